@@ -1,0 +1,280 @@
+"""LanguageModel: a causal LM, its tokenizer, its architecture row, and the record of what was edited."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench import embedded
+from workbench.architectures import Architecture, architecture_of
+from workbench.errors import EditError, ModelError, UpdateError
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+_FINGERPRINT_VALUES = 64  # of each parameter; enough to tell two checkpoints apart without reading gigabytes
+
+
+@dataclass(frozen=True)
+class _Applied:
+    """One applied update and the bits it replaced."""
+
+    update: object
+    saved: dict[str, Tensor]  # parameter name -> its value before
+    saved_masters: dict[str, Tensor]  # the same for float32 masters of half-precision weights
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model ready to be edited and measured.
+
+    Attributes
+    ----------
+    name : str
+        What the model was loaded as.
+    model, tokenizer
+        The transformers model (in eval mode, no gradients on its weights) and its fast tokenizer.
+    arch : Architecture
+        Where this family keeps its MLP weights.
+    memo : dict
+        What was computed of the unedited model and is worth keeping: its answers, second moments.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    arch: Architecture
+    memo: dict = field(default_factory=dict, repr=False)
+    _applied: list[_Applied] = field(default_factory=list, repr=False)
+    _masters: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"{self.name} has no fast tokenizer, and token offsets are needed to find the subject; "
+                "convert it with transformers' AutoTokenizer first."
+            )
+        self.model.eval().requires_grad_(False)
+        self.fingerprint  # noqa: B018  taken now, while the weights are those of the checkpoint
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that tell this checkpoint from any other; the same in float32, float64 and bfloat16.
+
+        In float16 too, if the checkpoint is stored in it; else float16's own rounding shows.
+        """
+        digest = hashlib.sha256(self.arch.name.encode())
+        for name, parameter in self.model.named_parameters():
+            head = parameter.detach().reshape(-1)[:_FINGERPRINT_VALUES].to("cpu", torch.bfloat16)
+            digest.update(json.dumps([name, list(parameter.shape)]).encode())
+            digest.update(head.view(torch.int16).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return len(self.blocks)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks, first to last."""
+        return self.model.get_submodule(self.arch.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where input ids go: the device of the embedding."""
+        return self.model.get_input_embeddings().weight.device
+
+    def mlp_out(self, layer: int) -> nn.Module:
+        """The MLP's output projection in block `layer`; its input is the key, its output the value."""
+        self.check_layer(layer)
+        return self.model.get_submodule(self.arch.mlp_out_module(layer))
+
+    def check_layer(self, layer: int) -> None:
+        """Raise `EditError` unless 0 <= layer < n_layers."""
+        if not 0 <= layer < self.n_layers:
+            raise EditError(f"layer {layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}.")
+
+    def weight(self, name: str) -> Tensor:
+        """The weight that an update of `name` is added to, in the parameter's own orientation.
+
+        For a model in half precision that is the float32 master of an edited matrix, so that small changes
+        accumulate instead of being rounded away.
+
+        Raises
+        ------
+        UpdateError
+            If the model has no such parameter.
+        """
+        if name in self._masters:
+            return self._masters[name]
+        try:
+            return self.model.get_parameter(name).detach()
+        except AttributeError as err:
+            raise UpdateError(f"{self.name} has no parameter {name!r}; the update is of another model.") from err
+
+    @property
+    def applied_updates(self) -> tuple:
+        """The updates in force, first applied first."""
+        return tuple(entry.update for entry in self._applied)
+
+    def weight_before(self, name: str, update: object) -> Tensor:
+        """The weight `name` as it was just before `update` was applied; the present one if it is not applied."""
+        for entry in self._applied:
+            if entry.update is update:
+                return entry.saved_masters.get(name, entry.saved[name])
+        return self.weight(name)
+
+    def unedited_weight(self, name: str) -> Tensor:
+        """The weight `name` of the model as it was loaded, whatever is applied now."""
+        for entry in self._applied:
+            if name in entry.saved:
+                return entry.saved_masters.get(name, entry.saved[name])
+        return self.weight(name)
+
+    def write(self, update: object, weights: dict[str, Tensor]) -> None:
+        """Replace whole weights, keeping the bits they replace for `update`; `WeightUpdate.apply` calls this."""
+        saved = {name: self.model.get_parameter(name).detach().clone() for name in weights}
+        masters = {name: self._masters[name] for name in weights if name in self._masters}
+        for name, value in weights.items():
+            parameter = self.model.get_parameter(name)
+            if parameter.dtype in (torch.float16, torch.bfloat16):
+                self._masters[name] = value
+            parameter.data.copy_(value)
+        self._applied.append(_Applied(update, saved, masters))
+
+    def restore(self, update: object) -> None:
+        """Put back the bits that the last `write` replaced, which must have been for `update`.
+
+        Raises
+        ------
+        UpdateError
+            If `update` is not applied, or something was applied after it.
+        """
+        if not any(entry.update is update for entry in self._applied):
+            raise UpdateError(f"this update is not applied to {self.name}; apply it before undoing it.")
+        if self._applied[-1].update is not update:
+            raise UpdateError(f"another update was applied to {self.name} after this one; undo the last one first.")
+        entry = self._applied.pop()
+        for name, value in entry.saved.items():
+            self.model.get_parameter(name).data.copy_(value)
+            self._masters.pop(name, None)
+        self._masters.update(entry.saved_masters)
+
+    @contextmanager
+    def restored_after(self) -> Iterator["LanguageModel"]:
+        """Undo, on leaving, whatever was applied inside; also when an error leaves."""
+        depth = len(self._applied)
+        try:
+            yield self
+        finally:
+            while len(self._applied) > depth:
+                self.restore(self._applied[-1].update)
+
+    @contextmanager
+    def unedited(self) -> Iterator["LanguageModel"]:
+        """The model as it was loaded, for the time of the block; what was applied is in force again afterwards."""
+        original = {name: value for entry in reversed(self._applied) for name, value in entry.saved.items()}
+        edited = {name: self.model.get_parameter(name).detach().clone() for name in original}
+        try:
+            for name, value in original.items():
+                self.model.get_parameter(name).data.copy_(value)
+            yield self
+        finally:
+            for name, value in edited.items():
+                self.model.get_parameter(name).data.copy_(value)
+
+
+def load(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype = "float32",
+    device_map: str | dict | None = None,
+) -> LanguageModel:
+    """Load a causal language model by name.
+
+    Parameters
+    ----------
+    name : str
+        ``"smollm2-135m"`` (the embedded model, no hub needed), a hub id, or a folder.
+    device : str or torch.device, optional
+        Where to put the whole model; by default a CUDA device if there is one, else the CPU.
+    dtype : str or torch.dtype
+        float32 by default. In half precision the edited matrices keep float32 masters, but what the model
+        computes with is rounded, which hides relative changes below about 2⁻⁹ (bfloat16).
+    device_map : str or dict, optional
+        Passed to transformers ("auto" spreads a large model over GPUs by accelerate); excludes `device`.
+
+    Returns
+    -------
+    LanguageModel
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, its files are damaged or lack weights, its architecture has no row, `dtype` is
+        unknown, the device cannot take it, or both `device` and `device_map` are given.
+    """
+    if device is not None and device_map is not None:
+        raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
+    torch_dtype = _dtype(dtype)
+    source = embedded.fetch() if name == embedded.NAME else name
+    try:
+        arch = architecture_of(AutoConfig.from_pretrained(source))
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch_dtype, device_map=device_map, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as err:
+        raise ModelError(_cannot_load(name, err)) from err
+    if missing := sorted(report["missing_keys"]):  # transformers has filled them at random
+        raise ModelError(
+            f"the checkpoint of {name} lacks {len(missing)} of the model's weights, among them {missing[0]}; "
+            "get the whole checkpoint."
+        )
+    if device_map is None:
+        _move(model, name, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if torch_dtype in (torch.float16, torch.bfloat16):
+        log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
+    return LanguageModel(name, model, tokenizer, arch)
+
+
+def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as err:  # no such device, torch built without it, or too little memory
+        raise ModelError(f"{name} cannot be put on device {str(device)!r} ({_first_line(err)}).") from err
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if dtype in DTYPES.values():
+        return dtype
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}.")
+    return DTYPES[dtype]
+
+
+def _first_line(err: Exception) -> str:
+    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
+
+
+def _cannot_load(name: str, err: Exception) -> str:
+    first_line = _first_line(err)
+    if Path(name).is_dir():
+        return (
+            f"the model folder {name} cannot be loaded ({first_line}); it must hold config.json, weights and tokenizer."
+        )
+    return (
+        f"no model {name!r}: it is neither {embedded.NAME!r}, nor a folder, nor a hub id that can be reached "
+        f"({first_line})."
+    )

@@ -1,0 +1,94 @@
+"""EditRequest: what to change, and what must and must not change with it."""
+
+from dataclasses import dataclass
+
+from workbench.errors import RequestError
+
+PLACEHOLDER = "{}"  # stands for the subject in a prompt, and for the prompt in a context template
+
+
+@dataclass(frozen=True)
+class LocalityProbe:
+    """A prompt that the edit must leave alone, with its true continuation.
+
+    Raises
+    ------
+    RequestError
+        If prompt or target is empty.
+    """
+
+    prompt: str
+    target: str
+
+    def __post_init__(self) -> None:
+        for field in ("prompt", "target"):
+            if not getattr(self, field).strip():
+                raise RequestError(f"locality {field} is empty in {self!r}; give the text to probe and its answer.")
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One fact to change: e = (s, r, o → o*), with its rephrasings and locality probes.
+
+    Raises
+    ------
+    RequestError
+        If the subject or a target is empty, the prompt does not hold ``{}`` exactly once, a rephrasing holds it
+        more than once, or the new target is the true one.
+    """
+
+    subject: str
+    prompt: str  # holds {} once, where the subject stands
+    target_new: str
+    target_true: str | None = None  # None where the data set does not say
+    rephrase: tuple[str, ...] = ()  # {} stands for the subject; may also be plain text
+    locality: tuple[LocalityProbe, ...] = ()
+    relation: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rephrase", tuple(self.rephrase))
+        object.__setattr__(self, "locality", tuple(self.locality))
+        if not self.subject.strip():
+            raise RequestError(f"subject is empty for the prompt {self.prompt!r}; name what the fact is about.")
+        self._check_prompt()
+        if not self.target_new.strip():
+            raise RequestError(
+                f"target_new is empty for {self.filled_prompt!r}; give the answer the edit should write."
+            )
+        if self.target_true is not None:
+            self._check_target_true(self.target_true)
+        for text in self.rephrase:
+            if not text.strip() or text.count(PLACEHOLDER) > 1:
+                raise RequestError(
+                    f"rephrase {text!r} of {self.filled_prompt!r} must be a text with {PLACEHOLDER} at most once, "
+                    "where the subject goes."
+                )
+
+    def _check_prompt(self) -> None:
+        count = self.prompt.count(PLACEHOLDER)
+        if count == 1:
+            return
+        if count > 1:
+            raise RequestError(
+                f"prompt {self.prompt!r} holds {PLACEHOLDER} {count} times; it must mark the subject once."
+            )
+        where = "is not in" if self.subject not in self.prompt else "is not marked in"
+        raise RequestError(
+            f"subject {self.subject!r} {where} the prompt {self.prompt!r}; mark its place with {PLACEHOLDER}."
+        )
+
+    def _check_target_true(self, target_true: str) -> None:
+        if not target_true.strip():
+            raise RequestError(f"target_true is empty for {self.filled_prompt!r}; leave it out if it is not known.")
+        if target_true.strip() == self.target_new.strip():
+            raise RequestError(f"target_new is the true answer {target_true!r} already, for {self.filled_prompt!r}.")
+
+    @property
+    def filled_prompt(self) -> str:
+        """The prompt with the subject in its place."""
+        return self.prompt.replace(PLACEHOLDER, self.subject)
+
+    @property
+    def filled_rephrase(self) -> tuple[str, ...]:
+        """The rephrasings with the subject in its place."""
+        return tuple(text.replace(PLACEHOLDER, self.subject) for text in self.rephrase)
