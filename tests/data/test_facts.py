@@ -1,0 +1,267 @@
+"""Which files are read, with which sentence the others are refused, and what a set of facts offers."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from workbench.data import facts as facts_module
+from workbench.data.facts import FactSet, Rejected, bundled_facts, load_facts, read_facts
+from workbench.errors import RequestError
+from workbench.request import EditRequest
+
+SHAPES = "give a JSON array, JSON lines or a CSV with a header"
+KNOWN = (
+    "native (subject, prompt, target_new); zsre (subject, src, alt); counterfact (requested_rewrite); "
+    "counterfact-edit (subject, prompt, target_new, locality_prompt); "
+    "knowedit (subject, prompt, target_new, portability or ground_truth); "
+    "csv (a header with subject, prompt, target_new)"
+)
+
+
+def error_of(path) -> str:
+    """Give the sentence with which reading a file fails."""
+    with pytest.raises(RequestError) as caught:
+        read_facts(path)
+    return str(caught.value)
+
+
+def test_a_single_indented_object_is_one_record(write, records, native_request):
+    assert read_facts(write(json.dumps(records["native"], indent=2))).requests == (native_request,)
+
+
+def test_a_line_separator_inside_a_text_does_not_end_a_json_line(write):
+    record = {"subject": "Rome", "prompt": "{} is\u2028in", "target_new": "Peru"}
+    text = "\n".join([json.dumps(record, ensure_ascii=False)] * 2)
+    assert [request.prompt for request in read_facts(write(text)).requests] == ["{} is\u2028in"] * 2
+
+
+def test_the_name_of_a_file_says_nothing_about_its_format(write, records):
+    assert read_facts(write([records["zsre"]], "counterfact.csv")).format == "zsre"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"subject": "Rome", "prompt": "{} is in", "target_new": "Peru"}]',
+        "subject,prompt,target_new\nRome,{} is in,Peru",
+    ],
+)
+def test_a_byte_order_mark_changes_nothing(write, text):
+    facts = read_facts(write(b"\xef\xbb\xbf" + text.encode()))
+    assert facts.requests == (EditRequest("Rome", "{} is in", "Peru"),)
+
+
+def test_the_format_of_most_records_counts(write, records):
+    stray = records["native"] | {"ground_truth": "Paris"}
+    facts = read_facts(write([stray, records["native"], records["native"]]))
+    assert facts.format == "native"
+    assert [str(rejected) for rejected in facts.rejected] == [
+        "record 0: 'ground_truth' is not a field of a fact; known: relation, subject, prompt, target_true, target_new, "
+        "rephrase, locality."
+    ]
+
+
+def test_a_rejection_names_file_record_and_reason():
+    rejected = Rejected(17, "subject 'Eiffel Tower' is not in the prompt 'Where is it?'; mark its place with {}.")
+    assert rejected.in_file("facts.json") == (
+        "facts.json, record 17: subject 'Eiffel Tower' is not in the prompt 'Where is it?'; mark its place with {}."
+    )
+
+
+def test_left_out_records_are_logged_with_their_number(write, records, caplog):
+    with caplog.at_level(logging.WARNING):
+        read_facts(write([records["native"], None, 5]))
+    assert caplog.messages == [
+        "facts.json: 2 of 3 records are left out; record 1: a record must be an object; it is null."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", f"facts.json is empty; {SHAPES}."),
+        (b" \r\n\n", f"facts.json is empty; {SHAPES}."),
+        (b"\xef\xbb\xbf", f"facts.json is empty; {SHAPES}."),
+        (b'[{"subject": "Caf\xe9"}]', "facts.json is not UTF-8 text: byte 17 is 0xe9; save it as UTF-8."),
+        (b"\xff\xfes\x00", "facts.json is not UTF-8 text: byte 0 is 0xff; save it as UTF-8."),
+        (
+            b'[\n  {"subject": "Rome"},\n    }\n]',
+            f"facts.json is not JSON: line 3, column 5: Expecting value; {SHAPES}.",
+        ),
+        (
+            b'{"subject": "Rome"}\n\n{"subject" "Rome"}\n',
+            f"facts.json is not JSON: line 3, column 12: Expecting ':' delimiter; {SHAPES}.",
+        ),
+        (
+            b'{\n"subject": "Rome",\n"prompt" 5}',
+            f"facts.json is not JSON: line 3, column 10: Expecting ':' delimiter; {SHAPES}.",
+        ),
+        (b"[{}] [{}]", f"facts.json is not JSON: line 1, column 6: Extra data; {SHAPES}."),
+        (b"[]", "facts.json holds no records; give at least one fact."),
+        (b"[[1], 2]", f"facts.json is not an array of objects: record 0 is an array; {SHAPES}."),
+        (b'["x"]', f"facts.json is not an array of objects: record 0 is text; {SHAPES}."),
+        (b'{"facts": []}', f"facts.json has fields of no known format: facts; known: {KNOWN}."),
+        (b"[5, {}]", f"facts.json has fields of no known format: none; known: {KNOWN}."),
+        (
+            b'[{"question": "q", "answer": "a"}]',
+            f"facts.json has fields of no known format: question, answer; known: {KNOWN}.",
+        ),
+        (
+            b'"Rome"',
+            f"facts.json is neither JSON nor a CSV of facts: it starts with 'Rome'; {SHAPES} that names subject, "
+            "prompt, target_new.",
+        ),
+        (
+            b"subject;prompt;target_new\nRome;{} is in;Peru",
+            f"facts.json is neither JSON nor a CSV of facts: it starts with 'subject;prompt;target_new'; {SHAPES} that "
+            "names subject, prompt, target_new.",
+        ),
+        (
+            b",,\n",
+            f"facts.json is neither JSON nor a CSV of facts: it starts with ''; {SHAPES} that names subject, prompt, "
+            "target_new.",
+        ),
+        (
+            b"subject,prompt,target_true\nRome,{} is in,Italy",
+            "facts.json lacks the column 'target_new': its header names subject, prompt, target_true; a CSV of facts "
+            "needs subject, prompt, target_new.",
+        ),
+        (
+            b"subject,prompt,target_new,rephrase1\n",
+            "facts.json has the unknown column 'rephrase1'; known: subject, prompt, target_new, target_true, relation, "
+            "rephrase, locality_prompt, locality_target.",
+        ),
+        (
+            b"subject,prompt,target_new,subject\n",
+            "facts.json has the column 'subject' 2 times; give it once.",
+        ),
+        (b"subject,prompt,target_new\n", "facts.json holds a header and no records; give at least one fact."),
+        (
+            b'subject,prompt,target_new\nRome,"{} is in,Peru\n',
+            f"facts.json is not CSV: line 2: unexpected end of data; {SHAPES}.",
+        ),
+        (
+            b'[{"subject": "Rome", "prompt": "x", "target_new": "Peru"}, 3]',
+            "facts.json has no usable fact among 2; record 0: subject 'Rome' is not in the prompt 'x'; mark its place "
+            "with {}.",
+        ),
+    ],
+)
+def test_an_unusable_file_gets_one_sentence(write, content, sentence):
+    assert error_of(write(content)) == sentence
+
+
+def test_json_nested_without_end_is_refused(write):
+    assert error_of(write("[" * 200_000)) == f"facts.json is nested too deeply for a file of facts; {SHAPES}."
+
+
+def test_a_number_of_thousands_of_digits_is_refused(write):
+    sentence = error_of(write('[{"subject": ' + "7" * 5000 + "}]"))
+    assert sentence == "facts.json holds a number too long to read; write it as text."
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "gone.json"
+    assert error_of(path) == f"{path} does not exist; give a file of facts or 'bundled'."
+
+
+def test_a_folder_is_named(tmp_path):
+    assert error_of(tmp_path) == f"{tmp_path} is a folder; give one file of facts."
+
+
+def test_an_unreadable_path_is_named(write):
+    path = write("x") / "facts.json"
+    assert error_of(path) == f"{path} cannot be read (Not a directory); give a file of facts."
+
+
+def numbered(n: int) -> FactSet:
+    """Make a set of n distinct facts."""
+    return FactSet("numbers.json", "native", tuple(EditRequest(f"s{i}", "{} is", f"t{i}") for i in range(n)), ())
+
+
+def test_a_sample_repeats_no_fact_and_is_the_same_with_the_same_seed():
+    facts = numbered(50)
+    drawn = facts.sample(50, seed=3)
+    assert set(drawn) == set(facts.requests)
+    assert drawn == facts.sample(50, seed=3)
+    assert drawn != facts.sample(50, seed=4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_smaller_sample_begins_a_larger_one(seed):
+    facts = numbered(200)
+    whole = facts.sample(200, seed=seed)
+    assert [n for n in range(1, 200) if facts.sample(n, seed=seed) != whole[:n]] == []
+
+
+@pytest.mark.parametrize("n", [4, 0, -1])
+def test_more_facts_than_there_are_cannot_be_drawn(n):
+    with pytest.raises(RequestError) as caught:
+        numbered(3).sample(n, seed=0)
+    assert str(caught.value) == (
+        f"numbers.json has 3 usable facts and none is drawn twice: n must lie in 1 to 3; got {n}."
+    )
+
+
+def test_load_facts_expands_the_home_folder(write, records, tmp_path, monkeypatch, native_request):
+    write([records["native"]])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert load_facts("~/facts.json").requests == (native_request,)
+
+
+@pytest.fixture
+def bundled_root(tmp_path, monkeypatch):
+    """Give an empty folder that stands for the package's data folder."""
+    monkeypatch.setattr(facts_module, "resources", SimpleNamespace(files=lambda package: tmp_path))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("bundled_root")
+def test_load_facts_reads_the_bundled_set_by_default(write, records, native_request):
+    write(records["native"], "bundled/facts.jsonl")
+    assert load_facts() == bundled_facts() == FactSet("bundled", "native", (native_request,), ())
+
+
+@pytest.mark.usefixtures("bundled_root")
+def test_an_unusable_bundled_record_is_an_error(write, records):
+    write([records["native"], records["native"] | {"target_new": ""}], "bundled/facts.jsonl")
+    with pytest.raises(RequestError) as caught:
+        bundled_facts()
+    assert str(caught.value) == (
+        "bundled, record 1: target_new is empty for 'The Eiffel Tower is located in the city of'; give the answer the "
+        "edit should write."
+    )
+
+
+@pytest.mark.usefixtures("bundled_root")
+def test_a_missing_bundled_set_is_an_error():
+    with pytest.raises(RequestError) as caught:
+        bundled_facts()
+    assert str(caught.value) == "the bundled facts are missing from this installation; install it again."
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "known/known_1000.json",
+            "known_1000.json has fields of no known format: known_id, subject, attribute, template, prediction, "
+            f"prompt, relation_id; known: {KNOWN}.",
+        ),
+        ("pararel/data_11.json", f"data_11.json is not an array of objects: record 0 is an array; {SHAPES}."),
+        (
+            "gsm8k/test-reasoning.jsonl",
+            f"test-reasoning.jsonl has fields of no known format: question, answer; known: {KNOWN}.",
+        ),
+        (
+            "rte/test-NLI.tsv",
+            "test-NLI.tsv is neither JSON nor a CSV of facts: it starts with 'index\\tsentence1\\tsentence2\\tlabel'; "
+            f"{SHAPES} that names subject, prompt, target_new.",
+        ),
+    ],
+)
+def test_a_real_file_of_something_else_is_refused(shared_data, name, sentence):
+    assert error_of(shared_data / name) == sentence

@@ -1,0 +1,1 @@
+"""Readers of fact files and task files, and the sets that come with the package."""
