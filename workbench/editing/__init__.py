@@ -1,0 +1,1 @@
+"""Editors: frozen hyperparameters with `compute_update(lm, requests) -> WeightUpdate`; none changes the model."""

@@ -1,0 +1,61 @@
+"""Context templates: short texts before a prompt, over which ROME averages keys and values."""
+
+import torch
+
+from workbench.errors import EditError
+from workbench.forward import logits_at
+from workbench.lm import LanguageModel
+from workbench.request import PLACEHOLDER
+
+OPENINGS = ("The", "Therefore", "Because", "I", "You")
+LENGTHS = ((5, 10), (10, 10))  # (tokens, templates): with the bare prompt 21, as in the published configuration
+_TOP_K = 5
+
+
+def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, int], ...] = LENGTHS) -> tuple[str, ...]:
+    """Context templates written by the model itself: the bare prompt, then ``"<text>. {}"``.
+
+    As in the published code of ROME and MEMIT: continuations of five common openings, sampled among the five most
+    probable tokens. The randomness is the seed's alone, so a model and a seed always give the same templates.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model, as it is now; sample before the first edit of a sequence.
+    seed : int
+        Draws the tokens.
+    lengths : tuple of (int, int)
+        Pairs (total tokens of the text, number of texts); the number is a multiple of 5, the number of openings.
+
+    Returns
+    -------
+    tuple of str
+        ``"{}"`` first.
+
+    Raises
+    ------
+    EditError
+        If a number of texts is not a multiple of 5.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    templates = [PLACEHOLDER]
+    for n_tokens, n_texts in lengths:
+        if n_texts % len(OPENINGS):
+            raise EditError(
+                f"the number of contexts of each length must be a multiple of {len(OPENINGS)}; got {n_texts}."
+            )
+        starts = [opening for opening in OPENINGS for _ in range(n_texts // len(OPENINGS))]
+        for text in _continue(lm, starts, n_tokens, generator):
+            templates.append(text.replace("{", " ").replace("}", " ") + f". {PLACEHOLDER}")
+    return tuple(templates)
+
+
+def _continue(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:
+    texts = [tuple(lm.tokenizer(start)["input_ids"]) for start in starts]
+    while short := [i for i, text in enumerate(texts) if len(text) < n_tokens]:
+        logits = logits_at(lm, [texts[i] for i in short], [(len(texts[i]) - 1,) for i in short]).cpu()
+        top = logits.topk(_TOP_K)
+        choice = torch.multinomial(top.values.softmax(dim=-1), 1, generator=generator)
+        for i, token in zip(short, top.indices.gather(1, choice)[:, 0].tolist(), strict=True):
+            texts[i] += (token,)
+    return lm.tokenizer.batch_decode(texts, skip_special_tokens=True)

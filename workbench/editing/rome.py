@@ -1,0 +1,233 @@
+"""ROME: rank-one model editing (Meng et al. 2022, arXiv 2202.05262)."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.editing import presets
+from workbench.editing.contexts import sample_contexts
+from workbench.editing.second_moment import SecondMoment, solve
+from workbench.editing.subject_tail import SubjectTail, TailRow
+from workbench.encoding import encode_request
+from workbench.errors import EditError
+from workbench.lm import LanguageModel
+from workbench.request import PLACEHOLDER, EditRequest
+from workbench.update import LowRank, WeightUpdate
+
+MIN_DENOMINATOR = 1e-12
+ESSENCE = "{} is a"  # the prompt whose next-token distribution the edit should keep
+
+
+@dataclass(frozen=True)
+class ROME:
+    """Rank-one model editing: write one fact into one MLP output projection.
+
+    Meng et al. 2022, section 3.1: ΔW = (v* − W k*) uᵀ / (uᵀ k) with u = C⁻¹ k*. k* is the mean, over context
+    templates, of the MLP's inner activation at the subject's last token; v* minimises, by Adam on an offset d from
+    the present value v₀, the mean over contexts of the target's NLL per token + `kl_factor` · KL of
+    "{subject} is a" + `v_weight_decay` · ‖d‖/‖v₀‖², as in the published code (which reads the KL at the subject's
+    last token, and takes the bare prompt's value for v₀).
+
+    With ``variant="rome"``, as published, k in the denominator is the key of the bare prompt alone (and
+    v* is exactly what the edited layer gives there); with ``"r-rome"`` (Gupta et al. 2024, arXiv 2403.07175) it is
+    k*, the averaged key, which is then what is mapped to v*. The published mismatch can make the denominator tiny
+    and the update huge; both numbers are in the update's `info`.
+
+    Attributes are the hyperparameters; `for_model` gives presets.
+    """
+
+    supports_batch = False
+
+    layer: int  # block whose MLP output projection is edited
+    v_num_grad_steps: int = 25  # optimisation steps for v*; the last only evaluates, as published
+    v_lr: float = 0.5  # learning rate of Adam
+    v_weight_decay: float = 1e-3  # times ‖d‖/‖v₀‖²
+    v_loss_threshold: float = 0.05  # stop as soon as the loss is below
+    clamp_norm_factor: float = 4.0  # ‖d‖ at most this many times ‖v₀‖
+    kl_factor: float = 0.0625
+    mom2_adjustment: bool = False  # True: u = C⁻¹ k*; False: u = k*
+    variant: Literal["rome", "r-rome"] = "rome"
+    contexts: tuple[str, ...] | None = None  # templates, "{}" first; None: sampled from the model with `seed`
+    second_moment: SecondMoment | None = None  # how C is estimated; None: SecondMoment()
+    seed: int = 0  # draws the contexts
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("rome", "r-rome"):
+            raise EditError(f"variant must be 'rome' or 'r-rome'; got {self.variant!r}.")
+        if self.v_num_grad_steps < 1:
+            raise EditError(f"v_num_grad_steps must be at least 1; got {self.v_num_grad_steps}.")
+        if self.contexts is not None:
+            object.__setattr__(self, "contexts", tuple(self.contexts))
+            if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
+                raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel) -> "ROME":
+        """Hyperparameters for a model: published or measured where known, else by the rule below.
+
+        gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (ROME's code, EasyEdit); the embedded model by
+        the sweep in notebooks/04_rome_sweep. Any other: the block at one sixth of the depth, rates as for
+        llama-2-7b. The published files differ in `mom2_adjustment`; here it is off, as in the paper's runs.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            Known by its name, or the last part of it.
+
+        Returns
+        -------
+        ROME
+        """
+        return cls(**presets.rome(lm.name, lm.n_layers))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "ROME":
+        """Read one of EasyEdit's ROME hparams files.
+
+        Parameters
+        ----------
+        path : str or Path
+            A YAML file with EasyEdit's keys.
+
+        Returns
+        -------
+        ROME
+
+        Raises
+        ------
+        EditError
+            If the file cannot be read, is not for ROME, or has a field that is not known.
+        """
+        return cls(**presets.rome_from_yaml(Path(path)))
+
+    @property
+    def label(self) -> str:
+        """How tables and legends call it."""
+        return "ROME" if self.variant == "rome" else "R-ROME"
+
+    def prepared(self, lm: LanguageModel) -> "ROME":
+        """A copy with the context templates filled in, sampled from the model as it is now.
+
+        Call it once, on the unedited model, before a sequence of edits.
+        """
+        lm.check_layer(self.layer)
+        return self if self.contexts else replace(self, contexts=sample_contexts(lm, seed=self.seed))
+
+    def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
+        """The rank-one update that writes one fact; the model is not changed.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model as it is now, with earlier edits if any are applied.
+        requests : list of EditRequest
+            Exactly one.
+
+        Returns
+        -------
+        WeightUpdate
+            Factors (d_out, 1) and (d_in, 1) of one matrix; `info` has the contexts, the loss of every step,
+            `denominator` (uᵀk with ‖u‖ = 1), `relative_norm` (‖ΔW‖/‖W‖), and the norms of d and v₀.
+
+        Raises
+        ------
+        EditError
+            If there is not exactly one request, the layer is out of range, the loss is not finite, or the
+            denominator is below 1e-12.
+        RequestError
+            If the target tokenises to nothing.
+        """
+        if len(requests) != 1:
+            raise EditError(f"ROME edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
+        rome, request = self.prepared(lm), requests[0]
+        tail, target_ids, n_contexts = _tail(lm, rome, request)
+        value_offset, losses = _optimize(rome, tail, target_ids, n_contexts)
+        keys, values = tail.keys[:n_contexts].double(), tail.values[:n_contexts].double()  # (P, d_ff), (P, d_model)
+        u = keys.mean(dim=0)
+        if rome.mom2_adjustment:
+            u = solve((rome.second_moment or SecondMoment()).of(lm, [rome.layer])[rome.layer], u)
+        u = u / u.norm()
+        key, value = (keys[0], values[0]) if rome.variant == "rome" else (keys.mean(dim=0), values.mean(dim=0))
+        denominator = u @ key
+        if not denominator.abs() >= MIN_DENOMINATOR:
+            raise EditError(
+                f"the key of {request.subject!r} at layer {rome.layer} has no direction to write in: uᵀk = 0."
+            )
+        target_value = values[0] + value_offset.double().to(values.device)
+        change = _rank_one(lm, rome.layer, (target_value - value) / denominator, u)
+        name = lm.arch.mlp_out_weight(rome.layer)
+        info = {
+            "method": rome.label,
+            "request": asdict(request),
+            "hyperparameters": asdict(rome),
+            "losses": losses,
+            "denominator": float(denominator),
+            "relative_norm": float(change.rows.norm() * change.cols.norm() / lm.weight(name).norm()),
+            "value_offset_norm": float(value_offset.norm()),
+            "value_norm": float(values[0].norm()),
+        }
+        return WeightUpdate({name: change}, (info,), lm.name, lm.fingerprint)
+
+
+def _tail(lm: LanguageModel, rome: ROME, request: EditRequest) -> tuple[SubjectTail, list[tuple[int, ...]], int]:
+    """The texts v* is optimised over: the target in every context, then the essence prompt."""
+    rows, targets = [], []
+    for context in rome.contexts:
+        encoded = encode_request(lm.tokenizer, request, context=context)
+        targets.append(encoded.target_ids)
+        n = encoded.n_prompt
+        shown = replace(encoded, ids=encoded.ids[:-1])  # the last target token is predicted, never read
+        rows.append(TailRow(shown, tuple(range(n - 1, n - 1 + len(encoded.target_ids)))))
+    essence = encode_request(lm.tokenizer, replace(request, prompt=ESSENCE), target="")
+    rows.append(TailRow(essence, (essence.subject_last,)))
+    return SubjectTail(lm, rows, rome.layer), targets, len(rome.contexts)
+
+
+def _optimize(
+    rome: ROME, tail: SubjectTail, target_ids: list[tuple[int, ...]], n_contexts: int
+) -> tuple[Tensor, list[float]]:
+    """The offset d = v* − v₀ (d_model,), and the loss at every step."""
+    v0 = tail.values[0]
+    lengths = torch.tensor([len(ids) for ids in target_ids], device=v0.device)
+    share = (1 / lengths / n_contexts).repeat_interleave(lengths)  # a token's weight in the mean over contexts
+    targets = torch.tensor([token for ids in target_ids for token in ids], device=v0.device)
+    offset = torch.zeros_like(v0, dtype=torch.promote_types(v0.dtype, torch.float32), requires_grad=True)
+    adam = torch.optim.Adam([offset], lr=rome.v_lr)
+    first_essence, losses = None, []
+    for step in range(rome.v_num_grad_steps):
+        logits = tail.logits(offset).to(v0.device, offset.dtype)  # (tokens of all targets + 1, V)
+        nll = torch.nn.functional.cross_entropy(logits[:-1], targets, reduction="none")
+        essence = logits[-1].log_softmax(dim=-1)
+        first_essence = essence.detach() if first_essence is None else first_essence
+        kl = (essence.exp() * (essence - first_essence)).sum()  # KL(edited ‖ unedited), the published direction
+        loss = (
+            nll @ share.to(nll)
+            + rome.kl_factor * kl
+            + rome.v_weight_decay * offset.norm() / v0.to(offset.dtype).norm() ** 2
+        )
+        losses.append(loss.item())
+        if not torch.isfinite(loss):
+            raise EditError(f"the loss became {losses[-1]} at step {step} of optimising v*; a lower v_lr may help.")
+        if losses[-1] < rome.v_loss_threshold or step == rome.v_num_grad_steps - 1:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        _clamp(offset, rome.clamp_norm_factor * v0.norm())
+    return offset.detach(), losses
+
+
+@torch.no_grad()
+def _clamp(offset: Tensor, max_norm: Tensor) -> None:
+    if offset.norm() > max_norm:
+        offset.mul_(max_norm / offset.norm())
+
+
+def _rank_one(lm: LanguageModel, layer: int, left: Tensor, right: Tensor) -> LowRank:
+    """ΔW = left rightᵀ, (d_out,) and (d_in,), turned into the parameter's own orientation."""
+    dtype = torch.promote_types(lm.weight(lm.arch.mlp_out_weight(layer)).dtype, torch.float32)
+    left, right = left[:, None].to(dtype), right[:, None].to(dtype)
+    return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)

@@ -1,0 +1,1 @@
+"""Measuring a model: did the edit take, does it generalise, what else changed."""

@@ -1,0 +1,23 @@
+"""Answer normalisation."""
+
+import re
+import string
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without punctuation, articles and extra white space (SQuAD; Rajpurkar et al. 2016).
+
+    Parameters
+    ----------
+    text : str
+        An answer as a model or a data set gives it.
+
+    Returns
+    -------
+    str
+        What exact match compares.
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())

@@ -1,0 +1,146 @@
+"""How far an edit moves the weights: relative change δ, Manhattan distance, shares of δ above thresholds."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.lm import LanguageModel
+from workbench.selection import quantiles
+from workbench.update import WeightUpdate
+
+TABLE1_QUANTILES = (0.8, 0.9)  # Gu et al. 2024, table 1: its thresholds are these quantiles over single edits
+QUANTILES = (0.5, *TABLE1_QUANTILES, 0.99)
+
+
+def relative_change(dW: Tensor, W: Tensor) -> Tensor:
+    """δ = abs(ΔW / W), elementwise (Gu et al. 2024, section 5).
+
+    Parameters
+    ----------
+    dW, W : Tensor
+        Update and the weight it is added to, of one shape.
+
+    Returns
+    -------
+    Tensor
+        float32 or wider, of that shape; where W = 0 it is ∞ if ΔW ≠ 0, else 0. Never NaN.
+    """
+    dtype = torch.promote_types(W.dtype, torch.float32)
+    delta = dW.to(W.device, dtype, copy=True)  # everything below is in place: δ is the only new matrix
+    return delta.div_(W).abs_().nan_to_num_(nan=0.0, posinf=torch.inf)
+
+
+def share_above(delta: Tensor, threshold: float) -> float:
+    """Share of entries of `delta` greater than `threshold`, from 0 to 1."""
+    return int(torch.count_nonzero(delta > threshold)) / delta.numel()
+
+
+def weight_change(
+    update: WeightUpdate,
+    lm: LanguageModel,
+    *,
+    thresholds: tuple[float, ...] = (),
+    quantile_shares: tuple[float, ...] = QUANTILES,
+) -> pd.DataFrame:
+    """How far an update moves each matrix that it changes (Gu et al. 2024, table 1).
+
+    W is the weight that the update is added to: where the update is applied to `lm` now, what stood there before.
+
+    Parameters
+    ----------
+    update : WeightUpdate
+        A single edit's, or the sum of several.
+    lm : LanguageModel
+        The model it belongs to.
+    thresholds : tuple of float
+        Values of δ for the rows `share_above`.
+    quantile_shares : tuple of float
+        Which quantiles of δ, each in [0, 1].
+
+    Returns
+    -------
+    DataFrame
+        Columns parameter, metric, at, value. Metrics: `manhattan_distance` (Σ|ΔW|), `norm` (‖ΔW‖, Frobenius),
+        `relative_norm` (‖ΔW‖ / ‖W‖), `share_changed` (share of entries with ΔW ≠ 0), `relative_change` (quantile
+        `at` of δ), `share_above` (share of entries with δ > `at`); `at` is empty for the others.
+
+    Raises
+    ------
+    UpdateError
+        If the update does not fit the model.
+    """
+    update.check_fits(lm)
+    rows = []
+    for name in update:
+        W, dW = lm.weight_before(name, update), update.delta(name)
+        rows += [(name, *row) for row in _measure(dW.to(W.device), W, thresholds, quantile_shares)]
+    return pd.DataFrame(rows, columns=["parameter", "metric", "at", "value"])
+
+
+def _measure(dW: Tensor, W: Tensor, thresholds: tuple, shares: tuple) -> list[tuple[str, float | None, float]]:
+    delta = relative_change(dW, W)
+    norm = float(torch.linalg.vector_norm(dW, dtype=torch.float64))
+    rows = [
+        ("manhattan_distance", None, float(dW.abs().sum(dtype=torch.float64))),
+        ("norm", None, norm),
+        ("relative_norm", None, norm / float(torch.linalg.vector_norm(W, dtype=torch.float64))),
+        ("share_changed", None, int(torch.count_nonzero(dW)) / dW.numel()),
+    ]
+    rows += [("relative_change", q, value) for q, value in zip(shares, quantiles(delta.float(), shares), strict=True)]
+    return rows + [("share_above", threshold, share_above(delta, threshold)) for threshold in thresholds]
+
+
+def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:
+    """Largest |ΔW| in each block of a matrix cut into a grid; means would hide what a regularizer keeps.
+
+    Parameters
+    ----------
+    update : WeightUpdate
+        The update to draw.
+    name : str
+        One of its parameters.
+    n_blocks : int
+        Blocks along each side at most.
+
+    Returns
+    -------
+    DataFrame
+        Columns row, column (first index of the block in the matrix), value.
+    """
+    dW = update.delta(name).abs().float().cpu().numpy()
+    starts = [np.unique(np.linspace(0, size, min(n_blocks, size) + 1).astype(int))[:-1] for size in dW.shape]
+    maxima = np.maximum.reduceat(np.maximum.reduceat(dW, starts[0], axis=0), starts[1], axis=1)
+    rows, columns = np.meshgrid(*starts, indexing="ij")
+    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": maxima.ravel()})
+
+
+def relative_change_histogram(
+    update: WeightUpdate, name: str, lm: LanguageModel, *, low: float = 1e-6, high: float = 1e2, n_bins: int = 96
+) -> pd.DataFrame:
+    """Share of entries in bins of δ = |ΔW/W| that are even on a log axis.
+
+    Parameters
+    ----------
+    update : WeightUpdate
+        The update to look at.
+    name : str
+        One of its parameters.
+    lm : LanguageModel
+        The model it belongs to.
+    low, high : float
+        Ends of the range; what lies outside is counted in the first and last bin.
+    n_bins : int
+        Number of bins.
+
+    Returns
+    -------
+    DataFrame
+        Columns low, high (ends of the bin) and share, which sums to 1.
+    """
+    W = lm.weight_before(name, update)
+    delta = relative_change(update.delta(name), W).float().clamp(low, high).log10().cpu()
+    edges = torch.linspace(np.log10(low), np.log10(high), n_bins + 1)
+    counts = torch.histc(delta, bins=n_bins, min=float(edges[0]), max=float(edges[-1]))
+    ends = 10 ** edges.double().numpy()
+    return pd.DataFrame({"low": ends[:-1], "high": ends[1:], "share": (counts / counts.sum()).numpy()})
