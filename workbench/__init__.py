@@ -1,15 +1,19 @@
 """An interactive workbench for studying what model editing does to a language model."""
 
-from workbench.data.facts import load_facts, read_facts
-from workbench.editing.rome import ROME
-from workbench.editing.second_moment import SecondMoment
-from workbench.errors import WorkbenchError
-from workbench.evaluation.edits import evaluate_edits, score_edits
-from workbench.lm import LanguageModel, load
-from workbench.regularize import PCAK, RECT, RandomK, Unregularized
-from workbench.request import EditRequest, LocalityProbe
-from workbench.update import WeightUpdate
-from workbench.weightstats import relative_change, weight_change
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.data.facts import load_facts, read_facts
+    from workbench.editing.rome import ROME
+    from workbench.editing.second_moment import SecondMoment
+    from workbench.errors import WorkbenchError
+    from workbench.evaluation.edits import evaluate_edits, score_edits
+    from workbench.lm import LanguageModel, load
+    from workbench.regularize import PCAK, RECT, RandomK, Unregularized
+    from workbench.request import EditRequest, LocalityProbe
+    from workbench.update import WeightUpdate
+    from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
     "PCAK",
@@ -31,3 +35,31 @@ __all__ = [
     "score_edits",
     "weight_change",
 ]
+
+# Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
+_HOMES = {
+    "data.facts": ("load_facts", "read_facts"),
+    "editing.rome": ("ROME",),
+    "editing.second_moment": ("SecondMoment",),
+    "errors": ("WorkbenchError",),
+    "evaluation.edits": ("evaluate_edits", "score_edits"),
+    "lm": ("LanguageModel", "load"),
+    "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),
+    "request": ("EditRequest", "LocalityProbe"),
+    "update": ("WeightUpdate",),
+    "weightstats": ("relative_change", "weight_change"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name, and keep the name here."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

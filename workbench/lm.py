@@ -165,8 +165,8 @@ class LanguageModel:
         if self._applied[-1].update is not update:
             raise UpdateError(f"another update was applied to {self.name} after this one; undo the last one first.")
         entry = self._applied.pop()
-        for name, value in entry.saved.items():
-            self.model.get_parameter(name).data.copy_(value)
+        self._put(entry.saved)
+        for name in entry.saved:
             self._masters.pop(name, None)
         self._masters.update(entry.saved_masters)
 
@@ -182,16 +182,25 @@ class LanguageModel:
 
     @contextmanager
     def unedited(self) -> Iterator["LanguageModel"]:
-        """The model as it was loaded, for the time of the block; what was applied is in force again afterwards."""
-        original = {name: value for entry in reversed(self._applied) for name, value in entry.saved.items()}
+        """The model as it was loaded, for the time of the block; what was applied is in force again afterwards.
+
+        Whatever is applied inside is undone before.
+        """
+        lifted, self._applied = self._applied, []
+        masters, self._masters = self._masters, {}
+        original = {name: value for entry in reversed(lifted) for name, value in entry.saved.items()}
         edited = {name: self.model.get_parameter(name).detach().clone() for name in original}
         try:
-            for name, value in original.items():
-                self.model.get_parameter(name).data.copy_(value)
-            yield self
+            self._put(original)
+            with self.restored_after():
+                yield self
         finally:
-            for name, value in edited.items():
-                self.model.get_parameter(name).data.copy_(value)
+            self._put(edited)
+            self._applied, self._masters = lifted, masters
+
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, value in weights.items():
+            self.model.get_parameter(name).data.copy_(value)
 
 
 def load(

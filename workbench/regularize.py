@@ -66,7 +66,7 @@ class Unregularized:
         return "Unregularized"
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
-        """Return `update` itself."""
+        """Return `update` itself, whatever `lm` is."""
         return update
 
 
@@ -139,7 +139,7 @@ class RandomK:
         changes = {}
         for name in update:
             dW = update.delta(name)
-            scores = torch.rand(dW.shape, generator=generator)
+            scores = torch.rand(dW.shape, generator=generator, dtype=torch.float32)
             changes[name] = Sparse.from_mask(dW, top_mask(scores, round(self.keep * dW.numel())).to(dW.device))
         return _replace(update, changes, self.label)
 

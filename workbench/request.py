@@ -33,19 +33,21 @@ class EditRequest:
     Raises
     ------
     RequestError
-        If the subject or a target is empty, the prompt does not hold ``{}`` exactly once, a rephrasing holds it
-        more than once, or the new target is the true one.
+        If the subject or a target is empty, the prompt does not hold ``{}`` exactly once, a rephrasing is empty or
+        holds it more than once, the rephrasings are one text, or the new target is the true one.
     """
 
     subject: str
     prompt: str  # holds {} once, where the subject stands
-    target_new: str
+    target_new: str  # what the edit should make the model answer
     target_true: str | None = None  # None where the data set does not say
     rephrase: tuple[str, ...] = ()  # {} stands for the subject; may also be plain text
     locality: tuple[LocalityProbe, ...] = ()
-    relation: str | None = None
+    relation: str | None = None  # as the data set names it
 
     def __post_init__(self) -> None:
+        if isinstance(self.rephrase, str):  # tuple() would take it apart into letters
+            raise RequestError(f"rephrase must be a list of texts; got the text {self.rephrase!r}, write it in [ ].")
         object.__setattr__(self, "rephrase", tuple(self.rephrase))
         object.__setattr__(self, "locality", tuple(self.locality))
         if not self.subject.strip():

@@ -36,7 +36,7 @@ def kth_largest(scores: Tensor, count: int) -> Tensor:
         Scalar, one of the scores.
     """
     bits = _bits(scores)
-    return _select(bits, _upper_histogram(bits), count)[0]
+    return torch.tensor(_select(bits, _upper_histogram(bits), count)[0], dtype=scores.dtype, device=scores.device)
 
 
 def top_mask(scores: Tensor, count: int) -> Tensor:
@@ -58,7 +58,7 @@ def top_mask(scores: Tensor, count: int) -> Tensor:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     bits = _bits(scores)
     threshold, wanted, ties = _select(bits, _upper_histogram(bits), count)
-    flat = bits.view(torch.float32)
+    flat = scores.reshape(-1)
     mask = flat >= threshold
     if wanted < ties:
         for flags, chunk in zip(mask.split(_CHUNK), flat.split(_CHUNK), strict=True):
@@ -85,8 +85,9 @@ def quantiles(scores: Tensor, shares: tuple[float, ...]) -> list[float]:
     """
     bits = _bits(scores)
     upper = _upper_histogram(bits)
-    ranks = [max(1, math.ceil(q * len(bits))) for q in shares]  # from the smallest, 1-based
-    return [float(_select(bits, upper, len(bits) - rank + 1)[0]) for rank in ranks]
+    total = scores.numel()
+    ranks = [max(1, math.ceil(q * total)) for q in shares]  # from the smallest, 1-based
+    return [_select(bits, upper, total - rank + 1)[0] for rank in ranks]
 
 
 def entries_where(matrix: Tensor, mask: Tensor) -> Tensor:
@@ -103,37 +104,41 @@ def entries_where(matrix: Tensor, mask: Tensor) -> Tensor:
     -------
     Tensor (number of true entries,)
     """
-    if matrix.device.type == "cpu":
+    if _by_numpy(matrix):
         words = matrix.detach().view(_INTEGERS[matrix.element_size()])
         return torch.from_numpy(words.numpy()[mask.numpy()]).view(matrix.dtype)
     pieces = zip(matrix.reshape(-1).split(_CHUNK), mask.reshape(-1).split(_CHUNK), strict=True)
     return torch.cat([entries[kept] for entries, kept in pieces])
 
 
-def _bits(scores: Tensor) -> Tensor:
-    return scores.reshape(-1).view(torch.int32)
+def _by_numpy(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
 
 
-def _upper_histogram(bits: Tensor) -> np.ndarray:
-    return sum(_histogram(chunk >> _HALF_BITS, _N_UPPER) for chunk in bits.split(_CHUNK))
+def _bits(scores: Tensor) -> list[np.ndarray] | list[Tensor]:
+    """Bit patterns as int32, in chunks: of numpy on the CPU, else of torch where the scores are."""
+    chunks = scores.reshape(-1).view(torch.int32).split(_CHUNK)
+    return [chunk.numpy() for chunk in chunks] if _by_numpy(scores) else list(chunks)
 
 
-def _histogram(codes: Tensor, n_bins: int) -> np.ndarray:
-    if codes.device.type == "cpu":
-        return np.bincount(codes.numpy(), minlength=n_bins)
+def _histogram(codes: np.ndarray | Tensor, n_bins: int) -> np.ndarray:
+    if isinstance(codes, np.ndarray):
+        return np.bincount(codes, minlength=n_bins)
     return torch.bincount(codes, minlength=n_bins).cpu().numpy()
 
 
-def _select(bits: Tensor, upper_histogram: np.ndarray, count: int) -> tuple[Tensor, int, int]:
-    """The `count`-th largest score; how many of the scores equal to it are among the `count` largest; how many are."""
+def _upper_histogram(bits: list) -> np.ndarray:
+    return sum(_histogram(chunk >> _HALF_BITS, _N_UPPER) for chunk in bits)
+
+
+def _select(bits: list, upper_histogram: np.ndarray, count: int) -> tuple[float, int, int]:
+    """The `count`-th largest score; how many of its equals are among the `count` largest; how many there are."""
     upper, rank = _bin_of(upper_histogram, count)
-    lower_histogram = np.zeros(_N_LOWER, dtype=np.int64)
-    for chunk in bits.split(_CHUNK):
-        within = entries_where(chunk, chunk >> _HALF_BITS == upper)
-        lower_histogram += _histogram(within & (_N_LOWER - 1), _N_LOWER)
+    within = (chunk[chunk >> _HALF_BITS == upper] & (_N_LOWER - 1) for chunk in bits)
+    lower_histogram = sum(_histogram(codes, _N_LOWER) for codes in within)
     lower, wanted = _bin_of(lower_histogram, rank)
-    score = torch.tensor(upper << _HALF_BITS | lower, dtype=torch.int32, device=bits.device).view(torch.float32)
-    return score, wanted, int(lower_histogram[lower])
+    score = np.int32(upper << _HALF_BITS | lower).view(np.float32)
+    return float(score), wanted, int(lower_histogram[lower])
 
 
 def _bin_of(histogram: np.ndarray, rank: int) -> tuple[int, int]:

@@ -192,7 +192,7 @@ class WeightUpdate(Mapping):
         lm.write(self, edited)
 
     def undo(self, lm: LanguageModel) -> None:
-        """Put back the bits that `apply` replaced.
+        """Put back the bits that `apply` replaced in `lm`.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class WeightUpdate(Mapping):
         os.close(handle)
         try:
             save_file(tensors, scratch, metadata={"format": FORMAT, "update": json.dumps(meta)})
-            os.chmod(scratch, 0o644)
+            Path(scratch).chmod(0o644)
             os.replace(scratch, path)
         except BaseException:
             os.unlink(scratch)

@@ -1,5 +1,7 @@
 """How far an edit moves the weights: relative change δ, Manhattan distance, shares of δ above thresholds."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
@@ -80,11 +82,12 @@ def weight_change(
 
 def _measure(dW: Tensor, W: Tensor, thresholds: tuple, shares: tuple) -> list[tuple[str, float | None, float]]:
     delta = relative_change(dW, W)
-    norm = float(torch.linalg.vector_norm(dW, dtype=torch.float64))
+    norm, norm_before = (float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in (dW, W))
+    relative_norm = norm / norm_before if norm_before else (math.inf if norm else 0.0)
     rows = [
         ("manhattan_distance", None, float(dW.abs().sum(dtype=torch.float64))),
         ("norm", None, norm),
-        ("relative_norm", None, norm / float(torch.linalg.vector_norm(W, dtype=torch.float64))),
+        ("relative_norm", None, relative_norm),
         ("share_changed", None, int(torch.count_nonzero(dW)) / dW.numel()),
     ]
     rows += [("relative_change", q, value) for q, value in zip(shares, quantiles(delta.float(), shares), strict=True)]
@@ -139,8 +142,8 @@ def relative_change_histogram(
         Columns low, high (ends of the bin) and share, which sums to 1.
     """
     W = lm.weight_before(name, update)
-    delta = relative_change(update.delta(name), W).float().clamp(low, high).log10().cpu()
-    edges = torch.linspace(np.log10(low), np.log10(high), n_bins + 1)
-    counts = torch.histc(delta, bins=n_bins, min=float(edges[0]), max=float(edges[-1]))
-    ends = 10 ** edges.double().numpy()
-    return pd.DataFrame({"low": ends[:-1], "high": ends[1:], "share": (counts / counts.sum()).numpy()})
+    first, last = float(np.float32(np.log10(low))), float(np.float32(np.log10(high)))
+    exponents = relative_change(update.delta(name), W).float().log10_().clamp_(first, last).cpu().numpy()
+    # torch.histc counts in float32, which stops at 16 million
+    counts, edges = np.histogram(exponents, bins=n_bins, range=(first, last))
+    return pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / counts.sum()})

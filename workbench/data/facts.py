@@ -104,7 +104,8 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     Parameters
     ----------
     source : str or Path
-        ``"bundled"``, or a file in any format that `read_facts` reads.
+        ``"bundled"``, or a file in any format that `read_facts` reads; a relative path that is not here is looked
+        for in the folder ``$WORKBENCH_DATA``.
 
     Returns
     -------
@@ -115,7 +116,10 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     RequestError
         As `bundled_facts` and `read_facts` do.
     """
-    return bundled_facts() if source == BUNDLED else read_facts(source)
+    if source == BUNDLED:
+        return bundled_facts()
+    elsewhere = Path(os.environ.get("WORKBENCH_DATA", "."), source)
+    return read_facts(elsewhere if elsewhere.is_file() and not Path(source).is_file() else source)
 
 
 def bundled_facts() -> FactSet:

@@ -59,6 +59,8 @@ class ROME:
             raise EditError(f"variant must be 'rome' or 'r-rome'; got {self.variant!r}.")
         if self.v_num_grad_steps < 1:
             raise EditError(f"v_num_grad_steps must be at least 1; got {self.v_num_grad_steps}.")
+        if not 0 < self.v_lr < float("inf"):
+            raise EditError(f"v_lr must be a positive number; got {self.v_lr}.")
         if self.contexts is not None:
             object.__setattr__(self, "contexts", tuple(self.contexts))
             if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
@@ -109,7 +111,7 @@ class ROME:
         return "ROME" if self.variant == "rome" else "R-ROME"
 
     def prepared(self, lm: LanguageModel) -> "ROME":
-        """A copy with the context templates filled in, sampled from the model as it is now.
+        """A copy with the context templates filled in, sampled from `lm` as it is now.
 
         Call it once, on the unedited model, before a sequence of edits.
         """

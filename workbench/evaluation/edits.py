@@ -6,9 +6,10 @@
 
 Protocols: `teacher_forced` is the share of target tokens that are the argmax given the true tokens before them
 (what the paper and EasyEdit report; for locality the share of positions where the argmax stays). `generated` lets
-the model continue greedily for as many tokens as the target has and asks for an exact match after normalisation
-(for locality: of the unedited model's continuation). `probability` asks whether `target_new` is more probable, per
-token, than `target_true` (CounterFact's form; for locality the probe's own target against `target_new`).
+the model continue greedily, for as many tokens as the target has or until it ends its text, and asks for an exact
+match after normalisation (for locality: of the unedited model's continuation). `probability` asks whether
+`target_new` is more probable, per token, than `target_true` (CounterFact's form; for locality the probe's own target
+against `target_new`).
 """
 
 from collections.abc import Sequence
@@ -208,7 +209,7 @@ def _answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, generate:
 
 
 def _continuations(lm: LanguageModel, texts: list[Encoded], answers: list[_Answer], batch_size: int) -> list[str]:
-    """Greedy continuations of the prompts, each as long as its target, as text.
+    """Greedy continuations of the prompts, each as long as its target or until the model ends its text, as text.
 
     Where every target token is the argmax, greedy decoding writes the target itself; the teacher-forced answers
     settle those texts, and of the others the tokens up to the first miss.
@@ -217,11 +218,20 @@ def _continuations(lm: LanguageModel, texts: list[Encoded], answers: list[_Answe
     for text, answer in zip(texts, answers, strict=True):
         misses = [i for i, (a, b) in enumerate(zip(answer.argmax, text.target_ids, strict=True)) if a != b]
         written.append(answer.argmax[: misses[0] + 1] if misses else answer.argmax)
-    while short := [i for i, text in enumerate(texts) if len(written[i]) < len(text.target_ids)]:
+    ends = _end_tokens(lm)
+    while short := [
+        i for i, text in enumerate(texts) if len(written[i]) < len(text.target_ids) and written[i][-1] not in ends
+    ]:
         rows = [texts[i].prompt_ids + written[i] for i in short]
         for batch in _batches([len(row) for row in rows], batch_size):
             chosen = [rows[j] for j in batch]
             tokens = logits_at(lm, chosen, [(len(row) - 1,) for row in chosen]).argmax(dim=-1).tolist()
             for j, token in zip(batch, tokens, strict=True):
                 written[short[j]] += (token,)
-    return lm.tokenizer.batch_decode(written, skip_special_tokens=True)
+    return [lm.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
+
+
+def _end_tokens(lm: LanguageModel) -> set[int]:
+    """The tokens after which the model's text is over, as transformers' `generate` reads them."""
+    ends = lm.model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}

@@ -1,0 +1,60 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+#
+#   make figures                          all figures of the default profile
+#   make figures FIGURES=figure5          one of them, by its name in notebooks/figures.yaml
+#   make figures PROFILE=paper            the paper's models and sizes
+#   make test PYTHON=/opt/python3.12/bin/python3
+#   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#                                         PyTorch without CUDA, which the usual Linux wheel brings along (gigabytes)
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+TORCH_INDEX ?=
+FIGURES ?=
+PROFILE ?= default
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup figures figures-smoke test test-fast lint explore clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## make .venv with everything in it
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
+endif
+	$(BIN)/python -m pip install -e '.[dev]'
+	@touch $@
+
+figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|paper)
+	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE)
+
+figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
+	$(BIN)/workbench regenerate --profile smoke
+
+test: lint ## lint and run all tests
+	$(BIN)/python -m pytest
+
+test-fast: $(READY) ## run the tests that take no more than a few seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY) ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+explore: $(READY) ## open JupyterLab on notebooks/
+	$(BIN)/jupyter lab notebooks/
+
+clean: ## remove what runs leave behind; not .venv, figures/ or the model cache
+	rm -rf build .pytest_cache .ruff_cache
+	find workbench tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

@@ -1,0 +1,129 @@
+"""Seconds and memory of RECT on one large matrix, against numpy's own selection in the same run.
+
+    python -m benchmarks.rect [--rows 11008] [--cols 4096] [--repeat 5]
+
+Both find the `keep` share of entries with the largest abs(ΔW/W) of the same matrices and store their values and
+places; the two take turns, so that a drift of the machine's speed touches both. Memory is the peak of a fresh
+process above what it held before the call, in matrices of this size, for three ΔW: dense; dense but mostly zero, so
+that nearly all δ are equal; rank one, as ROME's, where the dense ΔW counts too. Bars: under 2 s, under 3 matrices.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+import workbench as wb
+from workbench.update import LowRank
+
+KINDS = ("dense", "mostly zero", "rank one")
+KEEP = 0.4
+MAX_SECONDS, MAX_MATRICES = 2.0, 3.0
+
+
+def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, SimpleNamespace]:
+    """An update of one parameter W, and as much of a model as a regularizer reads."""
+    generator = torch.Generator().manual_seed(0)
+    W = torch.randn(rows, cols, generator=generator)
+    lm = SimpleNamespace(name="one matrix", fingerprint=None, weight=lambda name: W)
+    if kind == "rank one":
+        left, right = (torch.randn(n, 1, generator=generator) for n in (rows, cols))
+        return wb.WeightUpdate({"W": LowRank(left, right)}), lm
+    dW = torch.randn(rows, cols, generator=generator).mul_(0.1)
+    if kind == "mostly zero":
+        dW[: rows * 9 // 10] = 0
+    return wb.WeightUpdate({"W": dW}), lm
+
+
+def numpy_selection(dW: np.ndarray, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat places and values of the kept entries, by argpartition; ties fall as they may."""
+    with np.errstate(divide="ignore"):
+        delta = np.abs(dW / W).reshape(-1)
+    count = round(KEEP * delta.size)
+    kept = np.sort(np.argpartition(delta, delta.size - count)[delta.size - count :])
+    return kept, dW.reshape(-1)[kept]
+
+
+def seconds(function, *args) -> tuple[float, object]:
+    """Wall time of one call, and what it returns."""
+    start = time.perf_counter()
+    result = function(*args)
+    return time.perf_counter() - start, result
+
+
+def time_both(rows: int, cols: int, repeat: int) -> tuple[list[float], list[float]]:
+    """Seconds of RECT and of numpy, in turns; also checks that they agree."""
+    update, lm = one_matrix(rows, cols)
+    rect, dW, W = wb.RECT(keep=KEEP), update.delta("W"), lm.weight("W")
+    ours, numpys = [], []
+    for _ in range(repeat):
+        taken, kept = seconds(rect, update, lm)
+        ours.append(taken)
+        taken, (places, values) = seconds(numpy_selection, dW.numpy(), W.numpy())
+        numpys.append(taken)
+        # without ties at the border both keep the same entries
+        mask = np.zeros(dW.numel(), dtype=bool)
+        mask[places] = True
+        differing = int((mask != kept["W"].mask.reshape(-1).numpy()).sum())
+        if differing > 2 or len(values) != len(kept["W"].values):
+            raise SystemExit(f"the two selections differ in {differing} entries.")
+    return ours, numpys
+
+
+def peak_matrices(rows: int, cols: int, kind: str) -> float:
+    """Peak memory of one call above what was held before, in matrices, measured in this process."""
+    update, lm = one_matrix(rows, cols, kind)
+    wb.RECT(keep=KEEP)(*one_matrix(64, 64, kind))  # what libraries set up on first use
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    before = _status("VmRSS")
+    kept = wb.RECT(keep=KEEP)(update, lm)
+    peak = _status("VmHWM")
+    assert len(kept["W"].values) == round(KEEP * rows * cols)
+    return (peak - before) / (4 * rows * cols)
+
+
+def _status(field: str) -> int:
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) * 1024
+
+
+def in_fresh_process(rows: int, cols: int, kind: str) -> float:
+    """`peak_matrices` in a process of its own."""
+    code = f"from benchmarks.rect import peak_matrices; print(peak_matrices({rows}, {cols}, {kind!r}))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout)
+
+
+def main() -> int:
+    """Print medians, ratio and memory; exit 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=11008)
+    parser.add_argument("--cols", type=int, default=4096)
+    parser.add_argument("--repeat", type=int, default=5)
+    args = parser.parse_args()
+
+    print(
+        f"RECT(keep={KEEP}) on {args.rows} × {args.cols} float32, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, numpy {np.__version__}"
+    )
+    memory = {kind: in_fresh_process(args.rows, args.cols, kind) for kind in KINDS}
+    ours, numpys = time_both(args.rows, args.cols, args.repeat)
+    for name, times in (("workbench", ours), ("numpy", numpys)):
+        spread = f"{min(times):.2f} to {max(times):.2f}"
+        print(f"{name:9s} median {statistics.median(times):.2f} s of {args.repeat} ({spread})")
+    print(f"ratio     {statistics.median(b / a for a, b in zip(ours, numpys, strict=True)):.2f}")
+    for kind, matrices in memory.items():
+        print(f"peak memory, {kind} ΔW: {matrices:.2f} matrices")
+    kept = statistics.median(ours) < MAX_SECONDS and max(memory.values()) < MAX_MATRICES
+    print(f"bars (under {MAX_SECONDS:g} s, under {MAX_MATRICES:g} matrices): {'kept' if kept else 'MISSED'}")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Normalisation as in SQuAD's evaluation script (Rajpurkar et al. 2016)."""
+
+import re
+import string
+
+import pytest
+
+from workbench.evaluation.text import normalize_answer
+
+
+def squad(text):
+    """The published steps, one by one: lower case, no punctuation, no articles, single blanks."""
+    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("The Eiffel Tower!", "eiffel tower"),
+        ("  an   Apple a day ", "apple day"),
+        ("Denver Broncos", "denver broncos"),
+        ("the U.S.A.", "usa"),
+        ("theatre, anthem, area", "theatre anthem area"),
+        ("1,820", "1820"),
+        ("Saint-Denis", "saintdenis"),
+        ("\tRome\n", "rome"),
+        ("Ærø – Łódź", "ærø – łódź"),
+        ("THE", ""),
+        ("", ""),
+    ],
+)
+def test_worked_examples(text, normal):
+    assert normalize_answer(text) == normal == squad(text)
+
+
+def test_normalising_twice_changes_nothing_more():
+    for text in ("The  a-n theory", "«The» Rome.", "a. b. the c"):
+        once = normalize_answer(text)
+        assert normalize_answer(once) == once

@@ -1,0 +1,136 @@
+"""Each figure is read back from its artists and compared with the table that it was drawn from."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from workbench.errors import SpecError
+from workbench.experiment.tables import rect_example
+from workbench.plots import editing, files, overview, weights
+from workbench.plots.look import LOOK
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    rows = [
+        (regularizer, metric, protocol, value, 10, value - 0.1, value + 0.05)
+        for protocol in ("teacher_forced", "generated")
+        for metric in ("reliability", "generalization", "locality")
+        for regularizer, value in (("Unregularized", 0.9), ("RECT 40 %", 0.8), ("Random 40 %", 0.3))
+    ]
+    return pd.DataFrame(rows, columns=["regularizer", "metric", "protocol", "value", "n", "low", "high"])
+
+
+def test_editing_performance_draws_every_value_and_interval_of_the_table(scores):
+    figure = editing.editing_performance(scores, Figure())
+    assert len(figure.axes) == 6
+    for ax in figure.axes:
+        drawn = [container.lines[0].get_xydata()[0] for container in ax.containers]
+        assert np.allclose(drawn, [(0, 0.9), (1, 0.8), (2, 0.3)])
+        bars = [container.lines[2][0].get_segments()[0][:, 1] for container in ax.containers]
+        assert np.allclose(bars, [(0.8, 0.95), (0.7, 0.85), (0.2, 0.35)])
+
+
+def test_a_regularizer_has_its_own_color_and_marker(scores):
+    ax = editing.editing_performance(scores, Figure()).axes[0]
+    for container, label in zip(ax.containers, ("Unregularized", "RECT 40 %", "Random 40 %"), strict=True):
+        line = container.lines[0]
+        assert (line.get_color(), line.get_marker()) == (LOOK[label]["color"], LOOK[label]["marker"])
+
+
+def test_no_two_regularizers_look_alike_in_gray():
+    labels = [label for label in LOOK if label[0].isupper()]
+    assert len(labels) == 7
+    assert len({LOOK[label]["marker"] for label in labels}) == len(labels)
+
+
+def test_scores_by_layer_draws_the_curve_of_each_metric():
+    table = pd.DataFrame(
+        [
+            (layer, metric, 0.1 * layer, 0.1 * layer - 0.05, 0.1 * layer + 0.05)
+            for metric in ("reliability", "locality")
+            for layer in (1, 4)
+        ],
+        columns=["layer", "metric", "value", "low", "high"],
+    )
+    ax = editing.scores_by_layer(table, Figure().subplots())
+    assert [line.get_label() for line in ax.get_lines()] == ["reliability", "locality"]
+    assert np.allclose(ax.get_lines()[1].get_xydata(), [(1, 0.1), (4, 0.4)])
+
+
+def heatmap_table() -> pd.DataFrame:
+    grid = [(n, r, c, 0.1 * n + r + c / 10) for n in (1, 5) for r in (0, 8) for c in (0, 4, 8)]
+    return pd.DataFrame(grid, columns=["n_edits", "row", "column", "value"])
+
+
+def test_heatmaps_show_the_block_maxima_on_shared_limits_with_row_zero_on_top():
+    table = heatmap_table()
+    figure = weights.weight_heatmaps(table, Figure())
+    panels = figure.axes[:2]
+    meshes = [ax.collections[0] for ax in panels]
+    assert len({mesh.get_clim() for mesh in meshes}) == 1
+    for ax, mesh, count in zip(panels, meshes, (1, 5), strict=True):
+        wanted = table[table["n_edits"] == count]["value"].to_numpy().reshape(2, 3)
+        assert np.allclose(mesh.get_array(), wanted.clip(min=mesh.get_clim()[0]))
+        assert ax.get_title() == f"{count} edit{'s' if count > 1 else ''}"
+        top, bottom = ax.get_ylim()[::-1]
+        assert (top, bottom) == (0, 16)
+
+
+def test_relative_change_panel_draws_the_shares_in_percent_and_both_thresholds():
+    histogram = pd.DataFrame({"n_edits": 1, "low": [0.01, 0.1], "high": [0.1, 1.0], "share": [0.25, 0.75]})
+    thresholds = pd.DataFrame({"quantile": [0.8, 0.9], "value": [0.2, 0.4]})
+    ax = weights.relative_change_panel(histogram, thresholds, Figure().subplots())
+    assert np.allclose(ax.patches[0].get_data().values, [25, 75])
+    assert [line.get_xdata()[0] for line in ax.get_lines()] == [0.2, 0.4]
+    assert ax.get_xscale() == "log"
+
+
+def test_rect_example_writes_the_numbers_of_the_papers_figure():
+    figure = overview.rect_example(rect_example(keep=0.25), Figure())
+    texts = [text.get_text() for text in figure.axes[3].texts]
+    assert texts == ["0", "0.6", "0", "0", "0", "0", "0.1", "0", "0.8", "0", "0", "0", "0", "0", "0", "0.2"]
+
+
+def test_kept_share_curves_draw_percent():
+    table = pd.DataFrame({"regularizer": "RECT", "keep": [0.2, 1.0], "value": [0.7, 1.0], "n": 3})
+    ax = overview.kept_share_curves(table, Figure().subplots())
+    assert np.allclose(ax.get_lines()[0].get_xydata(), [(20, 70), (100, 100)])
+
+
+def test_a_missing_column_is_named_with_those_there_are(scores):
+    with pytest.raises(SpecError) as err:
+        editing.editing_performance(scores.drop(columns="low"), Figure())
+    assert str(err.value) == (
+        "the table lacks the column 'low'; it has 'regularizer', 'metric', 'protocol', 'value', 'n', 'high'."
+    )
+
+
+def test_save_figure_writes_png_svg_and_the_table(tmp_path, scores):
+    figure = editing.editing_performance(scores, Figure())
+    paths = files.save_figure(figure, scores, tmp_path / "new", "name")
+    assert [path.name for path in paths] == ["name.png", "name.svg", "name.csv"]
+    assert paths[0].read_bytes()[:4] == b"\x89PNG"
+    pd.testing.assert_frame_equal(pd.read_csv(paths[2]), scores, check_dtype=False)
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"name.png", "name.svg", "name.csv"}
+
+
+def test_a_figure_saved_twice_is_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        files.save_figure(weights.weight_heatmaps(heatmap_table(), Figure()), heatmap_table(), tmp_path, name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_failing_write_leaves_the_old_file_and_nothing_half_made(tmp_path):
+    old = files.save_table(pd.DataFrame({"a": [1]}), tmp_path, "t")
+    before = old.read_bytes()
+
+    class Broken(Figure):
+        def savefig(self, *args, **kwargs):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        files.save_figure(Broken(), pd.DataFrame({"a": [2]}), tmp_path, "t")
+    assert old.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

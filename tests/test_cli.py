@@ -1,0 +1,574 @@
+"""The command line: what it prints, and one sentence and exit code 2 for whatever cannot be done."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.tiny_models import build_tiny_lm, dropping_tokenizer
+from workbench import embedded
+from workbench.cli import main
+from workbench.commands import before_after, models, regenerate
+from workbench.errors import ModelError
+from workbench.evaluation.edits import probes_of
+
+COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
+FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
+REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Give a function that runs the command line in this process."""
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+
+    def run(*args) -> Result:
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Result(caught.value.code, *capsys.readouterr())
+
+    yield run
+    log.handlers[:], log.level = handlers, level
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Give an empty working folder."""
+    path = tmp_path / "work"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def save_model(lm, path, tokenizer=None):
+    lm.model.save_pretrained(path)
+    (tokenizer or lm.tokenizer).save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """Give the folder of a tiny Llama; read-only."""
+    return save_model(build_tiny_lm("llama"), tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def refused(cli, folder, tmp_path):
+    """Give a function that checks exit code 2 and no trace of anything, and gives the sentence on stderr."""
+
+    def content():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+    def run(*args) -> str:
+        before = content()
+        result = cli(*args)
+        assert (result.code, result.out) == (2, "")
+        assert content() == before
+        assert result.err.startswith("workbench: ")
+        assert result.err.endswith(".\n")
+        assert len(result.err.splitlines()) == 1
+        return result.err.removeprefix("workbench: ").rstrip("\n")
+
+    return run
+
+
+# bad input
+
+
+def test_a_missing_model_is_named(refused):
+    sentence = refused("edit", *FACT, "--model", "no-such/model")
+    assert sentence.startswith(
+        "no model 'no-such/model': it is neither 'smollm2-135m', nor a folder, nor a hub id that can be reached ("
+    )
+
+
+def test_a_damaged_cached_model_is_named_with_its_cure(refused, own_cache):
+    model = own_cache / "models" / "smollm2-135m"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "manifest.json").write_text(json.dumps({"config.json": "0" * 64}))
+    assert refused("edit", *FACT) == (
+        f"the cached model file {model / 'config.json'} is damaged; "
+        "`workbench models fetch smollm2-135m --again` makes it anew."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fact", "sentence"),
+    [
+        (
+            ("Eiffel Tower", "Where is it?", "Rome"),
+            "subject 'Eiffel Tower' is not in the prompt 'Where is it?'; mark its place with {}.",
+        ),
+        (
+            ("Eiffel Tower", "The Eiffel Tower is in", "Rome"),
+            "subject 'Eiffel Tower' is not marked in the prompt 'The Eiffel Tower is in'; mark its place with {}.",
+        ),
+        (
+            ("Eiffel Tower", "{} and {} are in", "Rome"),
+            "prompt '{} and {} are in' holds {} 2 times; it must mark the subject once.",
+        ),
+        (
+            ("Eiffel Tower", "The {} is in", " "),
+            "target_new is empty for 'The Eiffel Tower is in'; give the answer the edit should write.",
+        ),
+        ((" ", "The {} is in", "Rome"), "subject is empty for the prompt 'The {} is in'; name what the fact is about."),
+    ],
+)
+def test_a_fact_that_is_none_is_refused_before_the_model_is_loaded(refused, fact, sentence):
+    given = [word for pair in zip(("--subject", "--prompt", "--target"), fact, strict=True) for word in pair]
+    assert refused("edit", *given, "--model", "not looked at") == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--target-true", "Rome"), "target_new is the true answer 'Rome' already, for 'The Eiffel Tower is in the "),
+        (("--rephrase", "{} or {}"), "rephrase '{} or {}' of 'The Eiffel Tower is in the city of' must be a text "),
+        (("--locality", "The Louvre"), "--locality 'The Louvre' has no =>; write it as 'prompt => answer'."),
+        (("--locality", "The Louvre =>"), "locality target is empty in "),
+        (("--keep", "0.4"), "--keep 0.4 has nothing to work on; choose --regularizer rect, random or pca."),
+        (("--regularizer", "rect", "--keep", "0"), "keep must lie in (0, 1]; got 0.0."),
+        (("--regularizer", "random", "--keep", "1.4"), "keep must lie in (0, 1]; got 1.4."),
+        (("--regularizer", "pca", "--keep", "nan"), "keep must lie in (0, 1]; got nan."),
+        (("--steps", "0"), "v_num_grad_steps must be at least 1; got 0."),
+        (("--lr", "-1"), "v_lr must be a positive number; got -1.0."),
+        (("--dtype", "int8"), "dtype 'int8' is unknown; known: float32, float16, bfloat16, float64."),
+        (("--device", "cpu", "--device-map", "auto"), "give device or device_map, not both: device puts the whole "),
+        (("--onto", "none.safetensors"), "none.safetensors cannot be read as a saved update ("),
+        (("--hparams", "none.yaml"), "none.yaml cannot be read as YAML (FileNotFoundError); give an EasyEdit hparams "),
+        (("--save", "none/e.safetensors"), "--save none/e.safetensors: the folder none does not exist; make it first."),
+        (("--save", "."), "--save . is a folder; give the name of a file in it."),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_the_model_is_loaded(refused, options, sentence):
+    assert refused("edit", *FACT, *options, "--model", "not looked at").startswith(sentence)
+
+
+def test_a_file_that_exists_is_not_replaced(refused, folder):
+    (folder / "e.safetensors").write_text("precious")
+    assert refused("edit", *FACT, "--save", "e.safetensors", "--model", "not looked at") == (
+        "--save e.safetensors exists; give another name, or --force to replace it."
+    )
+
+
+@pytest.mark.parametrize("layer", [-1, 4])
+def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny, layer):
+    assert refused("edit", *FACT, "--model", tiny, "--layer", layer, "--save", "e.safetensors") == (
+        f"layer {layer} is out of range: {tiny} has layers 0 to 3."
+    )
+
+
+def test_a_target_without_tokens_is_refused(refused, folder):
+    model = save_model(build_tiny_lm("gpt2"), folder / "dropping", dropping_tokenizer())
+    assert refused("edit", *FACT[:4], "--target", "\u200b", "--model", model, "--save", "e.safetensors") == (
+        r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is in the city of'; "
+        "give a target with text in it."
+    )
+
+
+def test_an_update_of_another_model_is_refused(refused, folder, tiny):
+    other, lm = build_tiny_lm("llama", seed=1), build_tiny_lm("llama")
+    name = other.arch.mlp_out_weight(1)
+    update = wb.WeightUpdate({name: other.weight(name) * 0.1}, model="other", fingerprint=other.fingerprint)
+    update.save(folder / "other.safetensors")
+    assert refused("edit", *FACT, "--model", tiny, "--onto", "other.safetensors", "--save", "e.safetensors") == (
+        f"other.safetensors: the update was computed on other (fingerprint {other.fingerprint}), not on {tiny} "
+        f"(fingerprint {lm.fingerprint}); load the model it was made for."
+    )
+
+
+def test_an_error_after_the_edit_leaves_no_file(refused, tiny, monkeypatch):
+    monkeypatch.setattr(wb.WeightUpdate, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space")))
+    assert refused("edit", *FACT, "--model", tiny, "--steps", 1, "--save", "e.safetensors") == (
+        "--save e.safetensors could not be written ([Errno 28] No space); nothing is left of it."
+    )
+
+
+def test_a_request_file_that_is_not_json_is_refused(refused, folder):
+    (folder / "facts.json").write_text('[{"subject": "Rome", ]')
+    assert refused("facts", "check", "facts.json") == (
+        "facts.json is not JSON: line 1, column 22: Expecting property name enclosed in double quotes; "
+        "give a JSON array, JSON lines or a CSV with a header."
+    )
+
+
+def test_a_missing_request_file_is_named(refused):
+    assert refused("facts", "show", "facts.json") == "facts.json does not exist; give a file of facts or 'bundled'."
+
+
+@pytest.fixture
+def notebooks(folder) -> Path:
+    """Give a folder with a list of one figure and its notebook, which is not to be run."""
+    path = folder / "notebooks"
+    path.mkdir()
+    path.joinpath("figures.yaml").write_text(
+        "figures:\n- {figure: fig, title: A figure, notebook: fig.ipynb, makes: [fig_a, fig_b], profiles: {smoke: {}}}"
+    )
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": 'n: int = 1\nfigures_dir: str = "."'}
+    cell |= {"outputs": [], "execution_count": None, "id": "parameters"}
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    path.joinpath("fig.ipynb").write_text(
+        json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (("figure9",), "figure 'figure9' is not known; known: fig."),
+        (("figure9", "--list"), "figure 'figure9' is not known; known: fig."),
+        (("--profile", "tiny"), "profile 'tiny' is not known; known: smoke, default, paper."),
+        (("fig",), "figure 'fig' is not made in the profile 'default', only in smoke."),
+        (("--profile", "smoke", "--set", "m=2"), "fig.ipynb has no parameter 'm'; it has figures_dir, n."),
+        (("--set", "n"), "--set 'n' must be NAME=VALUE, such as n_facts=5."),
+        (("--set", "=1"), "--set '=1' must be NAME=VALUE, such as n_facts=5."),
+        (("--set", "n=[1"), "--set 'n=[1': the value is not YAML; quote text that holds signs."),
+        (("--set", "n={a: 1}"), "--set 'n={a: 1}': the value must be a number, text, true, false, null or a list."),
+        (
+            ("--notebooks", "none"),
+            "none/figures.yaml cannot be read (No such file or directory); run in the project's folder, or name it.",
+        ),
+    ],
+)
+def test_a_figure_that_cannot_be_made_is_refused(refused, notebooks, args, sentence):
+    assert refused("regenerate", *args) == sentence
+
+
+def test_a_model_that_cannot_be_fetched_is_named(refused, tiny):
+    sentence = refused("models", "fetch", "no-such/model")
+    assert sentence.startswith("'no-such/model' cannot be fetched from the hub (")
+    assert sentence.endswith("); check the name, the connection and HF_HUB_OFFLINE.")
+    assert refused("models", "fetch", tiny) == f"{tiny} is a folder, and needs no fetching; give a hub id."
+
+
+def test_a_cache_that_cannot_be_written_is_named(refused, folder, monkeypatch):
+    (folder / "file").write_text("")
+    monkeypatch.setenv("WORKBENCH_CACHE", str(folder / "file"))
+    assert refused("models", "fetch", "smollm2-135m") == f"{folder / 'file' / 'models'}: Not a directory."
+
+
+@pytest.mark.parametrize("args", [("edit",), ("edit", *FACT, "--method", "memit"), ("nothing",), ("facts", "check")])
+def test_a_usage_error_exits_with_2_and_without_traceback(cli, args):
+    result = cli(*args)
+    assert result.code == 2
+    assert "Usage: workbench" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_an_interrupt_is_quiet(cli, monkeypatch):
+    monkeypatch.setattr("workbench.commands.facts.load_facts", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cli("facts", "check", "bundled") == Result(130, "", "")
+
+
+def test_an_error_in_a_process_of_its_own_is_one_sentence(folder):
+    done = subprocess.run([*COMMAND, "facts", "check", "none.json"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "workbench: none.json does not exist; give a file of facts or 'bundled'.\n"
+
+
+# help, lists, facts
+
+
+def test_help_needs_neither_torch_nor_transformers():
+    code = (
+        "import sys; from workbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: print({'torch', 'transformers', 'pandas', 'papermill'} & set(sys.modules))"
+    )
+    for args, wanted in ((["--help"], "regenerate"), (["edit", "--help"], "--onto"), (["--version"], "workbench 0.")):
+        done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+        assert wanted in done.stdout
+        assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_a_terminal_that_cannot_show_all_signs_gets_question_marks():
+    env = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    command = [*COMMAND, "facts", "show"]
+    done = subprocess.run(command, capture_output=True, encoding="latin-1", check=False, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "The Eiffel Tower is located in the city of ? Rome (true: Paris)" in done.stdout
+
+
+def test_facts_check_counts_the_bundled_facts(cli):
+    n = len(wb.load_facts())
+    assert cli("facts", "check", "bundled") == Result(0, f"bundled: format native, {n} of {n} records usable.\n", "")
+
+
+def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):
+    good = {"subject": "Rome", "prompt": "{} is in", "target_new": "Spain"}
+    bad = {"subject": "Rome", "prompt": "It is in", "target_new": "Spain"}
+    (folder / "facts.json").write_text(json.dumps([good, bad, good, 7]))
+    assert cli("facts", "check", "facts.json") == Result(
+        1,
+        "facts.json: format native, 2 of 4 records usable.\n"
+        "record 1: subject 'Rome' is not in the prompt 'It is in'; mark its place with {}.\n"
+        "record 3: a record must be an object; it is a number.\n",
+        "",
+    )
+
+
+def test_facts_show_prints_no_more_than_there_are_and_no_control_characters(cli, folder):
+    fact = {"subject": "Rome\x1b[31m", "prompt": "{} [bold]is[/bold] in", "target_new": "Spain", "rephrase": ["a\nb"]}
+    (folder / "facts.json").write_text(json.dumps([fact]))
+    assert cli("facts", "show", "facts.json", "--limit", 9) == Result(
+        0,
+        "Rome\\x1b[31m [bold]is[/bold] in → Spain\n"
+        "  subject    Rome\\x1b[31m\n"
+        "  rephrased  a\\nb\n\n"
+        "1 of 1 facts of facts.json\n",
+        "",
+    )
+
+
+def test_facts_show_draws_with_a_seed(cli):
+    facts = wb.load_facts()
+    result = cli("facts", "show", "--limit", 2, "--seed", 3)
+    titles = [line for line in result.out.splitlines() if " → " in line and not line.startswith(" ")]
+    assert titles == [f"{r.filled_prompt} → {r.target_new} (true: {r.target_true})" for r in facts.sample(2, seed=3)]
+
+
+def test_models_are_listed_whether_cached_or_not(cli, own_cache):
+    result = cli("models")
+    assert (result.code, result.err) == (0, "")
+    assert "smollm2-135m (not cached; workbench models fetch smollm2-135m)" in result.out
+    (own_cache / "models" / "smollm2-135m").mkdir(parents=True)
+    (own_cache / "models" / "smollm2-135m" / "weights").write_bytes(bytes(3_000_000))
+    out = cli("models").out
+    assert "smollm2-135m (cached, 3 MB)" in out
+    assert "GPT-NeoX/Pythia" in out
+    assert "llama-2-7b" in out
+
+
+def test_fetch_again_is_passed_on(cli, monkeypatch):
+    monkeypatch.setattr(embedded, "fetch", lambda *, again: f"folder, again: {again}")
+    assert cli("models", "fetch", "smollm2-135m", "--again").out == "smollm2-135m is in folder, again: True\n"
+
+
+def test_fetching_again_keeps_the_old_model_if_that_fails(own_cache, monkeypatch):
+    model = own_cache / "models" / "smollm2-135m"
+    model.mkdir(parents=True)
+    (model / "manifest.json").write_text("{}")
+
+    def no_network(scratch):
+        raise ModelError("no network")
+
+    monkeypatch.setattr(embedded, "_download", no_network)
+    with pytest.raises(ModelError, match=r"^no network$"):
+        embedded.fetch(again=True)
+    assert embedded.fetch() == model
+
+
+def test_a_hub_model_of_an_unknown_family_is_refused_before_its_weights_are_fetched(refused, monkeypatch):
+    import transformers
+
+    config = transformers.BloomConfig(architectures=["BloomForCausalLM"])
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: config)
+    assert refused("models", "fetch", "big/bloom").startswith("No architecture row for 'BloomForCausalLM'")
+
+
+@pytest.mark.parametrize("safetensors", [True, False])
+def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
+    import fnmatch
+
+    import huggingface_hub
+    import transformers
+
+    weights = {"pytorch_model.bin", "model.safetensors"} if safetensors else {"pytorch_model.bin"}
+    files = {"config.json", "tokenizer.json", "tf_model.h5", "original/consolidated.00.pth", *weights}
+    fetched = []
+
+    def download(name, *, ignore_patterns, force_download):
+        fetched.extend(f for f in sorted(files) if not any(fnmatch.fnmatch(f, p) for p in ignore_patterns))
+        return "folder"
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: transformers.GPT2Config())
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert models._fetch_from_hub("gpt2", again=False) == Path("folder")
+    assert fetched == ["config.json", "model.safetensors" if safetensors else "pytorch_model.bin", "tokenizer.json"]
+
+
+def test_figures_are_listed_with_profiles_and_files(cli, notebooks):
+    assert cli("regenerate", "--list").out == "fig\n  A figure\n  profiles: smoke\n  files: fig_a, fig_b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "setting"),
+    [
+        ("n=3", ("n", 3)),
+        (" n = 3 ", ("n", 3)),
+        ("n=1e-3", ("n", 0.001)),
+        ("n=-2.5E2", ("n", -250.0)),
+        ("layers=[1, 5]", ("layers", [1, 5])),
+        ("on=true", ("on", True)),
+        ("n=", ("n", None)),
+        ("model=gpt2-xl", ("model", "gpt2-xl")),
+        ("name=a=b", ("name", "a=b")),
+    ],
+)
+def test_a_setting_is_read_as_yaml(text, setting):
+    assert regenerate.setting_from(text) == setting
+
+
+# edits
+
+
+def update_by_hand(lm, editor, *, onto=(), regularizer=None):
+    editor = editor.prepared(lm)
+    with lm.restored_after():
+        for update in onto:
+            update.apply(lm)
+        return (regularizer or wb.Unregularized())(editor.compute_update(lm, [REQUEST]), lm)
+
+
+def assert_same_update(a, b):
+    assert list(a) == list(b)
+    for name in a:
+        assert torch.equal(a.delta(name), b.delta(name))
+
+
+def test_the_saved_update_is_the_regularised_one_of_the_options(cli, folder, tiny):
+    options = ("--layer", 2, "--steps", 3, "--lr", 0.2, "--seed", 5, "--variant", "r-rome")
+    result = cli("edit", *FACT, *options, "--regularizer", "rect", "--model", tiny, "--save", "e.safetensors")
+    assert (result.code, result.err) == (0, "")
+    saved = wb.WeightUpdate.load("e.safetensors")
+    editor = wb.ROME(layer=2, v_num_grad_steps=3, v_lr=0.2, seed=5, variant="r-rome")
+    assert_same_update(saved, update_by_hand(build_tiny_lm("llama"), editor, regularizer=wb.RECT(0.4)))
+    size = (folder / "e.safetensors").stat().st_size
+    assert result.out.endswith(f"Saved to e.safetensors ({size / 1000:.3g} kB).\n")
+
+
+def test_an_edit_goes_on_top_of_saved_ones_with_the_contexts_of_the_unedited_model(cli, folder, tiny):
+    options = ("--steps", 2, "--model", tiny)
+    other = ("--subject", "Marie Curie", "--prompt", "{} was born in", "--target", "Paris")
+    assert cli("edit", *other, *options, "--save", "1.safetensors").code == 0
+    result = cli("edit", *FACT, *options, "--onto", "1.safetensors", "--save", "2.safetensors")
+    assert result.code == 0
+    assert "\non top of 1.safetensors\n" in result.out
+    first, second = wb.WeightUpdate.load("1.safetensors"), wb.WeightUpdate.load("2.safetensors")
+    lm = build_tiny_lm("llama")
+    editor = wb.ROME(layer=1, v_num_grad_steps=2)
+    assert_same_update(second, update_by_hand(lm, editor, onto=[first]))
+    alone = update_by_hand(lm, editor)
+    assert not torch.equal(second.delta(next(iter(second))), alone.delta(next(iter(alone))))
+
+
+def test_force_replaces_the_file(cli, folder, tiny):
+    (folder / "e.safetensors").write_text("not precious")
+    options = ("--steps", 1, "--model", tiny, "--save", "e.safetensors", "--force")
+    assert cli("edit", *FACT, *options).code == 0
+    assert len(wb.WeightUpdate.load("e.safetensors")) == 1
+
+
+def test_hparams_are_read_and_single_options_win(cli, folder, tiny):
+    (folder / "h.yaml").write_text("alg_name: ROME\nlayers: [3]\nv_num_grad_steps: 20\nv_lr: 0.2\n")
+    options = ("--hparams", "h.yaml", "--steps", 2, "--model", tiny, "--save", "e.safetensors")
+    assert cli("edit", *FACT, *options).code == 0
+    settings = wb.WeightUpdate.load("e.safetensors").info[0]["hyperparameters"]
+    assert (settings["layer"], settings["v_num_grad_steps"], settings["v_lr"]) == (3, 2, 0.2)
+
+
+def test_the_printed_sizes_are_those_of_the_update(cli, folder, tiny):
+    options = ("--steps", 2, "--regularizer", "random", "--keep", 0.25, "--model", tiny, "--save", "e.safetensors")
+    out = cli("edit", *FACT, *options).out
+    update, lm = wb.WeightUpdate.load("e.safetensors"), build_tiny_lm("llama")
+    [name] = update
+    dW, W = update.delta(name).double(), lm.weight(name).double()
+    ordered = (dW / W).abs().flatten().sort().values
+    rows = {line[:13].rstrip(): line[13:].strip() for line in out.splitlines()}
+    assert rows["weight"] == f"{name}, 32 × 48"
+    assert rows["Σ|ΔW|"] == f"{dW.abs().sum():.1f} (Manhattan distance)"
+    assert rows["‖ΔW‖/‖W‖"] == f"{dW.norm() / W.norm():.4f}"
+    at80, at90 = (ordered[-(-len(ordered) * tenths // 10) - 1] for tenths in (8, 9))
+    assert rows["δ = |ΔW/W|"] == f"{at80:.4f} (80 % quantile), {at90:.4f} (90 % quantile)"
+    assert rows["changed"] == "25.0 % of the entries"
+    losses = update.info[0]["losses"]
+    assert rows["denominator"] == f"{update.info[0]['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
+    assert rows["loss"] == f"{losses[0]:.3f} → {losses[1]:.3f} in 2 steps"
+    assert "layer 1, Random 25 %" in out
+
+
+def test_every_prompt_is_printed_before_and_after_within_80_columns(cli, folder, tiny):
+    probes = ("--rephrase", "Where is {}? In", "--locality", "The [red]Louvre[/red] is in => Paris")
+    result = cli("edit", *FACT, "--target-true", "Paris", *probes, "--steps", 2, "--model", tiny)
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert "Prompt  The Eiffel Tower is in the city of" in lines
+    assert "Rephrased  Where is The Eiffel Tower? In" in lines
+    assert "Elsewhere  The [red]Louvre[/red] is in" in lines
+    assert len([line for line in lines if line.startswith("P(Rome)")]) == 3
+    assert len([line for line in lines if line.startswith("P(Paris)")]) == 3
+    assert max(len(line) for line in lines if not line.startswith(tiny)) <= 80
+    assert "\x1b" not in result.out
+
+
+def plain_logits(lm, ids):
+    with torch.no_grad():
+        return lm.model(torch.tensor([ids])).logits[0].double()
+
+
+def test_chances_are_products_over_the_tokens_and_continuations_greedy(tiny_lm):
+    request = wb.EditRequest(
+        "The Eiffel Tower", "{} is in", "the old bridge", "Rome", locality=(wb.LocalityProbe("The Louvre", "is old"),)
+    )
+    readings = before_after.read_probes(tiny_lm, probes_of([request]))
+    assert len(readings) == 2
+    for prompt, reading in zip(("The Eiffel Tower is in", "The Louvre"), readings, strict=True):
+        ids = tiny_lm.tokenizer(prompt)["input_ids"]
+        for answer, chance in reading.chances.items():
+            whole = tiny_lm.tokenizer(f"{prompt} {answer}")["input_ids"]
+            log_probs = plain_logits(tiny_lm, whole).log_softmax(-1)
+            expected = sum(log_probs[i - 1, whole[i]] for i in range(len(ids), len(whole))).exp()
+            assert chance == pytest.approx(float(expected), rel=1e-4)
+        top = plain_logits(tiny_lm, ids)[-1].softmax(-1).topk(3)
+        assert [text for text, _ in reading.next_tokens] == [tiny_lm.tokenizer.decode([i]) for i in top.indices]
+        assert [chance for _, chance in reading.next_tokens] == pytest.approx(top.values.tolist(), rel=1e-4)
+        written = []
+        for _ in range(12):
+            written.append(int(plain_logits(tiny_lm, ids + written)[-1].argmax()))
+            if written[-1] == tiny_lm.tokenizer.eos_token_id:
+                break
+        assert reading.continuation == tiny_lm.tokenizer.decode(written, skip_special_tokens=True)
+    assert list(readings[0].chances) == ["the old bridge", "Rome"]
+    assert list(readings[1].chances) == ["is old", "the old bridge"]
+
+
+@pytest.mark.slow
+def test_edits_of_the_embedded_model_in_processes_of_their_own(smollm2, folder):
+    def run(*args):
+        command = [*COMMAND, "edit", *args, "--steps", "4", "--no-mom2"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    fact = ("--subject", "Eiffel Tower", "--prompt", "The {} is located in the city of", "--target", "Rome")
+    out = run(*fact, "--target-true", "Paris", "--regularizer", "rect", "--keep", "0.8", "--save", "1.safetensors")
+    [rome] = [line.split() for line in out.splitlines() if line.startswith("P(Rome)")]
+    [paris] = [line.split() for line in out.splitlines() if line.startswith("P(Paris)")]
+    assert float(rome[2]) > 10 * float(rome[1])
+    assert float(paris[2]) < float(paris[1])
+    assert "changed        80.0 % of the entries" in out
+    other = ("--subject", "Big Ben", "--prompt", "{} stands in the city of", "--target", "Dublin")
+    assert "on top of 1.safetensors" in run(*other, "--onto", "1.safetensors", "--save", "2.safetensors")
+    total = wb.WeightUpdate.load("1.safetensors") + wb.WeightUpdate.load("2.safetensors")
+    assert len(total.info) == 2
+    total.check_fits(smollm2)

@@ -1,0 +1,39 @@
+"""The README's Python example runs as written and prints what the README says."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_example_has_at_most_ten_statements():
+    assert len(re.findall(r"^\S", blocks("python")[0], re.MULTILINE)) <= 12
+
+
+@pytest.mark.slow
+def test_the_example_prints_what_the_readme_says(smollm2):
+    done = subprocess.run([sys.executable, "-c", blocks("python")[0]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, printed = blocks("text")[0], done.stdout
+    assert NUMBER.sub("#", said).split() == NUMBER.sub("#", printed).split()
+    numbers = list(zip(NUMBER.findall(said), NUMBER.findall(printed), strict=True))
+    assert len(numbers) >= 6
+    # the last digits hang on the machine's arithmetic
+    assert all(math.isclose(float(a), float(b), rel_tol=0.02, abs_tol=2e-3) for a, b in numbers)
+
+
+def test_every_picture_and_page_that_the_readme_links_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README.read_text(encoding="utf-8"))
+    local = [a or b for a, b in links if not (a or b).startswith("http")]
+    assert len(local) >= 3
+    assert [link for link in local if not (README.parent / link).exists()] == []

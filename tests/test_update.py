@@ -1,0 +1,533 @@
+"""An update keeps its ΔW exactly, is applied and undone without a trace, and survives its file."""
+
+import json
+import re
+import stat
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from tests.tiny_models import build_tiny_lm
+from workbench import selection
+from workbench import update as update_module
+from workbench.errors import UpdateError
+from workbench.update import FORMAT, Dense, LowRank, Sparse, WeightUpdate
+
+
+def bits_of(lm):
+    """Every weight of a model as bytes."""
+    return {name: p.detach().clone().view(torch.uint8) for name, p in lm.model.named_parameters()}
+
+
+def same_bits(a, b):
+    assert len(a) == len(b) > 20
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def random_change(kind, shape, *, seed=0, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    if kind == "LowRank":
+        return LowRank(
+            torch.randn(shape[0], 2, generator=g, dtype=dtype), torch.randn(shape[1], 2, generator=g, dtype=dtype)
+        )
+    matrix = torch.randn(shape, generator=g, dtype=dtype)
+    if kind == "Sparse":
+        return Sparse.from_mask(matrix, torch.rand(shape, generator=g) < 0.3)
+    return Dense(matrix)
+
+
+def random_update(kind, lm, *, seed=0, layer=1, **about):
+    name = lm.arch.mlp_out_weight(layer)
+    change = random_change(kind, tuple(lm.weight(name).shape), seed=seed)
+    return WeightUpdate({name: change}, **{"model": lm.name, "fingerprint": lm.fingerprint, **about})
+
+
+def naive_dense(change):
+    """ΔW (n_rows, n_cols) in float64, from the stored parts, entry by entry."""
+    if isinstance(change, LowRank):
+        return np.einsum("ir,jr->ij", change.rows.double().numpy(), change.cols.double().numpy())
+    if isinstance(change, Dense):
+        return change.matrix.double().numpy()
+    matrix, values = np.zeros(change.shape), iter(change.values.double().tolist())
+    for place in range(matrix.size):
+        if change.bits[place // 8] >> (7 - place % 8) & 1:
+            matrix.flat[place] = next(values)
+    assert next(values, None) is None
+    return matrix
+
+
+KINDS = pytest.mark.parametrize("kind", ["LowRank", "Sparse", "Dense"])
+
+
+# apply and undo
+
+
+@KINDS
+def test_undo_restores_every_bit(tiny_lm, kind):
+    before, update = bits_of(tiny_lm), random_update(kind, tiny_lm)
+    update.apply(tiny_lm)
+    assert not same_bits(before, bits_of(tiny_lm))
+    update.undo(tiny_lm)
+    assert same_bits(before, bits_of(tiny_lm))
+
+
+@KINDS
+def test_apply_adds_the_float64_algebra_within_rounding(tiny_lm, kind):
+    update = random_update(kind, tiny_lm)
+    [(name, change)] = update.items()
+    W = tiny_lm.weight(name).double().numpy()
+    with update.applied(tiny_lm):
+        edited = tiny_lm.weight(name).double().numpy()
+    dW = naive_dense(change)
+    assert np.abs(dW).max() > 1
+    # one rounding of the sum, and of each product and partial sum of ΔW
+    bound = np.finfo(np.float32).eps * (np.abs(W) + 4 * np.abs(dW) + 4)
+    assert (np.abs(edited - (W + dW)) <= bound).all()
+
+
+@KINDS
+def test_delta_is_the_matrix_that_the_parts_describe(kind):
+    change = random_change(kind, (7, 5), dtype=torch.float64)
+    np.testing.assert_allclose(WeightUpdate({"W": change}).delta("W").numpy(), naive_dense(change), rtol=1e-14)
+
+
+def test_apply_changes_no_other_parameter(tiny_lm):
+    before, update = bits_of(tiny_lm), random_update("LowRank", tiny_lm)
+    with update.applied(tiny_lm):
+        after = bits_of(tiny_lm)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == list(update)
+
+
+def test_three_stacked_updates_undo_to_every_bit(tiny_lm):
+    before = bits_of(tiny_lm)
+    updates = [random_update("LowRank", tiny_lm, seed=i, layer=i % 2) for i in range(3)]
+    for update in updates:
+        update.apply(tiny_lm)
+    assert tiny_lm.applied_updates == tuple(updates)
+    for update in reversed(updates):
+        update.undo(tiny_lm)
+    assert same_bits(before, bits_of(tiny_lm))
+    assert tiny_lm.applied_updates == ()
+
+
+def test_applied_undoes_when_an_error_leaves_the_block(tiny_lm):
+    before, update = bits_of(tiny_lm), random_update("Dense", tiny_lm)
+    with pytest.raises(KeyError, match="from inside"), update.applied(tiny_lm):
+        raise KeyError("from inside")
+    assert same_bits(before, bits_of(tiny_lm))
+
+
+def test_an_update_can_be_applied_again_after_undo(tiny_lm):
+    update = random_update("Sparse", tiny_lm)
+    with update.applied(tiny_lm):
+        first = bits_of(tiny_lm)
+    with update.applied(tiny_lm):
+        assert same_bits(first, bits_of(tiny_lm))
+
+
+def test_a_bfloat16_model_accumulates_what_its_rounding_would_lose():
+    lm = build_tiny_lm("llama", dtype=torch.bfloat16)
+    before, name = bits_of(lm), lm.arch.mlp_out_weight(1)
+    W = lm.weight(name).double()
+    steps = [WeightUpdate({name: Dense((W * 2**-12).float())}) for _ in range(64)]  # each far below 2⁻⁹ of W
+    for step in steps:
+        step.apply(lm)
+    target = W * (1 + 64 * 2**-12)
+    assert ((lm.weight(name).double() - target).abs() <= 1e-5 * W.abs()).all()
+    assert torch.equal(lm.model.get_parameter(name), lm.weight(name).bfloat16())
+    for step in reversed(steps[32:]):
+        step.undo(lm)
+    assert ((lm.weight(name).double() - W * (1 + 32 * 2**-12)).abs() <= 1e-5 * W.abs()).all()
+    for step in reversed(steps[:32]):
+        step.undo(lm)
+    assert same_bits(before, bits_of(lm))
+
+
+# refusals
+
+
+def refused(sentence, action, lm):
+    before, applied = bits_of(lm), lm.applied_updates
+    with pytest.raises(UpdateError) as caught:
+        action()
+    assert str(caught.value) == sentence
+    assert same_bits(before, bits_of(lm))
+    assert lm.applied_updates == applied
+
+
+def test_an_update_of_another_model_is_refused(tiny_lm):
+    other = build_tiny_lm(tiny_lm.model.config.model_type, seed=1)
+    update = random_update("LowRank", other)
+    refused(
+        f"the update was computed on {other.name} (fingerprint {other.fingerprint}), not on {tiny_lm.name} "
+        f"(fingerprint {tiny_lm.fingerprint}); load the model it was made for.",
+        lambda: update.apply(tiny_lm),
+        tiny_lm,
+    )
+
+
+def test_a_wrong_shape_is_refused(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    shape = tuple(tiny_lm.weight(name).shape)
+    good = tiny_lm.arch.mlp_out_weight(0)
+    update = WeightUpdate({good: torch.ones(shape), name: torch.ones(shape).T})
+    refused(
+        f"the update of {name} has shape {shape[::-1]}; in {tiny_lm.name} it is {shape}.",
+        lambda: update.apply(tiny_lm),
+        tiny_lm,
+    )
+
+
+def test_an_unknown_parameter_is_refused(tiny_lm):
+    good = tiny_lm.arch.mlp_out_weight(0)
+    update = WeightUpdate({good: torch.ones(tiny_lm.weight(good).shape), "no.such.weight": torch.ones(2, 2)})
+    refused(
+        f"{tiny_lm.name} has no parameter 'no.such.weight'; the update is of another model.",
+        lambda: update.apply(tiny_lm),
+        tiny_lm,
+    )
+
+
+def test_applying_twice_is_refused(tiny_lm):
+    update = random_update("LowRank", tiny_lm)
+    update.apply(tiny_lm)
+    refused(
+        f"this update is already applied to {tiny_lm.name}; undo it first.",
+        lambda: update.apply(tiny_lm),
+        tiny_lm,
+    )
+
+
+def test_undo_without_apply_is_refused(tiny_lm):
+    update = random_update("LowRank", tiny_lm)
+    refused(
+        f"this update is not applied to {tiny_lm.name}; apply it before undoing it.",
+        lambda: update.undo(tiny_lm),
+        tiny_lm,
+    )
+
+
+def test_undoing_out_of_order_is_refused(tiny_lm):
+    first, second = random_update("LowRank", tiny_lm), random_update("Dense", tiny_lm, seed=1)
+    first.apply(tiny_lm)
+    second.apply(tiny_lm)
+    refused(
+        f"another update was applied to {tiny_lm.name} after this one; undo the last one first.",
+        lambda: first.undo(tiny_lm),
+        tiny_lm,
+    )
+
+
+# addition
+
+
+def test_low_rank_sum_stays_low_rank_while_smaller_than_dense():
+    a, b = (WeightUpdate({"W": random_change("LowRank", (12, 10), seed=s)}) for s in (0, 1))
+    total = a + b  # rank 4: 4 · 22 numbers of 120
+    assert isinstance(total["W"], LowRank)
+    assert total["W"].rows.shape == (12, 4)
+    np.testing.assert_allclose(total.delta("W"), naive_dense(a["W"]) + naive_dense(b["W"]), rtol=1e-5, atol=1e-6)
+
+
+def test_low_rank_sum_becomes_dense_once_the_factors_are_larger():
+    updates = [WeightUpdate({"W": random_change("LowRank", (12, 10), seed=s)}) for s in range(3)]
+    total = updates[0] + updates[1] + updates[2]  # rank 6: 6 · 22 > 120
+    assert isinstance(total["W"], Dense)
+    reference = sum(naive_dense(update["W"]) for update in updates)
+    np.testing.assert_allclose(total.delta("W"), reference, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("a", ["LowRank", "Sparse", "Dense"])
+@pytest.mark.parametrize("b", ["LowRank", "Sparse", "Dense"])
+def test_the_sum_of_any_two_kinds_is_the_dense_sum(a, b):
+    a, b = random_change(a, (9, 11), seed=0), random_change(b, (9, 11), seed=1)
+    total = WeightUpdate({"W": a}) + WeightUpdate({"W": b})
+    np.testing.assert_allclose(total.delta("W"), naive_dense(a) + naive_dense(b), rtol=1e-5, atol=1e-6)
+
+
+def test_the_sum_of_thinly_kept_updates_stays_sparse():
+    matrix = torch.arange(1.0, 101).reshape(10, 10)
+    first, second = (matrix % 7 == 0), (matrix % 5 == 0)
+    total = WeightUpdate({"W": Sparse.from_mask(matrix, first)}) + WeightUpdate({"W": Sparse.from_mask(matrix, second)})
+    assert isinstance(total["W"], Sparse)
+    assert len(total["W"].values) == 14 + 20 - 2  # multiples of 7, of 5, of both, up to 100
+    assert torch.equal(total.delta("W"), matrix * first + matrix * second)
+
+
+def test_addition_keeps_what_only_one_update_changes_and_all_records():
+    a = WeightUpdate({"V": torch.ones(2, 2)}, info=({"edit": 1},), model="m", fingerprint="f")
+    b = WeightUpdate({"W": 2 * torch.ones(3, 2)}, info=({"edit": 2},))
+    total = a + b
+    assert (total.info, total.model, total.fingerprint) == (({"edit": 1}, {"edit": 2}), "m", "f")
+    assert torch.equal(total.delta("V"), torch.ones(2, 2))
+    assert torch.equal(total.delta("W"), 2 * torch.ones(3, 2))
+
+
+def test_addition_leaves_both_updates_alone():
+    a, b = (WeightUpdate({"W": random_change("LowRank", (12, 10), seed=s)}) for s in (0, 1))
+    before = [naive_dense(update["W"]) for update in (a, b)]
+    a + b
+    assert all(np.array_equal(naive_dense(u["W"]), was) for u, was in zip((a, b), before, strict=True))
+
+
+def test_adding_updates_of_different_models_is_refused():
+    a = WeightUpdate({"W": torch.ones(2, 2)}, model="gpt2-xl", fingerprint="1" * 16)
+    b = WeightUpdate({"W": torch.ones(2, 2)}, model="llama-7b", fingerprint="2" * 16)
+    with pytest.raises(UpdateError, match=r"^an update of gpt2-xl and one of llama-7b cannot be added\.$"):
+        a + b
+
+
+def test_adding_updates_of_different_shapes_is_refused():
+    a, b = WeightUpdate({"W": torch.ones(2, 2)}), WeightUpdate({"W": torch.ones(2, 3)})
+    sentence = "updates of shapes (2, 2) and (2, 3) cannot be added; they are of different models."
+    with pytest.raises(UpdateError, match=f"^{re.escape(sentence)}$"):
+        a + b
+
+
+# kept entries
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 4), (7, 9), (16, 16)])
+@pytest.mark.parametrize("share", [0, 0.4, 1])
+def test_sparse_is_the_masked_matrix_bit_for_bit(shape, share):
+    g = torch.Generator().manual_seed(shape[0])
+    matrix, mask = torch.randn(shape, generator=g), torch.rand(shape, generator=g) < share
+    kept = Sparse.from_mask(matrix, mask)
+    assert torch.equal(kept.mask, mask)
+    assert torch.equal(kept.values, matrix[mask])
+    assert torch.equal(kept.dense(), torch.where(mask, matrix, 0))
+
+
+def test_sparse_takes_one_bit_an_entry():
+    assert Sparse.from_mask(torch.ones(3, 5), torch.zeros(3, 5, dtype=torch.bool)).bits.numel() == 2
+
+
+@pytest.mark.parametrize("by_numpy", [True, False])
+def test_sparse_works_across_chunks(monkeypatch, by_numpy):
+    monkeypatch.setattr(selection, "_by_numpy", lambda tensor: by_numpy)
+    shape = (3, selection._CHUNK // 2 + 1)  # one and a half chunks, no multiple of 8
+    matrix = torch.arange(shape[0] * shape[1], dtype=torch.float32).reshape(shape)
+    mask = matrix % 3 == 1
+    kept = Sparse.from_mask(matrix, mask)
+    assert torch.equal(kept.dense(), torch.where(mask, matrix, 0))
+    assert kept.values[:3].tolist() == [1, 4, 7]
+
+
+def test_sparse_reads_transposed_matrices_in_row_major_order():
+    matrix = torch.arange(15.0).reshape(3, 5).T
+    kept = Sparse.from_mask(matrix, matrix % 2 == 0)
+    assert torch.equal(kept.dense(), torch.where(matrix % 2 == 0, matrix, 0))
+
+
+# files
+
+
+@KINDS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_save_and_load_round_trip_every_bit(tmp_path, kind, dtype):
+    info = ({"method": "ROME", "request": {"subject": "Musée d’Orsay {}"}, "losses": [1.5, 0.1], "none": None},)
+    change = random_change(kind, (13, 7), dtype=dtype)
+    saved = WeightUpdate({"a.weight": change}, info, "tiny", "0123456789abcdef")
+    saved.save(tmp_path / "update.safetensors")
+    loaded = WeightUpdate.load(tmp_path / "update.safetensors")
+    assert (loaded.info, loaded.model, loaded.fingerprint) == (saved.info, saved.model, saved.fingerprint)
+    assert list(loaded) == ["a.weight"]
+    assert type(loaded["a.weight"]) is type(change)
+    assert loaded["a.weight"].shape == (13, 7)
+    assert loaded.delta("a.weight").dtype == dtype
+    assert torch.equal(loaded.delta("a.weight"), saved.delta("a.weight"))
+
+
+def test_an_update_without_a_model_round_trips(tmp_path):
+    WeightUpdate({"b": torch.ones(3), "a": torch.ones(2, 2)}).save(tmp_path / "u")
+    loaded = WeightUpdate.load(tmp_path / "u")
+    assert (loaded.model, loaded.fingerprint, loaded.info, list(loaded)) == (None, None, (), ["b", "a"])
+    assert loaded.delta("b").shape == (3,)
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path):
+    matrix = torch.randn(4, 4)
+    WeightUpdate({"a": matrix, "b": matrix, "c": matrix.T, "d": LowRank(matrix[:, 1:], matrix[:, :3])}).save(
+        tmp_path / "u"
+    )
+    loaded = WeightUpdate.load(tmp_path / "u")
+    assert torch.equal(loaded.delta("a"), matrix)
+    assert torch.equal(loaded.delta("b"), matrix)
+    assert torch.equal(loaded.delta("c"), matrix.T)
+    assert torch.equal(loaded.delta("d"), matrix[:, 1:] @ matrix[:, :3].T)
+
+
+def test_files_are_as_small_as_the_kind_allows(tmp_path):
+    n, sizes = 200, {}
+    mask = torch.zeros(n * n, dtype=torch.bool)
+    mask[: n * n * 2 // 5] = True
+    changes = {
+        "LowRank": random_change("LowRank", (n, n)),
+        "Sparse": Sparse.from_mask(torch.randn(n, n), mask.reshape(n, n)),
+        "Dense": random_change("Dense", (n, n)),
+    }
+    for kind, change in changes.items():
+        WeightUpdate({"W": change}).save(tmp_path / kind)
+        sizes[kind] = (tmp_path / kind).stat().st_size
+    header = 1000
+    assert sizes["Dense"] >= 4 * n * n
+    assert sizes["Sparse"] <= 4 * n * n * 2 // 5 + n * n // 8 + header  # values of 40 %, one bit an entry
+    assert sizes["LowRank"] <= 4 * 2 * 2 * n + header
+
+
+def test_save_makes_the_folder_and_leaves_only_the_file(tmp_path):
+    WeightUpdate({"W": torch.ones(2, 2)}).save(tmp_path / "new" / "folder" / "u.safetensors")
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["u.safetensors"]
+
+
+def test_a_saved_file_can_be_read_by_others(tmp_path):
+    WeightUpdate({"W": torch.ones(2, 2)}).save(tmp_path / "u")
+    assert stat.S_IMODE((tmp_path / "u").stat().st_mode) == 0o644
+
+
+def test_a_failing_save_keeps_the_old_file_and_leaves_no_scratch(tmp_path, monkeypatch):
+    path = tmp_path / "u.safetensors"
+    WeightUpdate({"W": torch.ones(2, 2)}).save(path)
+    before = path.read_bytes()
+
+    def fail_halfway(tensors, file, metadata):
+        with open(file, "wb") as out:
+            out.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(update_module, "save_file", fail_halfway)
+    with pytest.raises(OSError, match="no space left on device"):
+        WeightUpdate({"W": torch.zeros(2, 2)}).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["u.safetensors"]
+
+
+def unreadable(path):
+    """The sentence of a refused file; the reading library's own words are in it."""
+    with pytest.raises(UpdateError) as caught:
+        WeightUpdate.load(path)
+    cause = caught.value.__cause__
+    assert cause is not None
+    assert str(caught.value) == f"{path} cannot be read as a saved update ({cause}); give a file that save() wrote."
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    unreadable(tmp_path / "missing.safetensors")
+
+
+def test_a_folder_is_one_sentence(tmp_path):
+    unreadable(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not this format", b"\xff" * 100])
+def test_a_file_of_another_format_is_one_sentence(tmp_path, content):
+    (tmp_path / "u").write_bytes(content)
+    unreadable(tmp_path / "u")
+
+
+@pytest.mark.parametrize("left", [4, 60, -1])
+def test_a_truncated_file_is_one_sentence(tmp_path, left):
+    WeightUpdate({"W": random_change("Sparse", (9, 9))}).save(tmp_path / "whole")
+    (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:left])
+    unreadable(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"format": "workbench-update-0", "update": "{}"}])
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path, metadata):
+    path = tmp_path / "model.safetensors"
+    save_file({"W": torch.ones(2, 2)}, path, metadata=metadata)
+    with pytest.raises(UpdateError) as caught:
+        WeightUpdate.load(path)
+    assert str(caught.value) == f"{path} is a safetensors file, but not a saved update; give a file that save() wrote."
+
+
+def test_missing_metadata_are_named(tmp_path):
+    save_file({"W:matrix": torch.ones(2, 2)}, tmp_path / "u", metadata={"format": FORMAT})
+    with pytest.raises(UpdateError) as caught:
+        WeightUpdate.load(tmp_path / "u")
+    assert (
+        str(caught.value) == f"{tmp_path / 'u'} is a damaged update (Expecting value: line 1 column 1 (char 0)); "
+        "save it again."
+    )
+
+
+GOOD_META = {"kinds": {"W": "Dense"}, "info": [], "model": None, "fingerprint": None}
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        [],
+        "text",
+        {},
+        {**GOOD_META, "kinds": ["W"]},
+        {**GOOD_META, "info": None},
+        {**GOOD_META, "info": ["ROME"]},
+        {**GOOD_META, "model": 7},
+        {**GOOD_META, "fingerprint": ["0"]},
+        {key: value for key, value in GOOD_META.items() if key != "fingerprint"},
+    ],
+)
+def test_malformed_metadata_are_named(tmp_path, meta):
+    path = tmp_path / "u"
+    save_file({"W:matrix": torch.ones(2, 2)}, path, metadata={"format": FORMAT, "update": json.dumps(meta)})
+    with pytest.raises(UpdateError) as caught:
+        WeightUpdate.load(path)
+    assert str(caught.value) == f"{path} is a damaged update (its metadata are not those of an update); save it again."
+
+
+_BYTES = torch.full((2,), 255, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("Dense", {}),
+        ("Dense", {"matrix": torch.ones(2, 2, dtype=torch.int32)}),
+        ("LowRank", {"rows": torch.ones(2, 1)}),
+        ("LowRank", {"rows": torch.ones(2, 1), "cols": torch.ones(2, 2)}),
+        ("LowRank", {"rows": torch.ones(2), "cols": torch.ones(2)}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(12)}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(11), "shape": torch.tensor([3, 4])}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(12), "shape": torch.tensor([3, 400])}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(12), "shape": torch.tensor([-3, -4])}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(12), "shape": torch.tensor([3.0, 4.0])}),
+        ("Sparse", {"bits": _BYTES, "values": torch.ones(12), "shape": torch.tensor(12)}),
+        ("Sparse", {"bits": _BYTES.char(), "values": torch.ones(12), "shape": torch.tensor([3, 4])}),
+        ("Sideways", {"matrix": torch.ones(2, 2)}),
+    ],
+)
+def test_missing_or_unfitting_tensors_are_named(tmp_path, kind, parts):
+    path, meta = tmp_path / "u", {**GOOD_META, "kinds": {"a.weight": kind}}
+    tensors = {f"a.weight:{key}": tensor for key, tensor in parts.items()}
+    save_file(tensors, path, metadata={"format": FORMAT, "update": json.dumps(meta)})
+    with pytest.raises(UpdateError) as caught:
+        WeightUpdate.load(path)
+    assert str(caught.value) == (
+        f"{path} is a damaged update (the tensors of a.weight are not those of a {kind} update); save it again."
+    )
+
+
+def test_any_flipped_byte_of_the_header_is_an_update_error_or_harmless(tmp_path):
+    WeightUpdate({"W": random_change("Sparse", (5, 5)), "V": random_change("LowRank", (5, 4))}).save(tmp_path / "u")
+    data = (tmp_path / "u").read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    refused = 0
+    for place in range(end):
+        (tmp_path / "flipped").write_bytes(data[:place] + bytes([data[place] ^ 0x05]) + data[place + 1 :])
+        with suppress(UpdateError):
+            WeightUpdate.load(tmp_path / "flipped")
+            continue
+        refused += 1
+    assert refused > end // 2 > 100
+
+
+def test_a_file_names_its_kind_and_parts(tmp_path):
+    WeightUpdate({"W": random_change("Sparse", (5, 5))}).save(tmp_path / "u")
+    with safe_open(tmp_path / "u", framework="pt") as file:
+        assert sorted(file.keys()) == ["W:bits", "W:shape", "W:values"]
+        assert json.loads(file.metadata()["update"])["kinds"] == {"W": "Sparse"}

@@ -1,0 +1,1 @@
+"""The subcommands of `workbench`: one module each, and what they share in printing."""

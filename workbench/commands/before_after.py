@@ -1,0 +1,101 @@
+"""What a model makes of the prompts of a request: chances of the answers, next tokens, a continuation."""
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.encoding import Encoded, encode
+from workbench.evaluation.edits import Probe
+from workbench.forward import logits_at
+from workbench.lm import LanguageModel
+
+N_TOP = 3
+N_CONTINUED = 12
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model makes of one prompt.
+
+    Attributes
+    ----------
+    chances : dict of str to float
+        Probability of each answer looked for, all its tokens together.
+    next_tokens : tuple of (str, float)
+        The most probable next tokens, and their probabilities.
+    continuation : str
+        Greedy.
+    """
+
+    chances: dict[str, float]
+    next_tokens: tuple[tuple[str, float], ...]
+    continuation: str
+
+
+def answers_of(probe: Probe) -> tuple[str, ...]:
+    """The answers whose chances are read: the probe's own, then the one it is compared with."""
+    return (probe.target,) if probe.rival is None else (probe.target, probe.rival)
+
+
+def read_probes(lm: LanguageModel, probes: list[Probe]) -> list[Reading]:
+    """What the model as it is now makes of each probe.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Not changed.
+    probes : list of Probe
+        From `workbench.evaluation.edits.probes_of`.
+
+    Returns
+    -------
+    list of Reading
+        One a probe.
+
+    Raises
+    ------
+    RequestError
+        If an answer tokenises to nothing.
+    """
+    texts = [[encode(lm.tokenizer, probe.prompt, answer) for answer in answers_of(probe)] for probe in probes]
+    prompts = [first.prompt_ids for first, *_ in texts]
+    chances = iter(_chances(lm, [text for of_probe in texts for text in of_probe]))
+    top = _next_tokens(lm, prompts)
+    said = _continuations(lm, prompts)
+    return [
+        Reading({answer: next(chances) for answer in answers_of(probe)}, top[i], said[i])
+        for i, probe in enumerate(probes)
+    ]
+
+
+def _chances(lm: LanguageModel, texts: list[Encoded]) -> list[float]:
+    """exp(Σ log p) over the tokens of each text's target."""
+    reads = [tuple(range(text.n_prompt - 1, len(text.ids) - 1)) for text in texts]
+    logits = logits_at(lm, [text.ids[:-1] for text in texts], reads)  # (tokens of all targets, V)
+    tokens = torch.tensor([token for text in texts for token in text.target_ids], device=logits.device)
+    log_probs = -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    return [float(part.sum().exp()) for part in log_probs.split([len(text.target_ids) for text in texts])]
+
+
+def _next_logits(lm: LanguageModel, rows: list[tuple[int, ...]]) -> torch.Tensor:
+    return logits_at(lm, rows, [(len(row) - 1,) for row in rows])  # (B, V)
+
+
+def _next_tokens(lm: LanguageModel, prompts: list[tuple[int, ...]]) -> list[tuple[tuple[str, float], ...]]:
+    top = _next_logits(lm, prompts).softmax(dim=-1).topk(N_TOP)
+    return [
+        tuple((lm.tokenizer.decode([token]), chance) for token, chance in zip(tokens, chances, strict=True))
+        for tokens, chances in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+
+
+def _continuations(lm: LanguageModel, prompts: list[tuple[int, ...]]) -> list[str]:
+    written: list[tuple[int, ...]] = [()] * len(prompts)
+    for _ in range(N_CONTINUED):
+        going = [i for i, tokens in enumerate(written) if lm.tokenizer.eos_token_id not in tokens]
+        if not going:
+            break
+        tokens = _next_logits(lm, [prompts[i] + written[i] for i in going]).argmax(dim=-1).tolist()
+        for i, token in zip(going, tokens, strict=True):
+            written[i] += (token,)
+    return lm.tokenizer.batch_decode(written, skip_special_tokens=True)

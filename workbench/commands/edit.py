@@ -1,0 +1,243 @@
+"""`workbench edit`: one fact changed, what the model says before and after, and how far the weights moved."""
+
+import math
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from workbench.commands.edit_report import Outcome, file_size, report
+from workbench.commands.printing import show, tell
+from workbench.data.formats import read_native
+from workbench.errors import EditError, RequestError, UpdateError
+from workbench.request import EditRequest
+
+if TYPE_CHECKING:
+    from workbench.editing.rome import ROME
+    from workbench.lm import LanguageModel
+    from workbench.regularize import Regularizer
+    from workbench.update import WeightUpdate
+
+ARROW = "=>"
+_FACT, _METHOD, _MODEL, _FILES = "The fact", "Method and regulariser", "Model", "Saved updates"
+
+
+def edit(
+    subject: Annotated[str, typer.Option(help="What the fact is about.", rich_help_panel=_FACT)],
+    prompt: Annotated[str, typer.Option(help="Holds {} where the subject stands.", rich_help_panel=_FACT)],
+    target: Annotated[str, typer.Option(help="The answer to write.", rich_help_panel=_FACT)],
+    target_true: Annotated[
+        str | None, typer.Option(help="The answer it replaces, to be watched.", rich_help_panel=_FACT)
+    ] = None,
+    rephrase: Annotated[
+        list[str] | None, typer.Option(help="The fact asked otherwise; may hold {}. Repeatable.", rich_help_panel=_FACT)
+    ] = None,
+    locality: Annotated[
+        list[str] | None,
+        typer.Option(help=f'Left alone: "prompt {ARROW} answer". Repeatable.', rich_help_panel=_FACT),
+    ] = None,
+    method: Annotated[Literal["rome"], typer.Option(help="Editor.", rich_help_panel=_METHOD)] = "rome",
+    layer: Annotated[int | None, typer.Option(help="Block to edit.", rich_help_panel=_METHOD)] = None,
+    variant: Annotated[
+        Literal["rome", "r-rome"] | None, typer.Option(help="As published, or repaired.", rich_help_panel=_METHOD)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps for v*.", rich_help_panel=_METHOD)] = None,
+    lr: Annotated[float | None, typer.Option(help="Their learning rate.", rich_help_panel=_METHOD)] = None,
+    mom2: Annotated[
+        bool | None, typer.Option("--mom2/--no-mom2", help="Use the second moment C.", rich_help_panel=_METHOD)
+    ] = None,
+    hparams: Annotated[
+        Path | None, typer.Option(help="EasyEdit's YAML; single options win over it.", rich_help_panel=_METHOD)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of contexts and random choices.", min=0, max=2**32 - 1, rich_help_panel=_METHOD)
+    ] = 0,
+    regularizer: Annotated[
+        Literal["none", "rect", "random", "pca"], typer.Option(help="Of the update.", rich_help_panel=_METHOD)
+    ] = "none",
+    keep: Annotated[
+        float | None, typer.Option(help="Share of entries it keeps; 0.4 if not given.", rich_help_panel=_METHOD)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=_MODEL)
+    ] = "smollm2-135m",
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.", rich_help_panel=_MODEL)] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights.", rich_help_panel=_MODEL)] = "float32",
+    device_map: Annotated[
+        str | None, typer.Option(help='"auto" spreads a large model over GPUs.', rich_help_panel=_MODEL)
+    ] = None,
+    onto: Annotated[
+        list[Path] | None,
+        typer.Option(help="A saved update to apply first. Repeatable, in order.", rich_help_panel=_FILES),
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the update here.", rich_help_panel=_FILES)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what --save finds.", rich_help_panel=_FILES)] = False,
+) -> None:
+    """Edit one fact and show what the model says before and after.
+
+    workbench edit --subject "Eiffel Tower" --prompt "The {} is located in the city of" --target Rome
+    """
+    request = request_from(subject, prompt, target, target_true, rephrase or [], locality or [])
+    if save is not None:
+        check_save(save, force=force)
+    tell("importing torch and transformers")
+    regularize = _regularizer(regularizer, keep, seed)
+    given = {"layer": layer, "variant": variant, "v_num_grad_steps": steps, "v_lr": lr, "mom2_adjustment": mom2}
+    hyperparameters = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
+    choose = _editor(hparams, hyperparameters)
+    earlier = _load_updates(onto or [])
+    lm = _load(model, device=device, dtype=dtype, device_map=device_map)
+    outcome = _carry_out(lm, choose(lm), regularize, request, earlier)
+    if save is not None:
+        _save(outcome.update, save)
+    report(outcome, lm, request, earlier)
+    if save is not None:
+        show(f"Saved to {save} ({file_size(save.stat().st_size)}).")
+
+
+def request_from(
+    subject: str, prompt: str, target: str, target_true: str | None, rephrase: list[str], locality: list[str]
+) -> EditRequest:
+    """The request that the options describe.
+
+    Parameters
+    ----------
+    subject, prompt, target, target_true
+        As in `EditRequest`.
+    rephrase : list of str
+        Rephrasings.
+    locality : list of str
+        Each ``"prompt => answer"``.
+
+    Returns
+    -------
+    EditRequest
+
+    Raises
+    ------
+    RequestError
+        If they describe none.
+    """
+    probes = []
+    for text in locality:
+        before, arrow, answer = text.rpartition(ARROW)
+        if not arrow:
+            raise RequestError(f"--locality {text!r} has no {ARROW}; write it as 'prompt {ARROW} answer'.")
+        probes.append({"prompt": before.strip(), "target": answer})
+    record = {"subject": subject, "prompt": prompt, "target_new": target, "target_true": target_true}
+    return read_native(record | {"rephrase": rephrase, "locality": probes})
+
+
+def check_save(path: Path, *, force: bool) -> None:
+    """Raise `UpdateError` unless an update can be saved as `path`; with `force` it may replace a file."""
+    if not path.parent.is_dir():
+        raise UpdateError(f"--save {path}: the folder {path.parent} does not exist; make it first.")
+    if path.is_dir():
+        raise UpdateError(f"--save {path} is a folder; give the name of a file in it.")
+    if path.exists() and not force:
+        raise UpdateError(f"--save {path} exists; give another name, or --force to replace it.")
+    if not os.access(path.parent, os.W_OK):
+        raise UpdateError(f"--save {path}: the folder {path.parent} cannot be written to; choose another.")
+
+
+def _regularizer(name: str, keep: float | None, seed: int) -> "Regularizer":
+    if name == "none" and keep is not None:
+        raise EditError(f"--keep {keep} has nothing to work on; choose --regularizer rect, random or pca.")
+    from workbench.regularize import PCAK, RECT, RandomK, Unregularized
+
+    settings = {} if keep is None else {"keep": keep}
+    match name:
+        case "rect":
+            return RECT(**settings)
+        case "random":
+            return RandomK(**settings, seed=seed)
+        case "pca":
+            return PCAK(**settings)
+    return Unregularized()
+
+
+def _editor(hparams: Path | None, given: dict[str, Any]):
+    """A function from model to editor; what can be checked without the model is checked now."""
+    from workbench.editing.rome import ROME
+
+    if hparams is not None:
+        editor = replace(ROME.from_yaml(hparams), **given)
+        return lambda lm: editor
+    ROME(**{"layer": 0} | given)
+    return lambda lm: replace(ROME.for_model(lm), **given)
+
+
+def _load_updates(paths: list[Path]) -> list[tuple[Path, "WeightUpdate"]]:
+    from workbench.update import WeightUpdate
+
+    return [(path, WeightUpdate.load(path)) for path in paths]
+
+
+def _load(name: str, **where: str | None) -> "LanguageModel":
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    from workbench.lm import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    enable_progress_bars()  # the line above hides downloads, too, which take longest
+    tell(f"loading {name}")
+    return load(name, **where)
+
+
+def _carry_out(
+    lm: "LanguageModel",
+    editor: "ROME",
+    regularize: "Regularizer",
+    request: EditRequest,
+    earlier: list[tuple[Path, "WeightUpdate"]],
+) -> Outcome:
+    """Everything that touches the model, which is as it was afterwards."""
+    from workbench.commands.before_after import answers_of, read_probes
+    from workbench.encoding import encode
+    from workbench.evaluation.edits import probes_of
+    from workbench.weightstats import TABLE1_QUANTILES, weight_change
+
+    probes = probes_of([request])
+    lm.check_layer(editor.layer)
+    for probe in probes:
+        for answer in answers_of(probe):
+            encode(lm.tokenizer, probe.prompt, answer)  # raises where an answer has no token
+    for path, update in earlier:
+        _check_fits(path, update, lm)
+    tell(f"editing layer {editor.layer}")
+    start = time.perf_counter()
+    editor = editor.prepared(lm)  # before --onto: the contexts are the unedited model's
+    prepared = time.perf_counter()
+    with lm.restored_after():
+        for _, update in earlier:
+            update.apply(lm)
+        before = read_probes(lm, probes)
+        began = time.perf_counter()
+        update = regularize(editor.compute_update(lm, [request]), lm)
+        seconds = {"contexts": prepared - start, "edit": time.perf_counter() - began}
+        update.apply(lm)
+        after = read_probes(lm, probes)
+        table = weight_change(update, lm, quantile_shares=TABLE1_QUANTILES)
+    changes = {(row.metric, None if math.isnan(row.at) else row.at): row.value for row in table.itertuples(index=False)}
+    return Outcome(probes, before, after, editor, update, regularize.label, changes, seconds)
+
+
+def _check_fits(path: Path, update: "WeightUpdate", lm: "LanguageModel") -> None:
+    try:
+        update.check_fits(lm)
+    except UpdateError as err:
+        raise UpdateError(f"{path}: {err}") from err
+
+
+def _save(update: "WeightUpdate", path: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        update.save(path)
+    except (OSError, SafetensorError) as err:
+        raise UpdateError(f"--save {path} could not be written ({err}); nothing is left of it.") from err

@@ -1,0 +1,72 @@
+"""`workbench models`: which models there are, and fetching them before they are needed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.commands.printing import bare_table, show, tell
+from workbench.errors import ModelError
+
+app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
+
+# Of a hub repository: what other frameworks and other loaders read.
+_NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
+_NOT_NEEDED += ["consolidated*", "*.md", "*.mlmodel", "coreml/*", "openvino/*"]
+
+
+@app.callback()
+def list_models(context: typer.Context) -> None:
+    """List the embedded model, the architectures supported, and the models with presets."""
+    if context.invoked_subcommand is not None:
+        return
+    tell("importing transformers")
+    from workbench import embedded
+    from workbench.architectures import ARCHITECTURES
+    from workbench.editing.presets import ROME_PRESETS
+
+    folder = embedded.model_dir()
+    there = folder.is_dir()
+    size = sum(path.stat().st_size for path in folder.iterdir()) if there else 0
+    state = f"cached, {size / 1e6:.0f} MB" if there else f"not cached; workbench models fetch {embedded.NAME}"
+    table = bare_table("", "")
+    table.add_row("embedded", f"{embedded.NAME} ({state})")
+    table.add_row("", str(folder))
+    table.add_row("families", ", ".join(row.name for row in ARCHITECTURES))
+    table.add_row("ROME presets", ", ".join(ROME_PRESETS))
+    table.add_row("others", "any hub id or folder of these families")
+    show(table)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The embedded model, or a hub id.")],
+    again: Annotated[bool, typer.Option("--again", help="Also if it is there, in place of it.")] = False,
+) -> None:
+    """Fetch a model into the cache, so that later runs need no network."""
+    tell("importing transformers")
+    from workbench import embedded
+
+    folder = embedded.fetch(again=again) if name == embedded.NAME else _fetch_from_hub(name, again=again)
+    show(f"{name} is in {folder}")
+
+
+def _fetch_from_hub(name: str, *, again: bool) -> Path:
+    if Path(name).is_dir():
+        raise ModelError(f"{name} is a folder, and needs no fetching; give a hub id.")
+    from huggingface_hub import HfApi, snapshot_download
+    from transformers import AutoConfig
+
+    from workbench.architectures import architecture_of
+
+    try:
+        architecture_of(AutoConfig.from_pretrained(name, force_download=again))  # before gigabytes that nothing can use
+        names = HfApi().list_repo_files(name)
+        both = any(file.endswith(".safetensors") for file in names)
+        skipped = [*_NOT_NEEDED, "*.bin"] if both else _NOT_NEEDED
+        return Path(snapshot_download(name, ignore_patterns=skipped, force_download=again))
+    except (OSError, ValueError, RuntimeError) as err:
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise ModelError(
+            f"{name!r} cannot be fetched from the hub ({reason}); check the name, the connection and HF_HUB_OFFLINE."
+        ) from err

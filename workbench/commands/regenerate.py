@@ -1,0 +1,85 @@
+"""`workbench regenerate`: figures and tables from the notebooks that make them."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from workbench.commands.printing import show
+from workbench.errors import SpecError
+
+_YAML11_MISSES = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 1e-3, which YAML 1.1 reads as text
+
+
+def regenerate(
+    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE]...", help="Which; all by default.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, default or paper.")] = "default",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the notebooks, as YAML. Repeatable."),
+    ] = None,
+    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks and figures.yaml.")] = Path("notebooks"),
+    folder: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Where figures go; else figures/, or below --build."),
+    ] = None,
+    build: Annotated[Path, typer.Option(help="Where executed notebooks go.")] = Path("build"),
+    list_only: Annotated[bool, typer.Option("--list", help="List the figures and run nothing.")] = False,
+) -> None:
+    """Run the notebooks that make the figures named, or all of a profile."""
+    from workbench import regenerate as runs
+
+    if list_only:
+        _show_list(runs.named(runs.read_list(notebooks), figures or []))
+        return
+    settings = dict(map(setting_from, overrides or []))
+    made = runs.regenerate(
+        figures or [], profile=profile, notebooks=notebooks, figures=folder, build=build, overrides=settings
+    )
+    for run in made:
+        show(f"{run.entry.figure}: {run.seconds:.0f} s, {run.notebook}")
+        for path in run.files:
+            show(f"  {path}")
+    show(f"{len(made)} figures in {sum(run.seconds for run in made):.0f} s")
+
+
+def setting_from(text: str) -> tuple[str, Any]:
+    """Name and value of a ``NAME=VALUE``, the value as YAML: a number, text, true, false, null, or a list.
+
+    Parameters
+    ----------
+    text : str
+        What stood after ``--set``.
+
+    Returns
+    -------
+    name, value : str, object
+
+    Raises
+    ------
+    SpecError
+        If there is no name, or the value is none of these.
+    """
+    import yaml
+
+    name, equals, given = text.partition("=")
+    if not equals or not name.strip():
+        raise SpecError(f"--set {text!r} must be NAME=VALUE, such as n_facts=5.")
+    if _YAML11_MISSES.fullmatch(given.strip()):
+        return name.strip(), float(given)
+    try:
+        value = yaml.safe_load(given)
+    except yaml.YAMLError as err:
+        raise SpecError(f"--set {text!r}: the value is not YAML; quote text that holds signs.") from err
+    if not isinstance(value, str | int | float | list | None):
+        raise SpecError(f"--set {text!r}: the value must be a number, text, true, false, null or a list.")
+    return name.strip(), value
+
+
+def _show_list(entries: list) -> None:
+    for entry in entries:
+        show(entry.figure, style="bold")
+        show(f"  {entry.title}")
+        show(f"  profiles: {', '.join(entry.profiles)}")
+        show(f"  files: {', '.join(entry.makes)}")

@@ -1,0 +1,1 @@
+"""Runs: edits of many facts, alone or in sequence, and what they did."""

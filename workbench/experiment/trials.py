@@ -1,0 +1,132 @@
+"""Single edits, each on the unedited model, and sequences, each edit on the model that the last one left."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.editing.rome import ROME
+from workbench.errors import SpecError
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS, Protocol, score_edits
+from workbench.lm import LanguageModel
+from workbench.regularize import Regularizer, Unregularized
+from workbench.request import EditRequest
+from workbench.update import WeightUpdate
+
+
+def single_updates(lm: LanguageModel, editor: ROME, requests: Sequence[EditRequest]) -> list[WeightUpdate]:
+    """The update of each request, computed on the model as it is now; nothing is applied.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Usually unedited.
+    editor : ROME
+        Its contexts are sampled once for all requests, unless given.
+    requests : sequence of EditRequest
+        N facts.
+
+    Returns
+    -------
+    list of WeightUpdate
+        N updates.
+
+    Raises
+    ------
+    EditError, RequestError
+        If an edit cannot be computed.
+    """
+    editor = editor.prepared(lm)
+    return [editor.compute_update(lm, [request]) for request in tqdm(requests, desc=f"{editor.label}, single edits")]
+
+
+def score_single_edits(
+    lm: LanguageModel,
+    updates: Sequence[WeightUpdate],
+    requests: Sequence[EditRequest],
+    regularizers: Sequence[Regularizer],
+    *,
+    protocols: Sequence[Protocol] = DEFAULT_PROTOCOLS,
+) -> pd.DataFrame:
+    """Edit metrics of each single edit under each regularizer; each update is computed once for all of them.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model that the updates were computed on; left as it was.
+    updates, requests : sequence of WeightUpdate, sequence of EditRequest
+        One update a request.
+    regularizers : sequence of Regularizer
+        Applied to every update.
+    protocols : sequence of str
+        As for `score_edits`.
+
+    Returns
+    -------
+    DataFrame
+        Columns request, regularizer, metric, protocol, value.
+    """
+    parts = []
+    for i, (update, request) in enumerate(zip(tqdm(updates, desc="Scoring edits"), requests, strict=True)):
+        for regularizer in regularizers:
+            with regularizer(update, lm).applied(lm):
+                scores = score_edits(lm, [request], protocols=protocols)
+            parts.append(scores.assign(request=i, regularizer=regularizer.label))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["request", "regularizer", "metric", "protocol", "value"]]
+
+
+def sequential_updates(
+    lm: LanguageModel,
+    editor: ROME,
+    requests: Sequence[EditRequest],
+    *,
+    checkpoints: Sequence[int],
+    regularizer: Regularizer | None = None,
+) -> dict[int, WeightUpdate]:
+    """The accumulated update after some numbers of sequential edits; the model is left as it was.
+
+    Edit t is computed on the model edited t − 1 times, and its regularizer compares ΔW_t with the weight that it
+    is added to.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Usually unedited.
+    editor : ROME
+        Its contexts are sampled once, before the first edit, unless given.
+    requests : sequence of EditRequest
+        The facts, in the order of their edits.
+    checkpoints : sequence of int
+        Numbers of edits, each from 1 to the number of requests.
+    regularizer : Regularizer, optional
+        Applied to each edit's update; none by default.
+
+    Returns
+    -------
+    dict of int to WeightUpdate
+        The sum of the first t updates, for each checkpoint t.
+
+    Raises
+    ------
+    SpecError
+        If a checkpoint lies outside 1 to the number of requests.
+    EditError, RequestError
+        If an edit cannot be computed.
+    """
+    if not checkpoints or min(checkpoints) < 1 or max(checkpoints) > len(requests):
+        raise SpecError(
+            f"checkpoints must lie from 1 to the number of facts, {len(requests)}; got {list(checkpoints)}."
+        )
+    regularizer, editor = regularizer or Unregularized(), editor.prepared(lm)
+    total, kept = WeightUpdate({}), {}
+    with lm.restored_after():
+        for t, request in enumerate(
+            tqdm(requests[: max(checkpoints)], desc=f"{editor.label}, sequential edits"), start=1
+        ):
+            update = regularizer(editor.compute_update(lm, [request]), lm)
+            update.apply(lm)
+            total = total + update
+            if t in checkpoints:
+                kept[t] = total
+    return kept

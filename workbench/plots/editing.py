@@ -1,0 +1,51 @@
+"""Figure 7: reliability, generalization and locality under each regularizer; and scores over layers."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from workbench.plots.look import look_of, require_columns
+
+
+def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:
+    """Scores of one metric, a point and a 95 % interval for each regularizer, in the table's order."""
+    require_columns(scores, "regularizer", "value", "low", "high")
+    for place, row in enumerate(scores.itertuples()):
+        look = look_of(row.regularizer)
+        ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+        ax.errorbar(place, row.value, yerr=ends, color=look["color"], marker=look["marker"], capsize=2.5, markersize=6)
+    first = scores.iloc[0]
+    ax.axhline(first["value"], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    ax.set_xticks(range(len(scores)), scores["regularizer"], rotation=40, ha="right", rotation_mode="anchor")
+    ax.set(ylim=(-0.03, 1.03), xlim=(-0.6, len(scores) - 0.4))
+    return ax
+
+
+def editing_performance(scores: pd.DataFrame, figure: Figure) -> Figure:
+    """A row of panels for each protocol: one panel a metric, one point a regularizer."""
+    require_columns(scores, "regularizer", "metric", "protocol", "value", "n", "low", "high")
+    protocols, metrics = (list(dict.fromkeys(scores[column])) for column in ("protocol", "metric"))
+    axes = figure.subplots(len(protocols), len(metrics), sharex=True, sharey=True, squeeze=False)
+    for row, protocol in zip(axes, protocols, strict=True):
+        for ax, metric in zip(row, metrics, strict=True):
+            score_points(scores[(scores["metric"] == metric) & (scores["protocol"] == protocol)], ax)
+            ax.grid(axis="y", color="0.9", zorder=0)
+        row[0].set_ylabel(f"score, {protocol.replace('_', ' ')}")
+    for ax, metric in zip(axes[0], metrics, strict=True):
+        ax.set_title(metric)
+    return figure
+
+
+def scores_by_layer(scores: pd.DataFrame, ax: Axes) -> Axes:
+    """Score against edited layer, one line a metric; bands are 95 % intervals."""
+    require_columns(scores, "layer", "metric", "value", "low", "high")
+    for metric, curve in scores.groupby("metric", sort=False):
+        look = look_of(metric)
+        ax.plot(curve["layer"], curve["value"], label=metric, **look)
+        ax.fill_between(curve["layer"], curve["low"], curve["high"], color=look["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel="edited layer", ylabel="score", ylim=(-0.03, 1.03))
+    ax.set_xticks(np.unique(scores["layer"]))
+    ax.grid(axis="y", color="0.9", zorder=0)
+    ax.legend(loc="lower left")
+    return ax

@@ -1,0 +1,68 @@
+"""One look for all figures: a regularizer or series has one color, marker and dash everywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import pandas as pd
+
+from workbench.errors import SpecError
+
+# Okabe and Ito's palette: safe for the color-blind; markers and dashes tell the same apart in gray
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    *("#000000", "#E69F00", "#56B4E9", "#009E73"),
+    *("#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
+)
+
+LOOK: dict[str, dict] = {
+    "Unregularized": {"color": BLACK, "marker": "o", "linestyle": "-"},
+    "RECT 80 %": {"color": SKY, "marker": "^", "linestyle": "-"},
+    "RECT 60 %": {"color": GREEN, "marker": "s", "linestyle": "--"},
+    "RECT 40 %": {"color": BLUE, "marker": "D", "linestyle": "-"},
+    "RECT 20 %": {"color": PURPLE, "marker": "v", "linestyle": "-."},
+    "Random 40 %": {"color": ORANGE, "marker": "P", "linestyle": "--"},
+    "PCA 40 %": {"color": VERMILION, "marker": "X", "linestyle": ":"},
+    "reliability": {"color": BLUE, "marker": "o", "linestyle": "-"},
+    "generalization": {"color": ORANGE, "marker": "s", "linestyle": "--"},
+    "locality": {"color": GREEN, "marker": "^", "linestyle": "-."},
+}
+_SPARE = ("#444444", "#777777", "#AAAAAA")
+
+HEATMAP = "cividis"  # even in brightness, the same for all eyes
+
+RC = {
+    "figure.dpi": 110,
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "workbench",  # the same figure, the same file
+}
+
+
+def look_of(label: str) -> dict:
+    """Color, marker and line style of a series; labels outside `LOOK` get a gray by their name."""
+    if label in LOOK:
+        return LOOK[label]
+    return {"color": _SPARE[sum(map(ord, label)) % len(_SPARE)], "marker": "o", "linestyle": "-"}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """The workbench's matplotlib settings for the time of the block."""
+    with mpl.rc_context(RC):
+        yield
+
+
+def require_columns(table: pd.DataFrame, *columns: str) -> None:
+    """Raise `SpecError` unless the table has these columns."""
+    if missing := [column for column in columns if column not in table]:
+        raise SpecError(f"the table lacks the column {missing[0]!r}; it has {', '.join(map(repr, table.columns))}.")
