@@ -98,6 +98,7 @@ def test_a_notebook_is_run_with_the_parameters_of_list_profile_and_caller(notebo
     assert [c.execution_count for c in nbformat.read(run.notebook, 4).cells] == [1, 2, 3]
     assert run.entry.figure == "fig"
     assert run.seconds > 0
+    assert sorted(path.name for path in notebooks.iterdir()) == ["fig.ipynb", "figures.yaml"]
     [again] = regenerate(["fig"], profile="default", notebooks=notebooks, figures="here", overrides={"n": 3})
     assert again.files == (Path("here/table.csv"),)
     assert pd.read_csv("here/table.csv")["i"].tolist() == [0, 1, 2]
@@ -208,7 +209,7 @@ class TestBeforeAnyKernelStarts:
         assert error_of(SpecError, regenerate, profile="smoke", notebooks=notebooks) == sentence
 
     def test_a_slip_in_a_later_entry_stops_the_first_one_too(self, notebooks):
-        write_list(notebooks, ENTRY, {**ENTRY, "figure": "gone", "notebook": "gone.ipynb"})
+        write_list(notebooks, ENTRY, {**ENTRY, "figure": "gone", "makes": ["gone"], "notebook": "gone.ipynb"})
         assert error_of(SpecError, regenerate, profile="smoke", notebooks=notebooks) == (
             f"the notebook {notebooks / 'gone.ipynb'} of figure 'gone' does not exist."
         )

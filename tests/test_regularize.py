@@ -322,21 +322,21 @@ def test_the_result_is_an_update_of_the_same_model_and_type(tiny_lm, regularizer
 
 
 @pytest.mark.parametrize(
-    ("regularizer", "label"),
+    ("regularizer", "label", "settings"),
     [
-        (wb.RECT(keep=0.4), "RECT 40 %"),
-        (wb.RECT(keep=0.125), "RECT 12.5 %"),
-        (wb.RandomK(keep=0.4), "Random 40 %"),
-        (wb.PCAK(keep=0.4), "PCA 40 %"),
-        (wb.PCAK(keep=0.4, form="reconstruction"), "PCA 40 % (reconstruction)"),
+        (wb.RECT(keep=0.4), "RECT 40 %", {"keep": 0.4}),
+        (wb.RECT(keep=0.125), "RECT 12.5 %", {"keep": 0.125}),
+        (wb.RandomK(keep=0.4, seed=3), "Random 40 %", {"keep": 0.4, "seed": 3}),
+        (wb.PCAK(keep=0.4), "PCA 40 %", {"keep": 0.4, "form": "paper"}),
+        (wb.PCAK(form="reconstruction"), "PCA 40 % (reconstruction)", {"keep": 0.4, "form": "reconstruction"}),
     ],
 )
-def test_every_record_gets_the_regularizers_label(tiny_lm, regularizer, label):
+def test_every_record_gets_the_regularizers_label_and_settings(tiny_lm, regularizer, label, settings):
     update, _ = edit_of(tiny_lm)
     assert regularizer.label == label
     assert regularizer(update, tiny_lm).info == (
-        {"method": "test", "regularizer": label},
-        {"method": "again", "regularizer": label},
+        {"method": "test", "regularizer": label, "regularizer_settings": settings},
+        {"method": "again", "regularizer": label, "regularizer_settings": settings},
     )
 
 

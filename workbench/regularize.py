@@ -3,7 +3,7 @@
 Each looks at ΔW matrix by matrix, and compares it with the weight that it is about to be added to.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -32,8 +32,9 @@ def _check_keep(keep: float) -> None:
         raise EditError(f"keep must lie in (0, 1]; got {keep}.")
 
 
-def _replace(update: WeightUpdate, changes: dict[str, Change], label: str) -> WeightUpdate:
-    info = tuple({**record, "regularizer": label} for record in update.info)
+def _replace(update: WeightUpdate, changes: dict[str, Change], regularizer: "Regularizer") -> WeightUpdate:
+    settings = {"regularizer": regularizer.label, "regularizer_settings": asdict(regularizer)}
+    info = tuple({**record, **settings} for record in update.info)
     return WeightUpdate(changes, info, update.model, update.fingerprint)
 
 
@@ -101,7 +102,7 @@ class RECT:
         """Prune `update` against the weights that `lm` has now; raises `UpdateError` if it does not fit."""
         update.check_fits(lm)
         changes = {name: keep_most_changed(update.delta(name), lm.weight(name), self.keep) for name in update}
-        return _replace(update, changes, self.label)
+        return _replace(update, changes, self)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class RandomK:
             dW = update.delta(name)
             scores = torch.rand(dW.shape, generator=generator, dtype=torch.float32)
             changes[name] = Sparse.from_mask(dW, top_mask(scores, round(self.keep * dW.numel())).to(dW.device))
-        return _replace(update, changes, self.label)
+        return _replace(update, changes, self)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class PCAK:
         """Compress `update`; raises `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)
         compress = _scores_in_first_columns if self.form == "paper" else _reconstruct
-        return _replace(update, {name: compress(update[name], self.keep) for name in update}, self.label)
+        return _replace(update, {name: compress(update[name], self.keep) for name in update}, self)
 
 
 def _principal_components(change: Change) -> tuple[Tensor, Tensor, Tensor]:

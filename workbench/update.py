@@ -1,8 +1,6 @@
 """WeightUpdate: the ΔW of an edit, kept as factors, as kept entries, or dense; applied, undone, added, saved."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from workbench.atomic import write_atomically
 from workbench.errors import UpdateError
 from workbench.lm import LanguageModel
 from workbench.selection import entries_where
@@ -148,6 +147,10 @@ class WeightUpdate(Mapping):
     def __len__(self) -> int:
         return len(self.changes)
 
+    # updates are told apart by identity; a mapping would compare tensors
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __add__(self, other: "WeightUpdate") -> "WeightUpdate":
         if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
             raise UpdateError(f"an update of {self.model} and one of {other.model} cannot be added.")
@@ -218,7 +221,6 @@ class WeightUpdate(Mapping):
         path : str or Path
             File to write; replaced if it exists.
         """
-        path = Path(path)
         tensors, kinds, storages = {}, {}, set()
         for name, change in self.changes.items():
             kinds[name] = type(change).__name__
@@ -229,16 +231,8 @@ class WeightUpdate(Mapping):
                 tensors[f"{name}:{part}"] = tensor.clone() if storage in storages else tensor
                 storages.add(storage)
         meta = {"kinds": kinds, "info": self.info, "model": self.model, "fingerprint": self.fingerprint}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        try:
-            save_file(tensors, scratch, metadata={"format": FORMAT, "update": json.dumps(meta)})
-            Path(scratch).chmod(0o644)
-            os.replace(scratch, path)
-        except BaseException:
-            os.unlink(scratch)
-            raise
+        metadata = {"format": FORMAT, "update": json.dumps(meta)}
+        write_atomically(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path) -> "WeightUpdate":

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from workbench.evaluation.text import normalize_answer
+from workbench.evaluation.text import normalize_answer, same_answer
 
 
 def squad(text):
@@ -38,3 +38,14 @@ def test_normalising_twice_changes_nothing_more():
     for text in ("The  a-n theory", "«The» Rome.", "a. b. the c"):
         once = normalize_answer(text)
         assert normalize_answer(once) == once
+
+
+def test_answers_that_normalise_to_nothing_match_only_as_they_stand():
+    assert same_answer(" A", "a")
+    assert not same_answer("A", ",")
+    assert not same_answer("the", "A")
+
+
+def test_other_answers_match_after_normalisation():
+    assert same_answer("The Rome.", "rome")
+    assert not same_answer("Rome", "Romeo")

@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import DynamicCache
 
+from workbench.atomic import write_atomically
 from workbench.editing.contexts import OPENINGS
 from workbench.editing.subject_tail import Reached, hooked
 from workbench.embedded import cache_dir
@@ -88,7 +88,7 @@ class SecondMoment:
         if missing := [layer for layer in layers if layer not in found]:
             found |= _collect(lm, missing, self._texts(lm))
             for layer in missing:
-                _write(found[layer], paths[layer])
+                write_atomically(paths[layer], partial(save_file, {"second_moment": found[layer]}))
         return found
 
     def _key(self, lm: LanguageModel, layer: int) -> str:
@@ -198,11 +198,3 @@ def _read(path: Path) -> Tensor | None:
         return load_file(path)["second_moment"]
     except (OSError, SafetensorError, KeyError):
         return None  # not there, or cut short: compute it again
-
-
-def _write(C: Tensor, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent)
-    os.close(handle)
-    save_file({"second_moment": C}, scratch)
-    os.replace(scratch, path)

@@ -23,7 +23,7 @@ import torch
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.statistics import summarize
-from workbench.evaluation.text import normalize_answer
+from workbench.evaluation.text import same_answer
 from workbench.forward import logits_at
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -158,7 +158,7 @@ def _score_probes(
     if generate:
         said = [before[i].continuation if i in before else p.target for i, p in enumerate(probes)]
         pairs = zip(now, said, strict=True)
-        values["generated"] = [float(normalize_answer(a.continuation) == normalize_answer(w)) for a, w in pairs]
+        values["generated"] = [float(same_answer(a.continuation, w)) for a, w in pairs]
     if "probability" in protocols:
         rivals = _rival_log_probs(lm, probes, batch_size)
         pairs = zip(now, rivals, strict=True)

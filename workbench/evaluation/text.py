@@ -21,3 +21,20 @@ def normalize_answer(text: str) -> str:
         What exact match compares.
     """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def same_answer(a: str, b: str) -> bool:
+    """Whether two answers match after normalisation; if one normalises to nothing ("A", "?"), as they stand.
+
+    Parameters
+    ----------
+    a, b : str
+        Two answers.
+
+    Returns
+    -------
+    bool
+        True for a match.
+    """
+    normal_a, normal_b = normalize_answer(a), normalize_answer(b)
+    return normal_a == normal_b if normal_a and normal_b else a.strip().lower() == b.strip().lower()
