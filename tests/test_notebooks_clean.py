@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from workbench.regenerate import FIGURES_PARAMETER, read_list
 
@@ -106,6 +107,20 @@ def test_every_file_is_made_once_and_every_figure_in_the_default_profile_and_in_
     assert all({"smoke", "default"} <= set(entry.profiles) for entry in entries)
 
 
+def strip(path):
+    """Do what pre-commit does."""
+    config = yaml.safe_load((NOTEBOOKS.parent / ".pre-commit-config.yaml").read_text())
+    [command] = [h["entry"] for repo in config["repos"] for h in repo["hooks"] if h["id"] == "nbstripout"]
+    subprocess.run([sys.executable, "-m", *command.split(), str(path)], check=True)
+
+
+@every_notebook
+def test_nbstripout_finds_nothing_to_do(path, tmp_path):
+    copy = Path(shutil.copy(path, tmp_path))
+    strip(copy)
+    assert copy.read_bytes() == path.read_bytes()
+
+
 def test_nbstripout_takes_the_outputs_and_leaves_the_parameters_tag(tmp_path):
     copy = Path(shutil.copy(PATHS[0], tmp_path))
     notebook = nbformat.read(copy, 4)
@@ -113,7 +128,7 @@ def test_nbstripout_takes_the_outputs_and_leaves_the_parameters_tag(tmp_path):
         cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text="printed")], count + 1
     nbformat.write(notebook, copy)
     assert code_cells(copy)[0].outputs
-    subprocess.run([sys.executable, "-m", "nbstripout", str(copy)], check=True)
+    strip(copy)
     cells = code_cells(copy)
     assert [(cell.outputs, cell.execution_count) for cell in cells] == [([], None)] * len(cells)
     assert parameters_of(copy) == parameters_of(PATHS[0])
