@@ -17,7 +17,7 @@ def smoke(tmp_path_factory, smollm2) -> tuple[Path, list[Path]]:
     """Figures and executed notebooks of the smoke profile."""
     folder = tmp_path_factory.mktemp("smoke")
     executed = regenerate(profile="smoke", notebooks=NOTEBOOKS, figures=folder / "figures", build=folder / "build")
-    return folder / "figures", executed
+    return folder / "figures", [run.notebook for run in executed]
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """figures.yaml says what is made; a slip in it, in a name or in a notebook is one sentence."""
 
 import os
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -13,8 +12,6 @@ import yaml
 from workbench import regenerate as module
 from workbench.errors import RunError, SpecError
 from workbench.regenerate import choose, read_list, regenerate
-
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
 PARAMETERS = """\
 n: int = 1  # rows of the table
@@ -262,17 +259,3 @@ def test_a_list_that_cannot_be_used_is_refused_with_the_place(tmp_path, text, se
     assert found.startswith(f"{tmp_path / 'figures.yaml'}{sentence}")
     assert found.endswith(".")
     assert len(found.splitlines()) == 1
-
-
-# the project's own notebooks
-
-
-@pytest.mark.slow
-def test_every_notebook_of_the_project_runs_in_the_smoke_profile(tmp_path, smollm2):
-    notebooks = shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
-    made = regenerate(profile="smoke", notebooks=notebooks, build=tmp_path / "build")
-    assert [run.entry for run in made] == choose(read_list(notebooks), [], "smoke")
-    assert len(made) >= 4
-    for run in made:
-        assert run.files
-        assert all(path.stat().st_size > 0 for path in run.files)

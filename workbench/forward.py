@@ -1,5 +1,7 @@
 """Logits of many texts in one padded forward pass, only where they are read."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,3 +33,63 @@ def logits_at(lm: LanguageModel, rows: list[tuple[int, ...]], reads: list[tuple[
         wanted[i, list(read)] = True
     logits = lm.model(**batch.model_inputs, logits_to_keep=wanted, use_cache=False).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def like_lengths(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices in batches of like lengths, so that little is padding.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Length of each text.
+    batch_size : int
+        Texts in a batch at most.
+
+    Returns
+    -------
+    list of list of int
+        Each index once.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def continue_greedily(
+    lm: LanguageModel,
+    prompts: Sequence[tuple[int, ...]],
+    written: Sequence[tuple[int, ...]],
+    lengths: Sequence[int],
+    *,
+    batch_size: int = 32,
+) -> list[tuple[int, ...]]:
+    """Greedy continuations, each up to its length or until the model ends its text, as `generate` does.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model as it is now.
+    prompts : sequence of tuple of int
+        Token ids, B texts.
+    written : sequence of tuple of int
+        What is known of each continuation already; may be empty.
+    lengths : sequence of int
+        Tokens to write at most, those known included.
+    batch_size : int
+        Texts in one forward pass.
+
+    Returns
+    -------
+    list of tuple of int
+        Each continuation, the end-of-text token included if it came.
+    """
+    ends = lm.model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    written = list(written)
+    while short := [i for i, n in enumerate(lengths) if len(written[i]) < n and not ends & set(written[i][-1:])]:
+        rows = [(*prompts[i], *written[i]) for i in short]
+        for batch in like_lengths([len(row) for row in rows], batch_size):
+            chosen = [rows[j] for j in batch]
+            tokens = logits_at(lm, chosen, [(len(row) - 1,) for row in chosen]).argmax(dim=-1).tolist()
+            for j, token in zip(batch, tokens, strict=True):
+                written[short[j]] += (token,)
+    return written

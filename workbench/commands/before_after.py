@@ -6,7 +6,7 @@ import torch
 
 from workbench.encoding import Encoded, encode
 from workbench.evaluation.edits import Probe
-from workbench.forward import logits_at
+from workbench.forward import continue_greedily, logits_at
 from workbench.lm import LanguageModel
 
 N_TOP = 3
@@ -90,12 +90,5 @@ def _next_tokens(lm: LanguageModel, prompts: list[tuple[int, ...]]) -> list[tupl
 
 
 def _continuations(lm: LanguageModel, prompts: list[tuple[int, ...]]) -> list[str]:
-    written: list[tuple[int, ...]] = [()] * len(prompts)
-    for _ in range(N_CONTINUED):
-        going = [i for i, tokens in enumerate(written) if lm.tokenizer.eos_token_id not in tokens]
-        if not going:
-            break
-        tokens = _next_logits(lm, [prompts[i] + written[i] for i in going]).argmax(dim=-1).tolist()
-        for i, token in zip(going, tokens, strict=True):
-            written[i] += (token,)
+    written = continue_greedily(lm, prompts, [()] * len(prompts), [N_CONTINUED] * len(prompts))
     return lm.tokenizer.batch_decode(written, skip_special_tokens=True)

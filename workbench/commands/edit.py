@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.commands.edit_report import Outcome, file_size, report
-from workbench.commands.printing import show, tell
+from workbench.commands.printing import quiet_libraries, show, tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.request import EditRequest
@@ -177,14 +177,9 @@ def _load_updates(paths: list[Path]) -> list[tuple[Path, "WeightUpdate"]]:
 
 
 def _load(name: str, **where: str | None) -> "LanguageModel":
-    from huggingface_hub.utils import enable_progress_bars
-    from transformers.utils import logging
-
     from workbench.lm import load
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    enable_progress_bars()  # the line above hides downloads, too, which take longest
+    quiet_libraries()
     tell(f"loading {name}")
     return load(name, **where)
 

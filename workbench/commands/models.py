@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands.printing import bare_table, show, tell
+from workbench.commands.printing import bare_table, quiet_libraries, show, tell
 from workbench.errors import ModelError
 
 app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
@@ -47,6 +47,7 @@ def fetch(
     tell("importing transformers")
     from workbench import embedded
 
+    quiet_libraries()
     folder = embedded.fetch(again=again) if name == embedded.NAME else _fetch_from_hub(name, again=again)
     show(f"{name} is in {folder}")
 

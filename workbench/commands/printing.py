@@ -32,6 +32,18 @@ def tell(line: str) -> None:
         typer.echo(line, err=True)
 
 
+def quiet_libraries() -> None:
+    """Keep transformers and the hub from talking beside us; bars of downloads stay, which take longest."""
+    from huggingface_hub.utils import enable_progress_bars
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()  # each retry would be two lines
+    enable_progress_bars()
+
+
 def bare_table(*headings: str) -> Table:
     """A table without lines: a column of labels, and columns that share the rest of the width."""
     table = Table(box=None, expand=True, pad_edge=False, show_header=any(headings), header_style="bold")

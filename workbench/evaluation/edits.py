@@ -24,7 +24,7 @@ from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import same_answer
-from workbench.forward import logits_at
+from workbench.forward import continue_greedily, like_lengths, logits_at
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -184,15 +184,9 @@ def _unedited_answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, 
     return [lm.memo[key] for key in keys]
 
 
-def _batches(lengths: list[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of like lengths, so that little is padding."""
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-
-
 def _answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, generate: bool) -> list[_Answer]:
     answers: list = [None] * len(texts)
-    for batch in _batches([len(text.ids) for text in texts], batch_size):
+    for batch in like_lengths([len(text.ids) for text in texts], batch_size):
         chosen = [texts[i] for i in batch]
         reads = [tuple(range(text.n_prompt - 1, len(text.ids) - 1)) for text in chosen]
         logits = logits_at(lm, [text.ids[:-1] for text in chosen], reads)  # (tokens of all targets, V)
@@ -218,20 +212,6 @@ def _continuations(lm: LanguageModel, texts: list[Encoded], answers: list[_Answe
     for text, answer in zip(texts, answers, strict=True):
         misses = [i for i, (a, b) in enumerate(zip(answer.argmax, text.target_ids, strict=True)) if a != b]
         written.append(answer.argmax[: misses[0] + 1] if misses else answer.argmax)
-    ends = _end_tokens(lm)
-    while short := [
-        i for i, text in enumerate(texts) if len(written[i]) < len(text.target_ids) and written[i][-1] not in ends
-    ]:
-        rows = [texts[i].prompt_ids + written[i] for i in short]
-        for batch in _batches([len(row) for row in rows], batch_size):
-            chosen = [rows[j] for j in batch]
-            tokens = logits_at(lm, chosen, [(len(row) - 1,) for row in chosen]).argmax(dim=-1).tolist()
-            for j, token in zip(batch, tokens, strict=True):
-                written[short[j]] += (token,)
-    return [lm.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in written]
-
-
-def _end_tokens(lm: LanguageModel) -> set[int]:
-    """The tokens after which the model's text is over, as transformers' `generate` reads them."""
-    ends = lm.model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else {ends}
+    lengths = [len(text.target_ids) for text in texts]
+    whole = continue_greedily(lm, [text.prompt_ids for text in texts], written, lengths, batch_size=batch_size)
+    return [lm.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in whole]
