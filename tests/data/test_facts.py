@@ -265,3 +265,29 @@ def test_a_missing_bundled_set_is_an_error():
 )
 def test_a_real_file_of_something_else_is_refused(shared_data, name, sentence):
     assert error_of(shared_data / name) == sentence
+
+
+def test_a_relative_path_is_also_looked_for_in_workbench_data(tmp_path, monkeypatch):
+    record = {"subject": "Paris", "prompt": "{} lies in", "target_new": "Italy"}
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "facts.json").write_text(json.dumps([record]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "far"))
+    assert load_facts("facts.json").requests[0].subject == "Paris"
+
+
+def test_a_file_that_is_here_wins_over_workbench_data(tmp_path, monkeypatch):
+    (tmp_path / "far").mkdir()
+    for folder, subject in ((tmp_path, "Rome"), (tmp_path / "far", "Paris")):
+        record = {"subject": subject, "prompt": "{} lies in", "target_new": "Spain"}
+        (folder / "facts.json").write_text(json.dumps([record]), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path / "far"))
+    assert load_facts("facts.json").requests[0].subject == "Rome"
+
+
+def test_prompts_that_open_with_their_subject_can_be_left_out():
+    opening = EditRequest(subject="London", prompt="{} lies on the", target_new="Severn")
+    inside = EditRequest(subject="London", prompt="In the city of {} flows the", target_new="Severn")
+    facts = FactSet(source="s", format="native", requests=(opening, inside), rejected=())
+    assert facts.with_words_before_subject().requests == (inside,)
