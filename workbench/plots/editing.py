@@ -31,7 +31,8 @@ def editing_performance(scores: pd.DataFrame, figure: Figure) -> Figure:
         for ax, metric in zip(row, metrics, strict=True):
             score_points(scores[(scores["metric"] == metric) & (scores["protocol"] == protocol)], ax)
             ax.grid(axis="y", color="0.9", zorder=0)
-        row[0].set_ylabel(f"score, {protocol.replace('_', ' ')}")
+        n = scores.loc[scores["protocol"] == protocol, "n"].max()
+        row[0].set_ylabel(f"score, {protocol.replace('_', ' ')} (n = {n})")
     for ax, metric in zip(axes[0], metrics, strict=True):
         ax.set_title(metric)
     return figure
