@@ -35,6 +35,8 @@ def main() -> None:
     print(f"\n{'median':>18} {'edits':>5} {'seconds':>8} {'ratio':>6} {'from':>6} {'to':>6}")
     for name in ("workbench", "plain, one batch", "plain, one by one"):
         seconds = [row[name] for row in rows if name in row]
+        if not seconds:
+            continue
         ratios = [row[name] / row["workbench"] for row in rows if name in row]
         medians = f"{len(seconds):5d} {statistics.median(seconds):8.2f} {statistics.median(ratios):6.2f}"
         print(f"{name:>18} {medians} {min(ratios):6.2f} {max(ratios):6.2f}")

@@ -106,7 +106,7 @@ def test_make_says_what_is_missing_where_python_is_too_old(tmp_path):
 
 
 def test_make_without_a_target_lists_the_targets():
-    done = subprocess.run(["make"], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(["make", "--no-print-directory"], capture_output=True, text=True, check=True, cwd=ROOT)
     listed = [line.split()[0] for line in done.stdout.splitlines()]
     assert listed == ["help", "setup", "figures", "figures-smoke", "test", "test-fast", "lint", "explore", "clean"]
 
