@@ -42,6 +42,11 @@ class Encoded:
         """The target's tokens, as they follow the prompt in running text."""
         return self.ids[self.n_prompt :]
 
+    @property
+    def before_targets(self) -> tuple[int, ...]:
+        """Indices of the tokens after which the target's tokens are predicted."""
+        return tuple(range(self.n_prompt - 1, len(self.ids) - 1))
+
 
 def join_target(prompt: str, target: str) -> str:
     """Prompt and target as running text: one blank between them, unless the prompt ends in white space."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from workbench.encoding import pad
+from workbench.encoding import Encoded, pad
 from workbench.lm import LanguageModel
 
 
@@ -33,6 +33,28 @@ def logits_at(lm: LanguageModel, rows: list[tuple[int, ...]], reads: list[tuple[
         wanted[i, list(read)] = True
     logits = lm.model(**batch.model_inputs, logits_to_keep=wanted, use_cache=False).logits
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def read_targets(lm: LanguageModel, texts: Sequence[Encoded]) -> list[tuple[Tensor, Tensor]]:
+    """What a model makes of each target token, given the true tokens before it, in one forward pass.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model as it is now.
+    texts : sequence of Encoded
+        Prompts with their targets.
+
+    Returns
+    -------
+    list of (Tensor, Tensor)
+        For each text the most probable tokens and the log-probabilities of the true ones, (target tokens,) each.
+    """
+    logits = logits_at(lm, [text.ids[:-1] for text in texts], [text.before_targets for text in texts])
+    tokens = torch.tensor([token for text in texts for token in text.target_ids], device=logits.device)
+    log_probs = -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
+    sizes = [len(text.target_ids) for text in texts]
+    return list(zip(logits.argmax(dim=-1).split(sizes), log_probs.split(sizes), strict=True))
 
 
 def like_lengths(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

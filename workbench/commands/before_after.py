@@ -6,7 +6,7 @@ import torch
 
 from workbench.encoding import Encoded, encode
 from workbench.evaluation.edits import Probe
-from workbench.forward import continue_greedily, logits_at
+from workbench.forward import continue_greedily, logits_at, read_targets
 from workbench.lm import LanguageModel
 
 N_TOP = 3
@@ -70,11 +70,7 @@ def read_probes(lm: LanguageModel, probes: list[Probe]) -> list[Reading]:
 
 def _chances(lm: LanguageModel, texts: list[Encoded]) -> list[float]:
     """exp(Σ log p) over the tokens of each text's target."""
-    reads = [tuple(range(text.n_prompt - 1, len(text.ids) - 1)) for text in texts]
-    logits = logits_at(lm, [text.ids[:-1] for text in texts], reads)  # (tokens of all targets, V)
-    tokens = torch.tensor([token for text in texts for token in text.target_ids], device=logits.device)
-    log_probs = -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-    return [float(part.sum().exp()) for part in log_probs.split([len(text.target_ids) for text in texts])]
+    return [float(log_probs.sum().exp()) for _, log_probs in read_targets(lm, texts)]
 
 
 def _next_logits(lm: LanguageModel, rows: list[tuple[int, ...]]) -> torch.Tensor:

@@ -145,8 +145,9 @@ class ROME:
         if len(requests) != 1:
             raise EditError(f"ROME edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
         rome, request = self.prepared(lm), requests[0]
-        tail, target_ids, n_contexts = _tail(lm, rome, request)
-        value_offset, losses = _optimize(rome, tail, target_ids, n_contexts)
+        tail, target_ids = _tail(lm, rome, request)
+        value_offset, losses = _optimize(rome, tail, target_ids)
+        n_contexts = len(rome.contexts)
         keys, values = tail.keys[:n_contexts].double(), tail.values[:n_contexts].double()  # (P, d_ff), (P, d_model)
         u = keys.mean(dim=0)
         if rome.mom2_adjustment:
@@ -174,27 +175,24 @@ class ROME:
         return WeightUpdate({name: change}, (info,), lm.name, lm.fingerprint)
 
 
-def _tail(lm: LanguageModel, rome: ROME, request: EditRequest) -> tuple[SubjectTail, list[tuple[int, ...]], int]:
-    """The texts v* is optimised over: the target in every context, then the essence prompt."""
+def _tail(lm: LanguageModel, rome: ROME, request: EditRequest) -> tuple[SubjectTail, list[tuple[int, ...]]]:
+    """The texts v* is optimised over (the target in every context, then the essence prompt), and those targets."""
     rows, targets = [], []
     for context in rome.contexts:
         encoded = encode_request(lm.tokenizer, request, context=context)
         targets.append(encoded.target_ids)
-        n = encoded.n_prompt
         shown = replace(encoded, ids=encoded.ids[:-1])  # the last target token is predicted, never read
-        rows.append(TailRow(shown, tuple(range(n - 1, n - 1 + len(encoded.target_ids)))))
+        rows.append(TailRow(shown, encoded.before_targets))
     essence = encode_request(lm.tokenizer, replace(request, prompt=ESSENCE), target="")
     rows.append(TailRow(essence, (essence.subject_last,)))
-    return SubjectTail(lm, rows, rome.layer), targets, len(rome.contexts)
+    return SubjectTail(lm, rows, rome.layer), targets
 
 
-def _optimize(
-    rome: ROME, tail: SubjectTail, target_ids: list[tuple[int, ...]], n_contexts: int
-) -> tuple[Tensor, list[float]]:
+def _optimize(rome: ROME, tail: SubjectTail, target_ids: list[tuple[int, ...]]) -> tuple[Tensor, list[float]]:
     """The offset d = v* − v₀ (d_model,), and the loss at every step."""
     v0 = tail.values[0]
     lengths = torch.tensor([len(ids) for ids in target_ids], device=v0.device)
-    share = (1 / lengths / n_contexts).repeat_interleave(lengths)  # a token's weight in the mean over contexts
+    share = (1 / lengths / len(target_ids)).repeat_interleave(lengths)  # a token's weight in the mean over contexts
     targets = torch.tensor([token for ids in target_ids for token in ids], device=v0.device)
     offset = torch.zeros_like(v0, dtype=torch.promote_types(v0.dtype, torch.float32), requires_grad=True)
     adam = torch.optim.Adam([offset], lr=rome.v_lr)

@@ -18,13 +18,12 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import same_answer
-from workbench.forward import continue_greedily, like_lengths, logits_at
+from workbench.forward import continue_greedily, like_lengths, read_targets
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -188,13 +187,7 @@ def _answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, generate:
     answers: list = [None] * len(texts)
     for batch in like_lengths([len(text.ids) for text in texts], batch_size):
         chosen = [texts[i] for i in batch]
-        reads = [tuple(range(text.n_prompt - 1, len(text.ids) - 1)) for text in chosen]
-        logits = logits_at(lm, [text.ids[:-1] for text in chosen], reads)  # (tokens of all targets, V)
-        tokens = torch.tensor([token for text in chosen for token in text.target_ids], device=logits.device)
-        log_probs = -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-        sizes = [len(text.target_ids) for text in chosen]
-        parts = zip(logits.argmax(dim=-1).split(sizes), log_probs.split(sizes), strict=True)
-        for i, (argmax, log_prob) in zip(batch, parts, strict=True):
+        for i, (argmax, log_prob) in zip(batch, read_targets(lm, chosen), strict=True):
             answers[i] = _Answer(tuple(argmax.tolist()), tuple(log_prob.tolist()))
     if not generate:
         return answers
