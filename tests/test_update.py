@@ -329,7 +329,7 @@ def test_sparse_reads_transposed_matrices_in_row_major_order():
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_save_and_load_round_trip_every_bit(tmp_path, kind, dtype):
-    info = ({"method": "ROME", "request": {"subject": "Musée d’Orsay {}"}, "losses": [1.5, 0.1], "none": None},)
+    info = ({"method": "ROME", "requests": [{"subject": "Musée d’Orsay {}"}], "losses": [1.5, 0.1], "none": None},)
     change = random_change(kind, (13, 7), dtype=dtype)
     saved = WeightUpdate({"a.weight": change}, info, "tiny", "0123456789abcdef")
     saved.save(tmp_path / "update.safetensors")

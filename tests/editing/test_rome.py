@@ -241,7 +241,7 @@ def test_the_record_says_how_the_update_was_made(tiny_lm):
     (info,) = update.info
     assert info["method"] == "ROME"
     assert replace(FEW, variant="r-rome").compute_update(tiny_lm, [REQUEST]).info[0]["method"] == "R-ROME"
-    assert info["request"] == asdict(REQUEST)
+    assert info["requests"] == [asdict(REQUEST)]
     assert info["hyperparameters"] == asdict(FEW)
     assert (update.model, update.fingerprint) == (tiny_lm.name, tiny_lm.fingerprint)
     assert json.loads(json.dumps(info))["hyperparameters"]["contexts"] == list(CONTEXTS)

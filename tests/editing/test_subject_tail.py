@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.tiny_models import D_FF, D_MODEL, MODEL_TYPES, build_tiny_lm
-from workbench.editing.subject_tail import SubjectTail, TailRow, hooked
+from workbench.editing.hooks import hooked
+from workbench.editing.subject_tail import SubjectTail, TailRow
 from workbench.encoding import Encoded
 from workbench.errors import EditError
 

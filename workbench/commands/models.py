@@ -23,7 +23,7 @@ def list_models(context: typer.Context) -> None:
     tell("importing transformers")
     from workbench import embedded
     from workbench.architectures import ARCHITECTURES
-    from workbench.editing.presets import ROME_PRESETS
+    from workbench.editing.rome import PRESETS
 
     folder = embedded.model_dir()
     there = folder.is_dir()
@@ -33,7 +33,7 @@ def list_models(context: typer.Context) -> None:
     table.add_row("embedded", f"{embedded.NAME} ({state})")
     table.add_row("", str(folder))
     table.add_row("families", ", ".join(row.name for row in ARCHITECTURES))
-    table.add_row("ROME presets", ", ".join(ROME_PRESETS))
+    table.add_row("ROME presets", ", ".join(PRESETS))
     table.add_row("others", "any hub id or folder of these families")
     show(table)
 

@@ -2,13 +2,14 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from workbench.editing import presets
 from workbench.editing.contexts import sample_contexts
+from workbench.editing.easyedit import read_hparams
+from workbench.editing.presets import known
 from workbench.editing.second_moment import SecondMoment, solve
 from workbench.editing.subject_tail import SubjectTail, TailRow
 from workbench.encoding import encode_request
@@ -19,6 +20,32 @@ from workbench.update import LowRank, WeightUpdate
 
 MIN_DENOMINATOR = 1e-12
 ESSENCE = "{} is a"  # the prompt whose next-token distribution the edit should keep
+
+_LLAMA = {"v_num_grad_steps": 25, "v_lr": 0.5, "v_weight_decay": 1e-3}
+# Sources: kmeng01/rome hparams/ROME (gpt2-xl, gpt-j-6b); zjunlp/EasyEdit hparams/ROME/llama-7b.yaml, which holds the
+# settings of both Llama models; smollm2-135m: notebooks/04_rome_sweep.ipynb.
+PRESETS: dict[str, dict[str, Any]] = {
+    "gpt2-xl": {"layer": 17, "v_num_grad_steps": 20, "v_lr": 0.5, "v_weight_decay": 0.5},
+    "gpt-j-6b": {"layer": 5, "v_num_grad_steps": 20, "v_lr": 0.5, "v_weight_decay": 0.5},
+    "llama-7b": {"layer": 5, "v_num_grad_steps": 20, "v_lr": 0.1, "v_weight_decay": 1e-3},
+    "llama-2-7b": {"layer": 5, **_LLAMA},
+    "smollm2-135m": {"layer": 5, **_LLAMA},
+}
+_DEPTH_SHARE = 1 / 6  # where the presets of gated models lie: layer 5 of 30 or 32
+
+_YAML_FIELDS = {
+    "layers": list[int],
+    "v_num_grad_steps": int,
+    "v_lr": float,
+    "v_weight_decay": float,
+    "clamp_norm_factor": float,
+    "kl_factor": float,
+    "mom2_adjustment": bool,
+}
+# what `SecondMoment` and `contexts` say here
+_YAML_ELSEWHERE = frozenset(
+    {"fact_token", "v_loss_layer", "mom2_dataset", "mom2_n_samples", "mom2_dtype", "context_template_length_params"}
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +110,10 @@ class ROME:
         -------
         ROME
         """
-        return cls(**presets.rome(lm.name, lm.n_layers))
+        preset = known(PRESETS, lm.name)
+        if preset is not None and preset["layer"] < lm.n_layers:
+            return cls(**preset)
+        return cls(layer=min(round(lm.n_layers * _DEPTH_SHARE), lm.n_layers - 1), **_LLAMA)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "ROME":
@@ -103,7 +133,11 @@ class ROME:
         EditError
             If the file cannot be read, is not for ROME, or has a field that is not known.
         """
-        return cls(**presets.rome_from_yaml(Path(path)))
+        given = read_hparams(path, "ROME", _YAML_FIELDS, elsewhere=_YAML_ELSEWHERE)
+        layers = given.pop("layers", None)
+        if layers is None or len(layers) != 1:
+            raise EditError(f"{path}: layers must hold one layer for ROME; got {layers!r}.")
+        return cls(layer=layers[0], **given)
 
     @property
     def label(self) -> str:
@@ -164,7 +198,7 @@ class ROME:
         name = lm.arch.mlp_out_weight(rome.layer)
         info = {
             "method": rome.label,
-            "request": asdict(request),
+            "requests": [asdict(request)],
             "hyperparameters": asdict(rome),
             "losses": losses,
             "denominator": float(denominator),

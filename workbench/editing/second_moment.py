@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from workbench.atomic import write_atomically
 from workbench.editing.contexts import OPENINGS
-from workbench.editing.subject_tail import Reached, hooked
+from workbench.editing.hooks import Reached, hooked
 from workbench.embedded import cache_dir
 from workbench.errors import EditError
 from workbench.lm import LanguageModel

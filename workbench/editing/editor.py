@@ -1,0 +1,32 @@
+"""What every editing method is: hyperparameters that turn requests into an update."""
+
+from pathlib import Path
+from typing import ClassVar, Protocol, Self
+
+from workbench.lm import LanguageModel
+from workbench.request import EditRequest
+from workbench.update import WeightUpdate
+
+
+class Editor(Protocol):
+    """A frozen dataclass of hyperparameters; one class a method, one file each."""
+
+    supports_batch: ClassVar[bool]  # whether several requests make one edit
+
+    @property
+    def label(self) -> str:
+        """How tables and legends call it."""
+
+    @classmethod
+    def for_model(cls, lm: LanguageModel) -> Self:
+        """Hyperparameters for a model: published or measured where known, else by a documented rule."""
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Read one of EasyEdit's hparams files."""
+
+    def prepared(self, lm: LanguageModel) -> Self:
+        """A copy with whatever is taken from the model once, before a sequence of edits."""
+
+    def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
+        """The update that makes one edit; the model is not changed."""
