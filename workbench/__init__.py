@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
+    from workbench.editing.memit import MEMIT
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment import SecondMoment
     from workbench.errors import WorkbenchError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
+    "MEMIT",
     "PCAK",
     "RECT",
     "ROME",
@@ -39,6 +41,7 @@ __all__ = [
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
 _HOMES = {
     "data.facts": ("load_facts", "read_facts"),
+    "editing.memit": ("MEMIT",),
     "editing.rome": ("ROME",),
     "editing.second_moment": ("SecondMoment",),
     "errors": ("WorkbenchError",),

@@ -4,7 +4,7 @@ Each looks at ΔW matrix by matrix, and compares it with the weight that it is a
 """
 
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -224,3 +224,46 @@ def _reconstruct(change: Change, keep: float) -> Change:
     rows = torch.cat([scores[:, :count], torch.ones(n_rows, 1).to(scores)], dim=1)
     cols = torch.cat([components[:, :count], mean[:, None]], dim=1)
     return LowRank(rows.float(), cols.float())
+
+
+_KINDS = {kind.__name__: kind for kind in (Unregularized, RECT, RandomK, PCAK)}
+
+
+def settings_of(regularizer: Regularizer) -> dict[str, Any]:
+    """A regularizer as JSON values: its class as `kind`, and its fields.
+
+    Parameters
+    ----------
+    regularizer : Regularizer
+        One of this module's.
+
+    Returns
+    -------
+    dict
+        What `from_settings` takes.
+    """
+    return {"kind": type(regularizer).__name__, **asdict(regularizer)}
+
+
+def from_settings(settings: dict[str, Any]) -> Regularizer:
+    """The regularizer that `settings_of` described.
+
+    Parameters
+    ----------
+    settings : dict
+        `kind` and the fields.
+
+    Returns
+    -------
+    Regularizer
+
+    Raises
+    ------
+    EditError
+        If there is no such kind.
+    """
+    fields = dict(settings)
+    kind = fields.pop("kind", None)
+    if kind not in _KINDS:
+        raise EditError(f"no regularizer of kind {kind!r}; known: {', '.join(_KINDS)}.")
+    return _KINDS[kind](**fields)

@@ -88,6 +88,8 @@ class ROME:
             raise EditError(f"v_num_grad_steps must be at least 1; got {self.v_num_grad_steps}.")
         if not 0 < self.v_lr < float("inf"):
             raise EditError(f"v_lr must be a positive number; got {self.v_lr}.")
+        if isinstance(self.second_moment, dict):  # from a saved update's record
+            object.__setattr__(self, "second_moment", SecondMoment(**self.second_moment))
         if self.contexts is not None:
             object.__setattr__(self, "contexts", tuple(self.contexts))
             if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
