@@ -15,7 +15,7 @@ import torch
 
 import workbench as wb
 from benchmarks.plain_memit import plain_target_hidden
-from workbench.editing.target_hidden import optimize_target_hidden
+from workbench.editing.memit import target_hidden
 
 
 def main() -> None:
@@ -30,20 +30,20 @@ def main() -> None:
     memit = wb.MEMIT.for_model(lm).prepared(lm)
     requests = wb.load_facts().sample(args.facts, seed=args.seed)
     chunks = [requests[i :: args.chunks] for i in range(args.chunks)]
-    optimize_target_hidden(lm, requests[:1], memit.layers[-1], memit)
+    target_hidden(lm, memit, requests[:1])
     where = f"{torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"{lm.name}, layers {memit.layers}, {len(memit.contexts)} contexts, {args.facts} facts, {where}")
     totals, ratios = [0.0, 0.0], []
     for chunk in chunks:
         start = time.perf_counter()
-        ours = optimize_target_hidden(lm, chunk, memit.layers[-1], memit)
+        ours, losses = target_hidden(lm, memit, chunk)
         between = time.perf_counter()
         plain = torch.stack([plain_target_hidden(lm, memit, request) for request in chunk])
         seconds = between - start, time.perf_counter() - between
         totals = [a + b for a, b in zip(totals, seconds, strict=True)]
         ratios.append(seconds[1] / seconds[0])
-        error = float(((ours.hidden - plain).norm(dim=1) / plain.norm(dim=1)).median())
-        steps = statistics.mean(map(len, ours.losses))
+        error = float(((ours - plain).norm(dim=1) / plain.norm(dim=1)).median())
+        steps = statistics.mean(map(len, losses))
         times = f"workbench {seconds[0]:.1f} s, plain {seconds[1]:.1f} s, ratio {ratios[-1]:.2f}"
         print(f"{len(chunk)} facts, {steps:.1f} steps each: {times}; z differs by {error:.0e} (median)", flush=True)
     print(f"\nseconds a fact: workbench {totals[0] / args.facts:.2f}, plain {totals[1] / args.facts:.2f}")

@@ -10,8 +10,7 @@ import torch
 import workbench as wb
 from benchmarks.plain_memit import plain_memit, plain_target_hidden
 from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
-from workbench.editing.memit import PRESETS, solve_keys
-from workbench.editing.target_hidden import optimize_target_hidden
+from workbench.editing.memit import PRESETS, solve_keys, target_hidden
 from workbench.errors import EditError
 
 CONTEXTS = ("{}", "The river. {}", "I think that it is old, and in the north of the country. {}")
@@ -81,8 +80,8 @@ def error_of(function):
 
 
 def test_the_target_values_of_many_facts_are_those_of_the_plain_algorithm_one_by_one(every_tiny_lm):
-    found = optimize_target_hidden(every_tiny_lm, REQUESTS, 2, FEW)
-    for z, request in zip(found.hidden, REQUESTS, strict=True):
+    found, _ = target_hidden(every_tiny_lm, FEW, REQUESTS)
+    for z, request in zip(found, REQUESTS, strict=True):
         assert relative_difference(z, plain_target_hidden(every_tiny_lm, FEW, request)) < 1e-4
 
 
@@ -90,28 +89,28 @@ def test_at_the_last_block_too_the_target_values_are_those_of_the_plain_algorith
     memit = replace(FEW, layers=(3,))
     # an edit in the last block reaches only the token it is made at: the subject must end the prompt
     request = wb.EditRequest(subject="Edith Piaf", prompt="Tell me the mother tongue of {}", target_new="English")
-    found = optimize_target_hidden(every_tiny_lm, [request], 3, memit)
-    assert relative_difference(found.hidden[0], plain_target_hidden(every_tiny_lm, memit, request)) < 1e-4
+    found, _ = target_hidden(every_tiny_lm, memit, [request])
+    assert relative_difference(found[0], plain_target_hidden(every_tiny_lm, memit, request)) < 1e-4
 
 
 def test_facts_that_share_passes_do_not_touch_each_other(tiny_lm):
-    together = optimize_target_hidden(tiny_lm, REQUESTS, 2, FEW)
+    together, _ = target_hidden(tiny_lm, FEW, REQUESTS)
     for facts_at_once in (1, 3):
-        apart = optimize_target_hidden(tiny_lm, REQUESTS, 2, replace(FEW, facts_at_once=facts_at_once))
-        torch.testing.assert_close(apart.hidden, together.hidden, rtol=1e-4, atol=1e-4)
+        apart, _ = target_hidden(tiny_lm, replace(FEW, facts_at_once=facts_at_once), REQUESTS)
+        torch.testing.assert_close(apart, together, rtol=1e-4, atol=1e-4)
 
 
 def test_a_fact_stops_by_itself_when_its_loss_is_below_the_threshold(tiny_lm):
-    free = optimize_target_hidden(tiny_lm, REQUESTS, 2, replace(FEW, v_num_grad_steps=12, v_loss_threshold=0.0))
-    threshold = sorted(losses[6] for losses in free.losses)[1]
+    _, free = target_hidden(tiny_lm, replace(FEW, v_num_grad_steps=12, v_loss_threshold=0.0), REQUESTS)
+    threshold = sorted(losses[6] for losses in free)[1]
     memit = replace(FEW, v_num_grad_steps=12, v_loss_threshold=threshold * 1.0001)
-    stopped = optimize_target_hidden(tiny_lm, REQUESTS, 2, memit)
-    lengths = {len(losses) for losses in stopped.losses}
+    stopped, stopped_losses = target_hidden(tiny_lm, memit, REQUESTS)
+    lengths = {len(losses) for losses in stopped_losses}
     assert len(lengths) > 1
-    for with_stop, without in zip(stopped.losses, free.losses, strict=True):
+    for with_stop, without in zip(stopped_losses, free, strict=True):
         assert with_stop == pytest.approx(without[: len(with_stop)], rel=1e-4)
         assert all(loss >= threshold for loss in with_stop[:-1])
-    for z, request in zip(stopped.hidden, REQUESTS, strict=True):
+    for z, request in zip(stopped, REQUESTS, strict=True):
         assert relative_difference(z, plain_target_hidden(tiny_lm, memit, request)) < 1e-3
 
 
@@ -128,7 +127,7 @@ def test_the_normal_equations_hold(every_tiny_lm):
     """ΔW (λ C + K Kᵀ) = R Kᵀ at each layer, with K and R as they are once the layers below are edited."""
     lm = every_tiny_lm
     update = FEW.compute_update(lm, REQUESTS)
-    targets = optimize_target_hidden(lm, REQUESTS, 2, FEW).hidden
+    targets, _ = target_hidden(lm, FEW, REQUESTS)
     moments = MOMENT.of(lm, [1, 2])
     lm.memo.clear()
     with lm.restored_after():
@@ -152,7 +151,7 @@ def test_one_fact_at_one_layer_is_the_rank_one_closed_form(every_tiny_lm):
     C = MOMENT.of(lm, [1])[1]
     lm.memo.clear()
     key, hidden = state_of(lm, REQUESTS[0], "{}", 1, 1)
-    residual = optimize_target_hidden(lm, REQUESTS[:1], 1, memit).hidden[0] - hidden
+    residual = target_hidden(lm, memit, REQUESTS[:1])[0][0] - hidden
     direction = torch.linalg.inv(C) @ key
     expected = torch.outer(residual, direction) / (memit.mom2_update_weight + key @ direction)
     assert relative_difference(dW, expected) < 1e-3
@@ -162,7 +161,7 @@ def test_with_little_weight_on_the_second_moment_the_edited_model_gives_the_targ
     lm, memit = every_tiny_lm, replace(FEW, layers=(2,), contexts=("{}",), mom2_update_weight=1e-4)
     update = memit.compute_update(lm, REQUESTS)
     lm.memo.clear()
-    targets = optimize_target_hidden(lm, REQUESTS, 2, memit).hidden
+    targets, _ = target_hidden(lm, memit, REQUESTS)
     with update.applied(lm):
         after = torch.stack([state_of(lm, request, "{}", 2, 2)[1] for request in REQUESTS])
     before = torch.stack([state_of(lm, request, "{}", 2, 2)[1] for request in REQUESTS])
@@ -369,6 +368,6 @@ def test_a_hyperparameter_outside_its_range_is_refused(field, value, sentence):
 def test_a_loss_that_is_not_finite_names_the_fact_and_the_step(tiny_lm):
     with torch.no_grad():
         next(tiny_lm.blocks[3].parameters()).fill_(float("nan"))
-    assert error_of(lambda: optimize_target_hidden(tiny_lm, REQUESTS[:1], 2, FEW)) == (
-        "the loss of 'The Eiffel Tower is in the city of' became infinite or NaN at step 0; a lower v_lr may help."
+    assert error_of(lambda: target_hidden(tiny_lm, FEW, REQUESTS[:1])) == (
+        "the loss of 'The Eiffel Tower is in the city of' became nan at step 0; a lower v_lr may help."
     )

@@ -349,7 +349,9 @@ def test_a_target_without_tokens_is_refused():
 
 def test_a_loss_that_is_no_number_is_refused(tiny_lm):
     tiny_lm.model.get_parameter(tiny_lm.arch.mlp_out_weight(2)).data[0, 0] = float("nan")
-    assert error_of(tiny_lm, FEW) == "the loss became nan at step 0 of optimising v*; a lower v_lr may help."
+    assert error_of(tiny_lm, FEW) == (
+        f"the loss of {REQUEST.filled_prompt!r} became nan at step 0; a lower v_lr may help."
+    )
 
 
 def test_a_key_of_zeros_is_refused():

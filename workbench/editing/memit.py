@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from workbench.editing.easyedit import read_hparams
 from workbench.editing.presets import known
 from workbench.editing.second_moment import SecondMoment
 from workbench.editing.subject_states import SubjectStates
-from workbench.editing.target_hidden import optimize_target_hidden
+from workbench.editing.subject_tail import HiddenTail
+from workbench.editing.target_vectors import optimize_target_vectors
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings, settings_of
@@ -56,7 +58,7 @@ class MEMIT:
     """Write many facts in one operation, spread over the MLP output projections of several blocks.
 
     Meng et al. 2023, section 4. First each fact's target value z, the hidden state after the last of `layers` at the
-    subject's last token that makes its target probable (eq. 16, `optimize_target_hidden`). Then, from the lowest block
+    subject's last token that makes its target probable (eq. 16, `optimize_target_vectors`). Then, from the lowest block
     to the highest, with what is left to do, r = z − h, computed on the model as the blocks below have been edited:
     ΔW = R Kᵀ (λ C + K Kᵀ)⁻¹ (eq. 14), where the columns of K are the facts' keys, those of R their
     r / (number of blocks still to edit, this one included) (eq. 20), C the second moment of the unedited model's keys
@@ -204,13 +206,13 @@ class MEMIT:
         _check_requests(requests)
         memit = self.prepared(lm)
         moments = (memit.second_moment or SecondMoment()).of(lm, list(memit.layers))
-        targets = optimize_target_hidden(lm, requests, memit.layers[-1], memit)
+        targets, losses = target_hidden(lm, memit, requests)
         states = SubjectStates(lm, requests, memit.contexts, memit.layers)
         total, residuals, relative_norms = WeightUpdate({}), [], []
         with lm.restored_after():
             for i, layer in enumerate(memit.layers):
                 keys, hidden = states.at(layer)  # (N, d_ff), (N, d_model)
-                residual = targets.hidden - hidden.double()
+                residual = targets - hidden.double()
                 share = residual / (len(memit.layers) - i)
                 adjusted = solve_keys(moments[layer], keys, memit.mom2_update_weight)
                 update = _update_of(lm, layer, share, adjusted)
@@ -224,13 +226,48 @@ class MEMIT:
             "method": self.label,
             "requests": [asdict(request) for request in requests],
             "hyperparameters": asdict(memit) | {"each_layer": memit.each_layer and settings_of(memit.each_layer)},
-            "steps": [len(losses) for losses in targets.losses],
-            "loss": [losses[-1] for losses in targets.losses],
-            "target_norm": targets.hidden.norm(dim=1).tolist(),
+            "steps": [len(each) for each in losses],
+            "loss": [each[-1] for each in losses],
+            "target_norm": targets.norm(dim=1).tolist(),
             "residual": residuals,
             "relative_norm": relative_norms,
         }
         return WeightUpdate(total.changes, (info,), lm.name, lm.fingerprint)
+
+
+def target_hidden(lm: LanguageModel, memit: MEMIT, requests: Sequence[EditRequest]) -> tuple[Tensor, list[list[float]]]:
+    """The target value z of each fact: the hidden state after the last edited block that makes its target probable.
+
+    Meng et al. 2023, eq. 16; see `optimize_target_vectors`.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Not changed.
+    memit : MEMIT
+        With its contexts filled in.
+    requests : sequence of EditRequest
+        N facts.
+
+    Returns
+    -------
+    z : Tensor (N, d_model)
+        float64.
+    losses : list of list of float
+        Of each fact, at every step.
+
+    Raises
+    ------
+    EditError
+        If a loss is not finite.
+    RequestError
+        If a target tokenises to nothing.
+    """
+    tail_of = partial(HiddenTail.of, lm, layer=memit.layers[-1])
+    vectors = optimize_target_vectors(lm, requests, tail_of, memit, facts_at_once=memit.facts_at_once)
+    found = {i: (vector.target, vector.losses) for i, vector in vectors}
+    z, losses = zip(*(found[i] for i in range(len(requests))), strict=True)
+    return torch.stack(z), list(losses)
 
 
 def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:

@@ -1,6 +1,7 @@
 """ROME: rank-one model editing (Meng et al. 2022, arXiv 2202.05262)."""
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +12,14 @@ from workbench.editing.contexts import sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.presets import known
 from workbench.editing.second_moment import SecondMoment, solve
-from workbench.editing.subject_tail import SubjectTail, TailRow
-from workbench.encoding import encode_request
+from workbench.editing.subject_tail import ValueTail
+from workbench.editing.target_vectors import optimize_target_vectors
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER, EditRequest
 from workbench.update import LowRank, WeightUpdate
 
 MIN_DENOMINATOR = 1e-12
-ESSENCE = "{} is a"  # the prompt whose next-token distribution the edit should keep
 
 _LLAMA = {"v_num_grad_steps": 25, "v_lr": 0.5, "v_weight_decay": 1e-3}
 # Sources: kmeng01/rome hparams/ROME (gpt2-xl, gpt-j-6b); zjunlp/EasyEdit hparams/ROME/llama-7b.yaml, which holds the
@@ -181,10 +181,8 @@ class ROME:
         if len(requests) != 1:
             raise EditError(f"ROME edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
         rome, request = self.prepared(lm), requests[0]
-        tail, target_ids = _tail(lm, rome, request)
-        value_offset, losses = _optimize(rome, tail, target_ids)
-        n_contexts = len(rome.contexts)
-        keys, values = tail.keys[:n_contexts].double(), tail.values[:n_contexts].double()  # (P, d_ff), (P, d_model)
+        [(_, found)] = optimize_target_vectors(lm, requests, partial(ValueTail.of, lm, layer=rome.layer), rome)
+        keys, values = found.tail.keys.double(), found.tail.start.double()  # (P, d_ff), (P, d_model)
         u = keys.mean(dim=0)
         if rome.mom2_adjustment:
             u = solve((rome.second_moment or SecondMoment()).of(lm, [rome.layer])[rome.layer], u)
@@ -195,71 +193,19 @@ class ROME:
             raise EditError(
                 f"the key of {request.subject!r} at layer {rome.layer} has no direction to write in: uᵀk = 0."
             )
-        target_value = values[0] + value_offset.double().to(values.device)
-        change = _rank_one(lm, rome.layer, (target_value - value) / denominator, u)
+        change = _rank_one(lm, rome.layer, (found.target - value) / denominator, u)
         name = lm.arch.mlp_out_weight(rome.layer)
         info = {
             "method": rome.label,
             "requests": [asdict(request)],
             "hyperparameters": asdict(rome),
-            "losses": losses,
+            "losses": found.losses,
             "denominator": float(denominator),
             "relative_norm": float(change.rows.norm() * change.cols.norm() / lm.weight(name).norm()),
-            "value_offset_norm": float(value_offset.norm()),
+            "value_offset_norm": float(found.offset.norm()),
             "value_norm": float(values[0].norm()),
         }
         return WeightUpdate({name: change}, (info,), lm.name, lm.fingerprint)
-
-
-def _tail(lm: LanguageModel, rome: ROME, request: EditRequest) -> tuple[SubjectTail, list[tuple[int, ...]]]:
-    """The texts v* is optimised over (the target in every context, then the essence prompt), and those targets."""
-    rows, targets = [], []
-    for context in rome.contexts:
-        encoded = encode_request(lm.tokenizer, request, context=context)
-        targets.append(encoded.target_ids)
-        shown = replace(encoded, ids=encoded.ids[:-1])  # the last target token is predicted, never read
-        rows.append(TailRow(shown, encoded.before_targets))
-    essence = encode_request(lm.tokenizer, replace(request, prompt=ESSENCE), target="")
-    rows.append(TailRow(essence, (essence.subject_last,)))
-    return SubjectTail(lm, rows, rome.layer), targets
-
-
-def _optimize(rome: ROME, tail: SubjectTail, target_ids: list[tuple[int, ...]]) -> tuple[Tensor, list[float]]:
-    """The offset d = v* − v₀ (d_model,), and the loss at every step."""
-    v0 = tail.values[0]
-    lengths = torch.tensor([len(ids) for ids in target_ids], device=v0.device)
-    share = (1 / lengths / len(target_ids)).repeat_interleave(lengths)  # a token's weight in the mean over contexts
-    targets = torch.tensor([token for ids in target_ids for token in ids], device=v0.device)
-    offset = torch.zeros_like(v0, dtype=torch.promote_types(v0.dtype, torch.float32), requires_grad=True)
-    adam = torch.optim.Adam([offset], lr=rome.v_lr)
-    first_essence, losses = None, []
-    for step in range(rome.v_num_grad_steps):
-        logits = tail.logits(offset).to(v0.device, offset.dtype)  # (tokens of all targets + 1, V)
-        nll = torch.nn.functional.cross_entropy(logits[:-1], targets, reduction="none")
-        essence = logits[-1].log_softmax(dim=-1)
-        first_essence = essence.detach() if first_essence is None else first_essence
-        kl = (essence.exp() * (essence - first_essence)).sum()  # KL(edited ‖ unedited), the published direction
-        loss = (
-            nll @ share.to(nll)
-            + rome.kl_factor * kl
-            + rome.v_weight_decay * offset.norm() / v0.to(offset.dtype).norm() ** 2
-        )
-        losses.append(loss.item())
-        if not torch.isfinite(loss):
-            raise EditError(f"the loss became {losses[-1]} at step {step} of optimising v*; a lower v_lr may help.")
-        if losses[-1] < rome.v_loss_threshold or step == rome.v_num_grad_steps - 1:
-            break
-        adam.zero_grad()
-        loss.backward()
-        adam.step()
-        _clamp(offset, rome.clamp_norm_factor * v0.norm())
-    return offset.detach(), losses
-
-
-@torch.no_grad()
-def _clamp(offset: Tensor, max_norm: Tensor) -> None:
-    if offset.norm() > max_norm:
-        offset.mul_(max_norm / offset.norm())
 
 
 def _rank_one(lm: LanguageModel, layer: int, left: Tensor, right: Tensor) -> LowRank:

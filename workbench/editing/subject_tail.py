@@ -6,7 +6,8 @@ only the blocks from the edited one up, and asks for logits only where they are 
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -25,27 +26,23 @@ class TailRow:
     read: tuple[int, ...]  # indices into its ids, none before the subject's last token
 
 
-def from_subject_on(lm: LanguageModel, rows: list[TailRow], layer: int) -> UpperBlocks:
-    """Texts from their subjects' last tokens on, which stand in the first column, and from block `layer` up.
+class SubjectTail(Protocol):
+    """Texts whose subjects' last tokens stand in the first column, and a place there that takes an offset."""
 
-    Parameters
-    ----------
-    lm : LanguageModel
-        Not changed.
-    rows : list of TailRow
-        B texts.
-    layer : int
-        From 0 to n_layers.
+    start: Tensor  # (B, d_model): what stands at that place in each text
 
-    Returns
-    -------
-    UpperBlocks
-        (B, T), T the longest text's tokens from the subject's last on.
-    """
+    def rows(self, index: Tensor) -> Self:
+        """Some of the texts: `index` (B',) of row numbers."""
+
+    def logits(self, offsets: Tensor) -> Tensor:
+        """Logits (R, V) where they are read, row by row, with an offset (B, d_model) for each text."""
+
+
+def _from_subject_on(lm: LanguageModel, rows: list[TailRow], layer: int) -> UpperBlocks:
+    """Texts from their subjects' last tokens on, and from block `layer` up."""
     starts = [row.encoded.subject_last for row in rows]
-    whole = pad(
-        [row.encoded.ids for row in rows], align=starts, pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device
-    )
+    ids, pad_id = [row.encoded.ids for row in rows], lm.tokenizer.pad_token_id or 0
+    whole = pad(ids, align=starts, pad_id=pad_id, device=lm.device)
     column = max(starts)  # of the subject's last token
     tail = Batch(whole.ids[:, column:], whole.mask, whole.positions[:, column:])
     read = torch.zeros_like(tail.ids, dtype=torch.bool)
@@ -54,61 +51,107 @@ def from_subject_on(lm: LanguageModel, rows: list[TailRow], layer: int) -> Upper
     return UpperBlocks.of(lm, tail, read, layer, prefix=prefix_of(lm, whole, column))
 
 
-class SubjectTail:
-    """Texts whose subjects' last tokens stand in one column, cached up to that column and up to one block.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        Not changed; its weights must stay as they are while this object is used.
-    rows : list of TailRow
-        B texts.
-    layer : int
-        The edited block.
+@dataclass(frozen=True, eq=False)
+class ValueTail:
+    """The place is the output of one block's MLP: ROME's.
 
     Attributes
     ----------
+    layer : int
+        The edited block.
     keys : Tensor (B, d_ff)
-        Input of the edited MLP's output projection at the subject's last token.
-    values : Tensor (B, d_model)
-        Its output there.
-
-    Raises
-    ------
-    EditError
-        If the layer is out of range.
+        Input of its MLP's output projection at the subject's last token.
+    start : Tensor (B, d_model)
+        Its output there, the value.
     """
 
-    def __init__(self, lm: LanguageModel, rows: list[TailRow], layer: int) -> None:
-        self._projection = lm.mlp_out(layer)
-        self._upper = from_subject_on(lm, rows, layer)
-        self._shape = (*self._upper.ids.shape, -1)  # (B, T, d); OPT flattens (B, T) for its MLP
+    upper: UpperBlocks
+    layer: int
+    keys: Tensor
+    start: Tensor
 
-        def keep_ends(module, args, output):
-            self.keys, self.values = args[0].reshape(self._shape)[:, 0], output.reshape(self._shape)[:, 0]
-            raise Reached
-
-        with torch.no_grad(), hooked(self._projection, keep_ends), suppress(Reached):
-            self._upper.logits()
-
-    def logits(self, value_offset: Tensor) -> Tensor:
-        """Logits where they are read, with an offset on the MLP's output at every subject's last token.
+    @classmethod
+    def of(cls, lm: LanguageModel, rows: list[TailRow], layer: int) -> "ValueTail":
+        """Run texts up to the place.
 
         Parameters
         ----------
-        value_offset : Tensor (d_model,)
-            Added to the output of the edited MLP; gradients flow to it.
+        lm : LanguageModel
+            Not changed; its weights must stay as they are while the tail is used.
+        rows : list of TailRow
+            B texts.
+        layer : int
+            The edited block.
 
         Returns
         -------
-        Tensor (R, V)
-            R = number of places read, row by row, in order of position.
+        ValueTail
+
+        Raises
+        ------
+        EditError
+            If the layer is out of range.
         """
+        projection, ends = lm.mlp_out(layer), {}
+        upper = _from_subject_on(lm, rows, layer)
+        shape = (*upper.ids.shape, -1)  # (B, T, d); OPT flattens (B, T) for its MLP
 
-        def add_offset(module, args, output):
-            shaped = output.reshape(self._shape)
-            offset = value_offset.to(output.device, output.dtype)
-            return torch.cat([shaped[:, :1] + offset, shaped[:, 1:]], dim=1).reshape(output.shape)
+        def keep_ends(module, args, output):
+            ends["keys"], ends["start"] = args[0].reshape(shape)[:, 0], output.reshape(shape)[:, 0]
+            raise Reached
 
-        with hooked(self._projection, add_offset):
-            return self._upper.logits()
+        with torch.no_grad(), hooked(projection, keep_ends), suppress(Reached):
+            upper.logits()
+        return cls(upper, layer, **ends)
+
+    def rows(self, index: Tensor) -> "ValueTail":
+        """Some of the texts: `index` (B',) of row numbers."""
+        return replace(self, upper=self.upper.rows(index), keys=self.keys[index], start=self.start[index])
+
+    def logits(self, offsets: Tensor) -> Tensor:
+        """Logits (R, V) where they are read, with an offset (B, d_model) on each text's value; gradients flow to it."""
+
+        def add_offsets(module, args, output):
+            shaped = output.reshape(*self.upper.ids.shape, -1)
+            return _add_to_first(shaped, offsets).reshape(output.shape)
+
+        with hooked(self.upper.lm.mlp_out(self.layer), add_offsets):
+            return self.upper.logits()
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenTail:
+    """The place is the output of a whole block, the hidden state after it: MEMIT's.
+
+    Attributes
+    ----------
+    start : Tensor (B, d_model)
+        The hidden state at the subject's last token.
+    """
+
+    upper: UpperBlocks
+
+    @classmethod
+    def of(cls, lm: LanguageModel, rows: list[TailRow], layer: int) -> "HiddenTail":
+        """Run texts up to the place, as `ValueTail.of` does."""
+        lm.check_layer(layer)
+        return cls(_from_subject_on(lm, rows, layer + 1))
+
+    @property
+    def start(self) -> Tensor:
+        """The hidden state (B, d_model) at the subject's last token."""
+        return self.upper.block_input[:, 0]
+
+    def rows(self, index: Tensor) -> "HiddenTail":
+        """Some of the texts: `index` (B',) of row numbers."""
+        return HiddenTail(self.upper.rows(index))
+
+    def logits(self, offsets: Tensor) -> Tensor:
+        """Logits (R, V) where they are read, with an offset (B, d_model) on each hidden state; gradients flow to it."""
+        return self.upper.logits(_add_to_first(self.upper.block_input, offsets))
+
+
+def _add_to_first(states: Tensor, offsets: Tensor) -> Tensor:
+    """States (B, T, d_model) with an offset (B, d_model) on each text's first token, the subject's last."""
+    first = states[:, :1] + offsets[:, None].to(states.device, states.dtype)
+    return torch.cat([first, states[:, 1:]], dim=1)
