@@ -8,6 +8,7 @@ import torch
 import workbench as wb
 from workbench.errors import SpecError
 from workbench.experiment import tables, trials
+from workbench.experiment.compare import as_readme_table, compare_methods
 from workbench.experiment.sweep import sweep
 
 REQUESTS = [
@@ -97,6 +98,72 @@ def test_single_edits_are_scored_under_every_regularizer_and_undone(tiny_lm):
         alone = wb.score_edits(tiny_lm, [REQUESTS[1]])
     mine = scores[(scores.request == 1) & (scores.regularizer == "RECT 40 %")]
     assert mine["value"].tolist() == alone["value"].tolist()
+
+
+def memit() -> wb.MEMIT:
+    moment = wb.SecondMoment(n_tokens=256)
+    return wb.MEMIT((0, 1), 1.0, v_num_grad_steps=2, contexts=("{}",), second_moment=moment)
+
+
+def test_batches_are_one_operation_each_and_scored_fact_by_fact(tiny_lm, own_cache):
+    before = bits(tiny_lm)
+    updates = trials.single_updates(tiny_lm, memit(), REQUESTS, batch_size=2)
+    assert [len(update.info[0]["requests"]) for update in updates] == [2, 1]
+    scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized()], batch_size=2)
+    assert_unchanged(tiny_lm, before)
+    assert scores.groupby(["metric", "protocol"])["request"].apply(list).tolist() == [[0, 1, 2]] * 6
+    with updates[0].applied(tiny_lm):
+        together = wb.score_edits(tiny_lm, REQUESTS[:2])
+    assert scores[scores["request"] < 2]["value"].tolist() == together["value"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        (2, "ROME edits one fact an operation, so batch_size must be 1; got 2."),
+        (0, "batch_size must be at least 1; got 0."),
+    ],
+)
+def test_a_batch_that_a_method_cannot_edit_is_refused(tiny_lm, size, sentence):
+    with pytest.raises(SpecError) as err:
+        trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS, batch_size=size)
+    assert str(err.value) == sentence
+
+
+def test_methods_are_compared_on_the_same_facts_each_on_the_unedited_model(tiny_lm, own_cache):
+    before = bits(tiny_lm)
+    table = compare_methods(tiny_lm, [(rome(tiny_lm), 1), (memit(), 3)], REQUESTS)
+    assert_unchanged(tiny_lm, before)
+    assert table.groupby(["method", "batch_size"], sort=False).size().to_dict() == {("ROME", 1): 6, ("MEMIT", 3): 6}
+    assert (table["n"] == 3).all()
+    assert (table["seconds"] > 0).all()
+    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized()])
+    expected = scores.groupby(["metric", "protocol"], sort=False)["value"].mean()
+    assert table[table["method"] == "ROME"]["value"].tolist() == pytest.approx(expected.tolist())
+
+
+def test_the_readme_table_has_a_line_a_method_with_intervals():
+    row = {"method": "ROME", "batch_size": 1, "protocol": "teacher_forced", "value": 0.9, "low": 0.8, "high": 0.95}
+    rows = [{**row, "metric": metric, "n": 3, "seconds": 7.04} for metric in ("reliability", "locality")]
+    assert as_readme_table(pd.DataFrame(rows)).splitlines() == [
+        "| method | facts an operation | reliability | locality | seconds an edit |",
+        "| --- | ---: | --- | --- | ---: |",
+        "| ROME | 1 | 0.90 (0.80 to 0.95) | 0.90 (0.80 to 0.95) | 7 |",
+    ]
+
+
+def test_edit_sizes_are_those_of_dense_algebra_the_largest_first(tiny_lm):
+    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    sizes = tables.edit_sizes(updates, tiny_lm)
+    norms = {
+        update.info[0]["requests"][0]["subject"]: float(update.delta(name).norm() / tiny_lm.weight(name).norm())
+        for update in updates
+        for name in update
+    }
+    assert sizes["relative_norm"].tolist() == pytest.approx(sorted(norms.values(), reverse=True), rel=1e-5)
+    assert sizes["subject"].tolist() == sorted(norms, key=norms.get, reverse=True)
+    assert sizes["denominator"].notna().all()
 
 
 def test_the_sweep_edits_the_same_facts_at_every_value(tiny_lm):

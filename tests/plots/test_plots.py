@@ -39,10 +39,31 @@ def test_a_regularizer_has_its_own_color_and_marker(scores):
         assert (line.get_color(), line.get_marker()) == (LOOK[label]["color"], LOOK[label]["marker"])
 
 
-def test_no_two_regularizers_look_alike_in_gray():
-    labels = [label for label in LOOK if label[0].isupper()]
-    assert len(labels) == 7
-    assert len({LOOK[label]["marker"] for label in labels}) == len(labels)
+def test_no_two_regularizers_and_no_two_methods_look_alike_in_gray():
+    methods = ["ROME", "R-ROME", "MEMIT", "KN", "MEND", "FT", "FT-L"]
+    regularizers = [label for label in LOOK if label[0].isupper() and label not in methods]
+    assert len(regularizers) == 7
+    for labels in (regularizers, methods):
+        assert len({LOOK[label]["marker"] for label in labels}) == len(labels)
+
+
+def test_the_comparison_of_methods_draws_every_score_with_its_interval_and_the_cost():
+    rows = [
+        (method, size, metric, protocol, value, 3, value - 0.1, value + 0.05, seconds)
+        for method, size, seconds in (("ROME", 1, 7.0), ("MEMIT", 100, 1.5))
+        for metric, value in (("reliability", 0.9), ("locality", 0.7))
+        for protocol in ("teacher_forced", "generated")
+    ]
+    columns = ["method", "batch_size", "metric", "protocol", "value", "n", "low", "high", "seconds"]
+    figure = editing.methods_compared(pd.DataFrame(rows, columns=columns), Figure())
+    reliability, locality, cost = figure.axes
+    for ax, value in ((reliability, 0.9), (locality, 0.7)):
+        assert [container.lines[0].get_xdata()[0] for container in ax.containers] == [value] * 4
+        bars = [container.lines[2][0].get_segments()[0][:, 0] for container in ax.containers]
+        assert np.allclose(bars, [(value - 0.1, value + 0.05)] * 4)
+    assert [line.get_xdata()[0] for line in cost.lines] == [7.0, 1.5]
+    assert [label.get_text() for label in reliability.get_yticklabels()] == ["ROME", "MEMIT, 100 at once"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["teacher forced", "generated"]
 
 
 def test_scores_by_layer_draws_the_curve_of_each_metric():

@@ -166,17 +166,19 @@ class MEMIT:
         return "MEMIT"
 
     def prepared(self, lm: LanguageModel) -> "MEMIT":
-        """A copy with the context templates filled in, sampled from `lm` as it is now.
+        """A copy with the context templates filled in, sampled from `lm` as it is now; C is computed if need be.
 
         Call it once, on the unedited model, before a sequence of edits.
         """
         for layer in self.layers:
             lm.check_layer(layer)
-        return (
-            self
-            if self.contexts
-            else replace(self, contexts=sample_contexts(lm, seed=self.seed, lengths=CONTEXT_LENGTHS))
-        )
+        self._moments(lm)
+        if self.contexts:
+            return self
+        return replace(self, contexts=sample_contexts(lm, seed=self.seed, lengths=CONTEXT_LENGTHS))
+
+    def _moments(self, lm: LanguageModel) -> dict[int, Tensor]:
+        return (self.second_moment or SecondMoment()).of(lm, list(self.layers))
 
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """The update that writes all requests in one operation; the model is not changed.
@@ -205,7 +207,7 @@ class MEMIT:
         """
         _check_requests(requests)
         memit = self.prepared(lm)
-        moments = (memit.second_moment or SecondMoment()).of(lm, list(memit.layers))
+        moments = memit._moments(lm)
         targets, losses = target_hidden(lm, memit, requests)
         states = SubjectStates(lm, requests, memit.contexts, memit.layers)
         total, residuals, relative_norms = WeightUpdate({}), [], []

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from workbench.data.facts import FactSet
-from workbench.editing.rome import ROME
+from workbench.editing.editor import Editor
 from workbench.evaluation.statistics import bootstrap_interval
 from workbench.experiment.published import TABLE1
 from workbench.lm import LanguageModel
@@ -145,15 +145,41 @@ def retention(scores: pd.DataFrame) -> pd.DataFrame:
     return wide / wide.loc["Unregularized"]
 
 
-def provenance(lm: LanguageModel, editor: ROME, facts: FactSet, *, n: int, seed: int) -> pd.Series:
-    """What a result hangs on: model, method, data, seeds, versions.
+def edit_sizes(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+    """How large each edit is, the largest first.
+
+    Parameters
+    ----------
+    updates : sequence of WeightUpdate
+        With the requests in their records.
+    lm : LanguageModel
+        The model that they were computed on.
+
+    Returns
+    -------
+    DataFrame
+        Columns subject (of the first fact), facts, relative_norm (the largest ‖ΔW‖/‖W‖ among the edited matrices), and
+        denominator for ROME.
+    """
+    rows = []
+    for update in updates:
+        [info] = update.info
+        norms = [float(update.delta(name).norm() / lm.weight(name).norm()) for name in update]
+        first = {"subject": info["requests"][0]["subject"], "facts": len(info["requests"])}
+        extra = {"denominator": info["denominator"]} if "denominator" in info else {}
+        rows.append({**first, "relative_norm": max(norms), **extra})
+    return pd.DataFrame(rows).sort_values("relative_norm", ascending=False, ignore_index=True)
+
+
+def provenance(lm: LanguageModel, editors: Sequence[Editor], facts: FactSet, *, n: int, seed: int) -> pd.Series:
+    """What a result hangs on: model, methods, data, seeds, versions.
 
     Parameters
     ----------
     lm : LanguageModel
         The model.
-    editor : ROME
-        With its hyperparameters.
+    editors : sequence of Editor
+        With their hyperparameters.
     facts : FactSet
         Where the requests are from.
     n, seed : int
@@ -164,19 +190,23 @@ def provenance(lm: LanguageModel, editor: ROME, facts: FactSet, *, n: int, seed:
     Series
         One line each, as text.
     """
-    settings = {key: value for key, value in asdict(editor).items() if key != "contexts"}
-    return pd.Series(
-        {
-            "model": f"{lm.name}, fingerprint {lm.fingerprint}, {str(lm.model.dtype).removeprefix('torch.')}",
-            "method": f"{editor.label}: " + ", ".join(f"{key}={value}" for key, value in settings.items()),
-            "contexts": f"{len(editor.contexts or ())} templates, sampled from the model with seed {editor.seed}",
-            "facts": f"{facts.source} ({facts.format}), {n} of {len(facts)} drawn with seed {seed}",
-            "versions": ", ".join(f"{p} {version(p)}" for p in ("workbench", "torch", "transformers", "numpy")),
-            "python": platform.python_version(),
-            "date": date.today().isoformat(),
-        },
-        name="provenance",
-    )
+    model = f"{lm.name}, fingerprint {lm.fingerprint}, {str(lm.model.dtype).removeprefix('torch.')}"
+    rest = {
+        "facts": f"{facts.source} ({facts.format}), {n} of {len(facts)} drawn with seed {seed}",
+        "versions": ", ".join(f"{p} {version(p)}" for p in ("workbench", "torch", "transformers", "numpy")),
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }
+    methods = {f"method {editor.label}": _settings_line(editor) for editor in editors}
+    return pd.Series({"model": model, **methods, **rest}, name="provenance")
+
+
+def _settings_line(editor: Editor) -> str:
+    settings = asdict(editor)
+    contexts = settings.pop("contexts", None)
+    if contexts:
+        settings["contexts"] = f"{len(contexts)} templates, sampled from the model"
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def rect_example(*, keep: float) -> pd.DataFrame:

@@ -1,11 +1,14 @@
-"""Single edits, each on the unedited model, and sequences, each edit on the model that the last one left."""
+"""Single edits, each on the unedited model, and sequences, each edit on the model that the last one left.
+
+An edit is one operation on one fact or, where the method can, on a batch of facts.
+"""
 
 from collections.abc import Sequence
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.editing.rome import ROME
+from workbench.editing.editor import Editor
 from workbench.errors import SpecError
 from workbench.evaluation.edits import DEFAULT_PROTOCOLS, Protocol, score_edits
 from workbench.lm import LanguageModel
@@ -14,30 +17,64 @@ from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 
 
-def single_updates(lm: LanguageModel, editor: ROME, requests: Sequence[EditRequest]) -> list[WeightUpdate]:
-    """The update of each request, computed on the model as it is now; nothing is applied.
+def batches_of(editor: Editor, requests: Sequence[EditRequest], batch_size: int) -> list[list[EditRequest]]:
+    """Requests in the batches that make one operation each; the last may be smaller.
+
+    Parameters
+    ----------
+    editor : Editor
+        The method.
+    requests : sequence of EditRequest
+        N facts.
+    batch_size : int
+        Facts an operation.
+
+    Returns
+    -------
+    list of list of EditRequest
+
+    Raises
+    ------
+    SpecError
+        If the batch size is below 1, or above 1 for a method that edits one fact an operation.
+    """
+    if batch_size < 1:
+        raise SpecError(f"batch_size must be at least 1; got {batch_size}.")
+    if batch_size > 1 and not editor.supports_batch:
+        raise SpecError(f"{editor.label} edits one fact an operation, so batch_size must be 1; got {batch_size}.")
+    return [list(requests[i : i + batch_size]) for i in range(0, len(requests), batch_size)]
+
+
+def single_updates(
+    lm: LanguageModel, editor: Editor, requests: Sequence[EditRequest], *, batch_size: int = 1
+) -> list[WeightUpdate]:
+    """The update of each operation, computed on the model as it is now; nothing is applied.
 
     Parameters
     ----------
     lm : LanguageModel
         Usually unedited.
-    editor : ROME
+    editor : Editor
         Its contexts are sampled once for all requests, unless given.
     requests : sequence of EditRequest
         N facts.
+    batch_size : int
+        Facts an operation.
 
     Returns
     -------
     list of WeightUpdate
-        N updates.
+        One a batch.
 
     Raises
     ------
+    SpecError
+        If the method cannot edit batches of that size.
     EditError, RequestError
         If an edit cannot be computed.
     """
-    editor = editor.prepared(lm)
-    return [editor.compute_update(lm, [request]) for request in tqdm(requests, desc=f"{editor.label}, single edits")]
+    batches, editor = batches_of(editor, requests, batch_size), editor.prepared(lm)
+    return [editor.compute_update(lm, batch) for batch in tqdm(batches, desc=f"{editor.label}, single edits")]
 
 
 def score_single_edits(
@@ -46,6 +83,7 @@ def score_single_edits(
     requests: Sequence[EditRequest],
     regularizers: Sequence[Regularizer],
     *,
+    batch_size: int = 1,
     protocols: Sequence[Protocol] = DEFAULT_PROTOCOLS,
 ) -> pd.DataFrame:
     """Edit metrics of each single edit under each regularizer; each update is computed once for all of them.
@@ -55,9 +93,11 @@ def score_single_edits(
     lm : LanguageModel
         The model that the updates were computed on; left as it was.
     updates, requests : sequence of WeightUpdate, sequence of EditRequest
-        One update a request.
+        One update a batch of requests.
     regularizers : sequence of Regularizer
         Applied to every update.
+    batch_size : int
+        Facts an operation, as the updates were computed.
     protocols : sequence of str
         As for `score_edits`.
 
@@ -67,18 +107,20 @@ def score_single_edits(
         Columns request, regularizer, metric, protocol, value.
     """
     parts = []
-    for i, (update, request) in enumerate(zip(tqdm(updates, desc="Scoring edits"), requests, strict=True)):
+    batches = [list(requests[i : i + batch_size]) for i in range(0, len(requests), batch_size)]
+    for i, (update, batch) in enumerate(zip(tqdm(updates, desc="Scoring edits"), batches, strict=True)):
         for regularizer in regularizers:
             with regularizer(update, lm).applied(lm):
-                scores = score_edits(lm, [request], protocols=protocols)
-            parts.append(scores.assign(request=i, regularizer=regularizer.label))
+                scores = score_edits(lm, batch, protocols=protocols)
+            scores["request"] += i * batch_size
+            parts.append(scores.assign(regularizer=regularizer.label))
     table = pd.concat(parts, ignore_index=True)
     return table[["request", "regularizer", "metric", "protocol", "value"]]
 
 
 def sequential_updates(
     lm: LanguageModel,
-    editor: ROME,
+    editor: Editor,
     requests: Sequence[EditRequest],
     *,
     checkpoints: Sequence[int],
@@ -93,7 +135,7 @@ def sequential_updates(
     ----------
     lm : LanguageModel
         Usually unedited.
-    editor : ROME
+    editor : Editor
         Its contexts are sampled once, before the first edit, unless given.
     requests : sequence of EditRequest
         The facts, in the order of their edits.

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from workbench.plots.look import look_of, require_columns
 
@@ -50,3 +51,40 @@ def scores_by_layer(scores: pd.DataFrame, ax: Axes) -> Axes:
     ax.grid(axis="y", color="0.9", zorder=0)
     ax.legend(loc="lower left")
     return ax
+
+
+def methods_compared(table: pd.DataFrame, figure: Figure) -> Figure:
+    """One panel a metric and one for the seconds an edit; one line a method and batch size."""
+    require_columns(table, "method", "batch_size", "metric", "protocol", "value", "low", "high", "seconds")
+    metrics, protocols = (list(dict.fromkeys(table[column])) for column in ("metric", "protocol"))
+    groups = list(table.groupby(["method", "batch_size"], sort=False))
+    axes = figure.subplots(1, len(metrics) + 1, sharey=True)
+    for ax, metric in zip(axes, metrics, strict=False):
+        for place, ((method, _), rows) in enumerate(groups):
+            _protocol_points(rows[rows["metric"] == metric], place, look_of(method), ax, protocols)
+        ax.set(title=metric, xlim=(-0.03, 1.03), xlabel="score")
+        ax.grid(axis="x", color="0.9", zorder=0)
+    for place, ((method, _), rows) in enumerate(groups):
+        axes[-1].plot(rows["seconds"].iloc[0], place, color=look_of(method)["color"], marker=look_of(method)["marker"])
+    axes[-1].set(title="cost", xscale="log", xlabel="seconds an edit")
+    axes[-1].grid(axis="x", color="0.9", zorder=0)
+    names = [method if size == 1 else f"{method}, {size} at once" for (method, size), _ in groups]
+    axes[0].set_yticks(range(len(groups)), names)
+    axes[0].set_ylim(len(groups) - 0.4, -0.6)
+    handles = [Line2D([], [], **_FILLS[i], color="0.3", marker="o", linestyle="") for i in range(len(protocols))]
+    figure.legend(handles, [p.replace("_", " ") for p in protocols], loc="outside lower center", ncols=len(protocols))
+    return figure
+
+
+_FILLS = ({"markerfacecolor": "0.3"}, {"markerfacecolor": "white"}, {"markerfacecolor": "0.8"})
+
+
+def _protocol_points(rows: pd.DataFrame, place: int, look: dict, ax: Axes, protocols: list[str]) -> None:
+    """A method's score of one metric under each protocol: the first filled, the second hollow, a little lower."""
+    for i, protocol in enumerate(protocols):
+        for row in rows[rows["protocol"] == protocol].itertuples():
+            ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+            fill = look["color"] if i == 0 else _FILLS[i]["markerfacecolor"]
+            height = place + 0.3 * (i - (len(protocols) - 1) / 2)
+            point = {"color": look["color"], "marker": look["marker"], "markerfacecolor": fill, "capsize": 2}
+            ax.errorbar(row.value, height, xerr=ends, **point)
