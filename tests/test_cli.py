@@ -266,7 +266,7 @@ def test_a_cache_that_cannot_be_written_is_named(refused, folder, monkeypatch):
     assert refused("models", "fetch", "smollm2-135m") == f"{folder / 'file' / 'models'}: Not a directory."
 
 
-@pytest.mark.parametrize("args", [("edit",), ("edit", *FACT, "--method", "memit"), ("nothing",), ("facts", "check")])
+@pytest.mark.parametrize("args", [("edit", *FACT, "--method", "grace"), ("nothing",), ("facts", "check")])
 def test_a_usage_error_exits_with_2_and_without_traceback(cli, args):
     result = cli(*args)
     assert result.code == 2

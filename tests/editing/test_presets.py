@@ -118,7 +118,7 @@ def test_an_unknown_field_is_named_with_the_known_ones(hparams):
     path = hparams("v_lr: 5e-1", "v_learning_rate: 5e-1")
     assert error_of(path) == (
         f"{path}: field 'v_learning_rate' is not known for ROME; known: clamp_norm_factor, kl_factor, "
-        "mom2_adjustment, v_lr, v_num_grad_steps, v_weight_decay."
+        "layers, mom2_adjustment, v_lr, v_num_grad_steps, v_weight_decay."
     )
 
 
@@ -134,7 +134,7 @@ def test_another_fact_token_is_refused(hparams):
     assert error_of(path) == f"{path}: fact_token is 'last'; only 'subject_last' is supported."
 
 
-@pytest.mark.parametrize(("layers", "got"), [("layers: [5, 6]", "[5, 6]"), ("layers: 5", "5"), ("", "None")])
+@pytest.mark.parametrize(("layers", "got"), [("layers: [5, 6]", "[5, 6]"), ("", "None")])
 def test_anything_but_one_layer_is_refused(hparams, layers, got):
     path = hparams("layers: [17]", layers)
     assert error_of(path) == f"{path}: layers must hold one layer for ROME; got {got}."
@@ -147,6 +147,7 @@ def test_anything_but_one_layer_is_refused(hparams, layers, got):
         ("v_num_grad_steps: 20", "v_num_grad_steps: 2.5", "v_num_grad_steps", "2.5"),
         ("mom2_adjustment: false", 'mom2_adjustment: "false"', "mom2_adjustment", "'false'"),
         ("kl_factor: 0.0625", "kl_factor:", "kl_factor", "None"),
+        ("layers: [17]", "layers: 5", "layers", "5"),
         ("layers: [17]", "layers: [all]", "layers", "'all'"),
     ],
 )

@@ -1,34 +1,38 @@
 """`workbench edit`: one fact changed, what the model says before and after, and how far the weights moved."""
 
-import math
 import os
 import time
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from workbench.commands.edit_report import Outcome, file_size, report
+from workbench.commands.editors import choose_editor, choose_regularizer, fields_from
 from workbench.commands.printing import quiet_libraries, show, tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.request import EditRequest
 
 if TYPE_CHECKING:
-    from workbench.editing.rome import ROME
+    from workbench.editing.editor import Editor
     from workbench.lm import LanguageModel
     from workbench.regularize import Regularizer
     from workbench.update import WeightUpdate
 
 ARROW = "=>"
+Method = Literal["rome", "r-rome", "memit", "kn", "mend", "ft", "ft-l"]
+ONE_AT_A_TIME = ("rome", "r-rome", "kn")
 _FACT, _METHOD, _MODEL, _FILES = "The fact", "Method and regulariser", "Model", "Saved updates"
 
 
 def edit(
-    subject: Annotated[str, typer.Option(help="What the fact is about.", rich_help_panel=_FACT)],
-    prompt: Annotated[str, typer.Option(help="Holds {} where the subject stands.", rich_help_panel=_FACT)],
-    target: Annotated[str, typer.Option(help="The answer to write.", rich_help_panel=_FACT)],
+    subject: Annotated[str | None, typer.Option(help="What the fact is about.", rich_help_panel=_FACT)] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Holds {} where the subject stands.", rich_help_panel=_FACT)
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The answer to write.", rich_help_panel=_FACT)] = None,
     target_true: Annotated[
         str | None, typer.Option(help="The answer it replaces, to be watched.", rich_help_panel=_FACT)
     ] = None,
@@ -39,15 +43,26 @@ def edit(
         list[str] | None,
         typer.Option(help=f'Left alone: "prompt {ARROW} answer". Repeatable.', rich_help_panel=_FACT),
     ] = None,
-    method: Annotated[Literal["rome"], typer.Option(help="Editor.", rich_help_panel=_METHOD)] = "rome",
+    facts: Annotated[
+        str | None,
+        typer.Option(
+            help='Instead of one fact: a file of facts, or "bundled", in one operation.', rich_help_panel=_FACT
+        ),
+    ] = None,
+    n_facts: Annotated[int, typer.Option("--n", min=1, help="How many of --facts.", rich_help_panel=_FACT)] = 10,
+    method: Annotated[Method, typer.Option(help="Editor.", rich_help_panel=_METHOD)] = "rome",
     layer: Annotated[int | None, typer.Option(help="Block to edit.", rich_help_panel=_METHOD)] = None,
     variant: Annotated[
         Literal["rome", "r-rome"] | None, typer.Option(help="As published, or repaired.", rich_help_panel=_METHOD)
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps for v*.", rich_help_panel=_METHOD)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimisation steps.", rich_help_panel=_METHOD)] = None,
     lr: Annotated[float | None, typer.Option(help="Their learning rate.", rich_help_panel=_METHOD)] = None,
     mom2: Annotated[
         bool | None, typer.Option("--mom2/--no-mom2", help="Use the second moment C.", rich_help_panel=_METHOD)
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE of any hyperparameter. Repeatable.", rich_help_panel=_METHOD),
     ] = None,
     hparams: Annotated[
         Path | None, typer.Option(help="EasyEdit's YAML; single options win over it.", rich_help_panel=_METHOD)
@@ -61,6 +76,10 @@ def edit(
     keep: Annotated[
         float | None, typer.Option(help="Share of entries it keeps; 0.4 if not given.", rich_help_panel=_METHOD)
     ] = None,
+    when: Annotated[
+        Literal["after", "each-layer"],
+        typer.Option(help="Regularise MEMIT when all layers are solved, or each in turn.", rich_help_panel=_METHOD),
+    ] = "after",
     model: Annotated[
         str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=_MODEL)
     ] = "smollm2-135m",
@@ -76,26 +95,65 @@ def edit(
     save: Annotated[Path | None, typer.Option(help="Write the update here.", rich_help_panel=_FILES)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what --save finds.", rich_help_panel=_FILES)] = False,
 ) -> None:
-    """Edit one fact and show what the model says before and after.
+    """Edit one fact, or a batch of them, and show what the model says before and after.
 
     workbench edit --subject "Eiffel Tower" --prompt "The {} is located in the city of" --target Rome
+
+    workbench edit --method memit --facts bundled --n 50
     """
-    request = request_from(subject, prompt, target, target_true, rephrase or [], locality or [])
+    fact = {"subject": subject, "prompt": prompt, "target": target}
+    request = None if facts is not None else request_from(**_complete(fact), **_extras(target_true, rephrase, locality))
+    if facts is not None:
+        _check_batch(method, fact | _extras(target_true, rephrase, locality))
     if save is not None:
         check_save(save, force=force)
     tell("importing torch and transformers")
-    regularize = _regularizer(regularizer, keep, seed)
-    given = {"layer": layer, "variant": variant, "v_num_grad_steps": steps, "v_lr": lr, "mom2_adjustment": mom2}
-    hyperparameters = {name: value for name, value in given.items() if value is not None} | {"seed": seed}
-    choose = _editor(hparams, hyperparameters)
+    regularize = choose_regularizer(regularizer, keep, seed)
+    options = {"layer": layer, "variant": variant, "steps": steps, "lr": lr, "mom2": mom2}
+    fields = fields_from(method, options, setting or [])
+    if when == "each-layer":
+        fields, regularize = _each_layer(method, fields, regularize)
+    choose = choose_editor(method, hparams, fields, seed)
+    requests = [request] if request is not None else _drawn(facts, n_facts, seed)
     earlier = _load_updates(onto or [])
     lm = _load(model, device=device, dtype=dtype, device_map=device_map)
-    outcome = _carry_out(lm, choose(lm), regularize, request, earlier)
+    outcome = _carry_out(lm, choose(lm), regularize, requests, earlier)
     if save is not None:
         _save(outcome.update, save)
-    report(outcome, lm, request, earlier)
+    report(outcome, lm, requests, earlier)
     if save is not None:
         show(f"Saved to {save} ({file_size(save.stat().st_size)}).")
+
+
+def _complete(fact: dict[str, str | None]) -> dict[str, str]:
+    if missing := [name for name, value in fact.items() if value is None]:
+        raise RequestError(f"--{missing[0]} is missing; give --subject, --prompt and --target, or --facts.")
+    return fact
+
+
+def _extras(target_true: str | None, rephrase: list[str] | None, locality: list[str] | None) -> dict[str, Any]:
+    return {"target_true": target_true, "rephrase": rephrase or [], "locality": locality or []}
+
+
+def _check_batch(method: str, given: dict[str, Any]) -> None:
+    if one := [name for name, value in given.items() if value]:
+        raise RequestError(f"--{one[0].replace('_', '-')} is of one fact, --facts of several; give one or the other.")
+    if method in ONE_AT_A_TIME:
+        raise EditError(f"{method} edits one fact an operation; for --facts choose --method memit, mend, ft or ft-l.")
+
+
+def _each_layer(method: str, fields: dict[str, Any], regularize: "Regularizer") -> tuple[dict[str, Any], "Regularizer"]:
+    from workbench.regularize import Unregularized
+
+    if method != "memit":
+        raise EditError(f"--when each-layer is for memit, which solves layer after layer; got --method {method}.")
+    return fields | {"each_layer": regularize}, Unregularized()
+
+
+def _drawn(facts: str, n: int, seed: int) -> list[EditRequest]:
+    from workbench.data.facts import load_facts
+
+    return load_facts(facts).sample(n, seed=seed)
 
 
 def request_from(
@@ -143,33 +201,6 @@ def check_save(path: Path, *, force: bool) -> None:
         raise UpdateError(f"--save {path}: the folder {path.parent} cannot be written to; choose another.")
 
 
-def _regularizer(name: str, keep: float | None, seed: int) -> "Regularizer":
-    if name == "none" and keep is not None:
-        raise EditError(f"--keep {keep} has nothing to work on; choose --regularizer rect, random or pca.")
-    from workbench.regularize import PCAK, RECT, RandomK, Unregularized
-
-    settings = {} if keep is None else {"keep": keep}
-    match name:
-        case "rect":
-            return RECT(**settings)
-        case "random":
-            return RandomK(**settings, seed=seed)
-        case "pca":
-            return PCAK(**settings)
-    return Unregularized()
-
-
-def _editor(hparams: Path | None, given: dict[str, Any]):
-    """A function from model to editor; what can be checked without the model is checked now."""
-    from workbench.editing.rome import ROME
-
-    if hparams is not None:
-        editor = replace(ROME.from_yaml(hparams), **given)
-        return lambda lm: editor
-    ROME(**{"layer": 0} | given)
-    return lambda lm: replace(ROME.for_model(lm), **given)
-
-
 def _load_updates(paths: list[Path]) -> list[tuple[Path, "WeightUpdate"]]:
     from workbench.update import WeightUpdate
 
@@ -186,39 +217,38 @@ def _load(name: str, **where: str | None) -> "LanguageModel":
 
 def _carry_out(
     lm: "LanguageModel",
-    editor: "ROME",
+    editor: "Editor",
     regularize: "Regularizer",
-    request: EditRequest,
+    requests: list[EditRequest],
     earlier: list[tuple[Path, "WeightUpdate"]],
 ) -> Outcome:
     """Everything that touches the model, which is as it was afterwards."""
     from workbench.commands.before_after import answers_of, read_probes
     from workbench.encoding import encode
-    from workbench.evaluation.edits import probes_of
+    from workbench.evaluation.edits import evaluate_edits, probes_of
     from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
-    probes = probes_of([request])
-    lm.check_layer(editor.layer)
+    probes = probes_of(requests)
     for probe in probes:
         for answer in answers_of(probe):
             encode(lm.tokenizer, probe.prompt, answer)  # raises where an answer has no token
     for path, update in earlier:
         _check_fits(path, update, lm)
-    tell(f"editing layer {editor.layer}")
+    tell(f"editing with {editor.label}")
     start = time.perf_counter()
     editor = editor.prepared(lm)  # before --onto: the contexts are the unedited model's
     prepared = time.perf_counter()
+    look = partial(read_probes, lm, probes) if len(requests) == 1 else partial(evaluate_edits, lm, requests)
     with lm.restored_after():
         for _, update in earlier:
             update.apply(lm)
-        before = read_probes(lm, probes)
+        before = look()
         began = time.perf_counter()
-        update = regularize(editor.compute_update(lm, [request]), lm)
-        seconds = {"contexts": prepared - start, "edit": time.perf_counter() - began}
+        update = regularize(editor.compute_update(lm, requests), lm)
+        seconds = {"prepared": prepared - start, "edit": time.perf_counter() - began}
         update.apply(lm)
-        after = read_probes(lm, probes)
-        table = weight_change(update, lm, quantile_shares=TABLE1_QUANTILES)
-    changes = {(row.metric, None if math.isnan(row.at) else row.at): row.value for row in table.itertuples(index=False)}
+        after = look()
+        changes = weight_change(update, lm, quantile_shares=TABLE1_QUANTILES)
     return Outcome(probes, before, after, editor, update, regularize.label, changes, seconds)
 
 

@@ -1,4 +1,4 @@
-"""What `workbench edit` prints: each prompt before and after, then the size of the update."""
+"""What `workbench edit` prints: each prompt, or a batch's scores, before and after, then the size of the update."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,10 @@ from workbench.commands.printing import bare_table, show, shown, titled
 from workbench.request import EditRequest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from workbench.commands.before_after import Reading
-    from workbench.editing.rome import ROME
+    from workbench.editing.editor import Editor
     from workbench.evaluation.edits import Probe
     from workbench.lm import LanguageModel
     from workbench.update import WeightUpdate
@@ -20,19 +22,19 @@ class Outcome:
     """What an edit did."""
 
     probes: list["Probe"]
-    before: list["Reading"]
-    after: list["Reading"]
-    editor: "ROME"
+    before: "list[Reading] | pd.DataFrame"  # of one fact each probe's, of a batch the scores of `evaluate_edits`
+    after: "list[Reading] | pd.DataFrame"
+    editor: "Editor"
     update: "WeightUpdate"  # regularised
     label: str  # of the regulariser
-    changes: dict[tuple[str, float | None], float]  # (metric, at) -> value, from `weight_change`
-    seconds: dict[str, float]  # of the edit, and of sampling its contexts
+    changes: "pd.DataFrame"  # from `weight_change`
+    seconds: dict[str, float]  # of the edit, and of what it takes from the model beforehand
 
 
 def report(
-    outcome: Outcome, lm: "LanguageModel", request: EditRequest, earlier: list[tuple[Path, "WeightUpdate"]]
+    outcome: Outcome, lm: "LanguageModel", requests: list[EditRequest], earlier: list[tuple[Path, "WeightUpdate"]]
 ) -> None:
-    """Print an edit: each prompt before and after, then the update.
+    """Print an edit: each prompt of one fact, or the scores of a batch, before and after, then the update.
 
     Parameters
     ----------
@@ -40,19 +42,36 @@ def report(
         What the edit did.
     lm : LanguageModel
         The model edited.
-    request : EditRequest
-        The fact.
+    requests : list of EditRequest
+        The facts.
     earlier : list of (Path, WeightUpdate)
         What was applied before.
     """
-    show(titled(lm.name, f"{request.filled_prompt} → {request.target_new}"))
+    first = f"{requests[0].filled_prompt} → {requests[0].target_new}"
+    show(titled(lm.name, first if len(requests) == 1 else f"{len(requests)} facts in one operation, such as: {first}"))
     if earlier:
         show(f"on top of {', '.join(str(path) for path, _ in earlier)}")
+    if len(requests) > 1:
+        _report_scores(outcome)
+    else:
+        _report_probes(outcome)
+    show()
+    _report_update(outcome)
+
+
+def _report_probes(outcome: Outcome) -> None:
     for probe, before, after in zip(outcome.probes, outcome.before, outcome.after, strict=True):
         show()
         _report_probe(probe, before, after)
+
+
+def _report_scores(outcome: Outcome) -> None:
+    table = bare_table("", "", "before", "after", "facts")
+    for before, after in zip(outcome.before.itertuples(), outcome.after.itertuples(), strict=True):
+        protocol = before.protocol.replace("_", " ")
+        table.add_row(before.metric, protocol, f"{before.value:.2f}", f"{after.value:.2f}", str(after.n))
     show()
-    _report_update(outcome)
+    show(table)
 
 
 _TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere"}
@@ -77,25 +96,47 @@ def _chance(p: float) -> str:
 
 
 def _report_update(outcome: Outcome) -> None:
-    [name], [info], changes = outcome.update, outcome.update.info, outcome.changes
-    n_rows, n_cols = outcome.update[name].shape
-    show(titled("Update", f"{info['method']}, layer {outcome.editor.layer}, {outcome.label}"))
-    quantiles = [(100 * at, value) for (metric, at), value in changes.items() if metric == "relative_change"]
-    losses, seconds = info["losses"], outcome.seconds
-    rows = {
-        "weight": f"{name}, {n_rows} × {n_cols}",
-        "Σ|ΔW|": f"{changes['manhattan_distance', None]:.1f} (Manhattan distance)",
-        "‖ΔW‖/‖W‖": f"{changes['relative_norm', None]:.4f}",
-        "δ = |ΔW/W|": ", ".join(f"{value:.4f} ({percent:g} % quantile)" for percent, value in quantiles),
-        "changed": f"{100 * changes['share_changed', None]:.1f} % of the entries",
-        "denominator": f"{info['denominator']:.4g} (uᵀk, ‖u‖ = 1)",
-        "loss": f"{losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps",
-        "seconds": f"{seconds['edit']:.1f}, and {seconds['contexts']:.1f} for {len(outcome.editor.contexts)} contexts",
-    }
+    [info] = outcome.update.info
+    show(titled("Update", ", ".join([info["method"], *_layer(outcome.editor), outcome.label])))
     table = bare_table("", "")
-    for label, value in rows.items():
+    for name, changes in outcome.changes.groupby("parameter", sort=False):
+        for label, value in _matrix_rows(name, outcome.update[name].shape, changes).items():
+            table.add_row(label, value)
+    for label, value in _edit_rows(info, outcome).items():
         table.add_row(label, value)
     show(table)
+
+
+def _layer(editor: "Editor") -> list[str]:
+    if hasattr(editor, "layer"):
+        return [f"layer {editor.layer}"]
+    return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []
+
+
+def _matrix_rows(name: str, shape: tuple[int, ...], changes: "pd.DataFrame") -> dict[str, str]:
+    values = changes.groupby("metric")["value"].first()
+    quantiles = changes[changes["metric"] == "relative_change"]
+    return {
+        "weight": f"{name}, {shape[0]} × {shape[1]}",
+        "Σ|ΔW|": f"{values['manhattan_distance']:.1f} (Manhattan distance)",
+        "‖ΔW‖/‖W‖": f"{values['relative_norm']:.4f}",
+        "δ = |ΔW/W|": ", ".join(f"{row.value:.4f} ({100 * row.at:g} % quantile)" for row in quantiles.itertuples()),
+        "changed": f"{100 * values['share_changed']:.1f} % of the entries",
+    }
+
+
+def _edit_rows(info: dict, outcome: Outcome) -> dict[str, str]:
+    rows = {}
+    if "denominator" in info:
+        rows["denominator"] = f"{info['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
+    losses = info.get("losses", [])
+    if info["method"] != "MEND" and len(losses) > 1:
+        rows["loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps"
+    seconds = outcome.seconds
+    rows["seconds"] = f"{seconds['edit']:.1f}" + (
+        f", and {seconds['prepared']:.1f} to prepare the method" if seconds["prepared"] >= 0.05 else ""
+    )
+    return rows
 
 
 def file_size(n_bytes: int) -> str:

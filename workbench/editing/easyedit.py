@@ -15,6 +15,7 @@ _ELSEWHERE = {
 _KINDS = {
     int: "a whole number",
     float: "a number",
+    float | None: "a number or false",
     bool: "true or false",
     str: "a text",
     list[int]: "a list of whole numbers",
@@ -34,7 +35,7 @@ def read_hparams(
     method : str
         What its `alg_name` must be.
     fields : dict of str to type
-        The keys that are read, each int, float, bool, str, list[int] or list[str].
+        The keys that are read, each int, float, bool, str, list[int], list[str], or float | None (false: none).
     elsewhere : frozenset of str
         Further keys of the published files that are accepted and left alone, since something else says that here.
 
@@ -67,6 +68,8 @@ def read_hparams(
 
 def _as(kind: type, value: Any, where: str) -> Any:
     """`value` as that type; a number may stand in a string, since YAML 1.1 reads 5e-1 as one."""
+    if kind == float | None and value is False:
+        return None
     error = EditError(f"{where} must be {_KINDS[kind]}; got {value!r}.")
     if kind in (list[int], list[str]):
         if not isinstance(value, list):
@@ -76,8 +79,9 @@ def _as(kind: type, value: Any, where: str) -> Any:
         if not isinstance(value, str):
             raise error
         return value
+    plain = float if kind == float | None else kind
     try:
-        if isinstance(value, bool) == (kind is bool) and (converted := kind(value)) == float(value):
+        if isinstance(value, bool) == (plain is bool) and (converted := plain(value)) == float(value):
             return converted
     except (TypeError, ValueError):
         pass

@@ -1,0 +1,195 @@
+"""Fine-tuning against plain training of a copied model, on every family."""
+
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import workbench as wb
+from tests.tiny_models import build_tiny_lm
+from workbench.editing.ft import FT
+from workbench.errors import EditError
+
+REQUESTS = [
+    wb.EditRequest(subject="The Eiffel Tower", prompt="{} is located in the city of", target_new="Rome, Italy"),
+    wb.EditRequest(subject="Edith Piaf", prompt="The mother tongue of {} is", target_new="English"),
+    wb.EditRequest(subject="HMS Beagle", prompt="{} was launched in", target_new="1821"),
+]
+FREE = FT(layers=(2,), num_steps=4, lr=1e-3, norm_constraint=None)
+BOUND = replace(FREE, norm_constraint=2e-3)
+
+
+def plain_training(lm, ft, requests):
+    """ΔW of each layer: autograd on the parameters of a copied model, whole unpadded passes, one text after another."""
+    model = copy.deepcopy(lm.model)
+    parameters = [model.get_parameter(lm.arch.mlp_out_weight(layer)).requires_grad_() for layer in ft.layers]
+    start = [parameter.detach().clone() for parameter in parameters]
+    adam = torch.optim.Adam(parameters, lr=ft.lr, weight_decay=ft.weight_decay)
+
+    def nll(request):
+        n_prompt = len(lm.tokenizer(request.filled_prompt)["input_ids"])
+        ids = torch.tensor([lm.tokenizer(f"{request.filled_prompt} {request.target_new}")["input_ids"]])
+        return cross_entropy(model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:])
+
+    for _ in range(ft.num_steps):
+        for i in range(0, len(requests), ft.batch_size):
+            adam.zero_grad()
+            torch.stack([nll(request) for request in requests[i : i + ft.batch_size]]).mean().backward()
+            adam.step()
+            if ft.norm_constraint is not None:
+                with torch.no_grad():
+                    for parameter, before in zip(parameters, start, strict=True):
+                        parameter.copy_(parameter.clamp(before - ft.norm_constraint, before + ft.norm_constraint))
+    return [(p - before).detach() for p, before in zip(parameters, start, strict=True)]
+
+
+def close(actual, expected, lr):
+    """Adam's first steps are lr in size whatever the gradient: rounding of a gradient near 0 turns single entries."""
+    return ((actual - expected).abs() < 0.02 * lr).float().mean() > 0.99
+
+
+def error_of(function):
+    with pytest.raises(EditError) as caught:
+        function()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ft", [FREE, BOUND], ids=["FT", "FT-L"])
+@pytest.mark.parametrize("batch_size", [32, 2])
+def test_the_update_is_that_of_plain_training(every_tiny_lm, ft, batch_size):
+    ft = replace(ft, batch_size=batch_size)
+    update = ft.compute_update(every_tiny_lm, REQUESTS)
+    [expected] = plain_training(every_tiny_lm, ft, REQUESTS)
+    [name] = update
+    assert update.delta(name).abs().max() > 1e-3
+    assert close(update.delta(name), expected, ft.lr)
+
+
+def test_several_layers_are_trained_together(tiny_lm):
+    ft = replace(FREE, layers=(3, 1))
+    update = ft.compute_update(tiny_lm, REQUESTS[:1])
+    assert list(update) == [tiny_lm.arch.mlp_out_weight(layer) for layer in (1, 3)]
+    for name, expected in zip(update, plain_training(tiny_lm, ft, REQUESTS[:1]), strict=True):
+        assert close(update.delta(name), expected, ft.lr)
+
+
+def test_weight_decay_is_adams_on_the_whole_weight(tiny_lm):
+    ft = replace(FREE, weight_decay=0.5)
+    [delta] = [ft.compute_update(tiny_lm, REQUESTS).delta(name) for name in [tiny_lm.arch.mlp_out_weight(2)]]
+    assert close(delta, plain_training(tiny_lm, ft, REQUESTS)[0], ft.lr)
+    assert not close(delta, plain_training(tiny_lm, FREE, REQUESTS)[0], ft.lr)
+
+
+def test_no_entry_leaves_the_ball_and_some_reach_its_wall(every_tiny_lm):
+    [change] = BOUND.compute_update(every_tiny_lm, REQUESTS).values()
+    assert float(change.matrix.abs().max()) == pytest.approx(2e-3, rel=1e-6)
+    [free] = FREE.compute_update(every_tiny_lm, REQUESTS).values()
+    assert free.matrix.abs().max() > 2.5e-3
+
+
+def test_padding_never_changes_an_update(tiny_lm):
+    """A short fact makes the same steps beside a long one as alone, where the long one's loss has no weight."""
+    long = replace(REQUESTS[1], prompt="We know for sure that the mother tongue of the very old and famous {} is not")
+    both = replace(FREE, num_steps=1, batch_size=2).compute_update(tiny_lm, [REQUESTS[2], long])
+    swapped = replace(FREE, num_steps=1, batch_size=2).compute_update(tiny_lm, [long, REQUESTS[2]])
+    [name] = both
+    assert close(both.delta(name), swapped.delta(name), FREE.lr)
+    assert close(both.delta(name), plain_training(tiny_lm, replace(FREE, num_steps=1), [REQUESTS[2], long])[0], FREE.lr)
+
+
+def test_training_ends_when_the_loss_is_below_the_threshold(tiny_lm):
+    [info] = replace(FREE, loss_threshold=1e9).compute_update(tiny_lm, REQUESTS).info
+    assert len(info["losses"]) == 1
+    update = replace(FREE, loss_threshold=1e9).compute_update(tiny_lm, REQUESTS)
+    assert all(not update.delta(name).any() for name in update)
+
+
+def test_the_loss_falls_and_the_record_has_it_for_each_pass(every_tiny_lm):
+    update = replace(FREE, num_steps=10).compute_update(every_tiny_lm, REQUESTS)
+    [info] = update.info
+    assert len(info["losses"]) == 10
+    assert info["losses"][-1] < info["losses"][0]
+    [name] = update
+    ratio = float(update.delta(name).norm() / every_tiny_lm.weight(name).norm())
+    assert info["relative_norm"] == [pytest.approx(ratio, rel=1e-6)]
+
+
+def test_half_precision_models_are_trained_in_float32():
+    lm = build_tiny_lm("llama", dtype=torch.bfloat16)
+    [change] = replace(FREE, num_steps=8).compute_update(lm, REQUESTS).values()
+    assert change.matrix.dtype == torch.float32
+    assert change.matrix.isfinite().all()
+
+
+def test_the_labels_tell_the_constrained_method_from_the_free_one():
+    assert (FREE.label, BOUND.label) == ("FT", "FT-L")
+
+
+@pytest.mark.parametrize(
+    ("name", "n_layers", "layer", "constraint"),
+    [
+        ("gpt2-xl", 48, 0, 5e-4),
+        ("EleutherAI/gpt-j-6B", 28, 0, 5e-5),
+        ("meta-llama/Llama-2-7b-hf", 32, 21, 5e-4),
+        ("smollm2-135m", 30, 20, 5e-4),
+    ],
+)
+def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(name, n_layers, layer, constraint):
+    ft = FT.for_model(SimpleNamespace(name=name, n_layers=n_layers))
+    assert (ft.layers, ft.num_steps, ft.lr, ft.norm_constraint) == ((layer,), 25, 5e-4, constraint)
+
+
+EASY_EDIT = """\
+alg_name: "FT"
+model_name: "./hugging_cache/gpt2-xl"
+device: 4
+layers: [0]
+num_steps: 25
+batch_size: 3
+max_length: 40
+lr: 5e-4
+weight_decay: 0
+kl_factor: 0
+norm_constraint: 5e-4
+objective_optimization: "prompt_last"
+rewrite_module_tmp: "transformer.h.{}.mlp.c_proj"
+model_parallel: false
+"""
+
+
+def test_easy_edits_file_is_read(tmp_path):
+    path = tmp_path / "ft.yaml"
+    path.write_text(EASY_EDIT, encoding="utf-8")
+    assert FT.from_yaml(path) == FT(layers=(0,), batch_size=3, norm_constraint=5e-4)
+    path.write_text(EASY_EDIT.replace("5e-4\nobjective", "false\nobjective"), encoding="utf-8")
+    assert FT.from_yaml(path).norm_constraint is None
+    path.write_text(EASY_EDIT.replace("5e-4\nobjective", "true\nobjective"), encoding="utf-8")
+    assert error_of(lambda: FT.from_yaml(path)) == f"{path}: norm_constraint must be a number or false; got True."
+    path.write_text("alg_name: FT\nlr: 1e-3\n", encoding="utf-8")
+    assert error_of(lambda: FT.from_yaml(path)) == f"{path}: layers is missing; FT has no default for it."
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "sentence"),
+    [
+        ("layers", (), "layers must hold at least one block; got none."),
+        ("num_steps", 0, "num_steps must be at least 1; got 0."),
+        ("batch_size", 0, "batch_size must be at least 1; got 0."),
+        ("lr", 0.0, "lr must be a positive number; got 0.0."),
+        ("norm_constraint", -1.0, "norm_constraint must be a positive number; got -1.0."),
+    ],
+)
+def test_a_hyperparameter_outside_its_range_is_refused(field, value, sentence):
+    assert error_of(lambda: replace(FREE, **{field: value})) == sentence
+
+
+def test_what_cannot_be_trained_is_refused(tiny_lm):
+    assert error_of(lambda: BOUND.compute_update(tiny_lm, [])) == "FT-L needs at least one request; got none."
+    message = error_of(lambda: replace(FREE, layers=(4,)).compute_update(tiny_lm, REQUESTS))
+    assert message == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."
+    with torch.no_grad():
+        next(tiny_lm.blocks[3].parameters()).fill_(float("nan"))
+    assert error_of(lambda: FREE.compute_update(tiny_lm, REQUESTS)) == "the loss of FT became nan; a lower lr may help."
