@@ -134,7 +134,8 @@ def test_the_labels_tell_the_constrained_method_from_the_free_one():
         ("gpt2-xl", 48, 0, 5e-4),
         ("EleutherAI/gpt-j-6B", 28, 0, 5e-5),
         ("meta-llama/Llama-2-7b-hf", 32, 21, 5e-4),
-        ("smollm2-135m", 30, 20, 5e-4),
+        ("smollm2-135m", 30, 20, 5e-3),
+        ("another", 30, 20, 5e-4),
     ],
 )
 def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(name, n_layers, layer, constraint):
