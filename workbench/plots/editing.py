@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from workbench.plots.look import look_of, require_columns
 
@@ -66,7 +67,14 @@ def methods_compared(table: pd.DataFrame, figure: Figure) -> Figure:
         ax.grid(axis="x", color="0.9", zorder=0)
     for place, ((method, _), rows) in enumerate(groups):
         axes[-1].plot(rows["seconds"].iloc[0], place, color=look_of(method)["color"], marker=look_of(method)["marker"])
-    axes[-1].set(title="cost", xscale="log", xlabel="seconds an edit")
+    lowest, highest = table["seconds"].min(), table["seconds"].max()
+    decades = (
+        10.0 ** np.floor(np.log10(lowest)),
+        10.0 ** np.ceil(np.log10(highest)),
+    )  # whole ones have ticks at both ends
+    axes[-1].set(title="cost", xscale="log", xlabel="seconds an edit", xlim=decades)
+    axes[-1].xaxis.set_major_formatter("{x:g}")
+    axes[-1].xaxis.set_minor_formatter(NullFormatter())
     axes[-1].grid(axis="x", color="0.9", zorder=0)
     names = [method if size == 1 else f"{method}, {size} at once" for (method, size), _ in groups]
     axes[0].set_yticks(range(len(groups)), names)
