@@ -234,6 +234,24 @@ class WeightUpdate(Mapping):
         metadata = {"format": FORMAT, "update": json.dumps(meta)}
         write_atomically(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
 
+    def to_peft(self, folder: str | Path) -> None:
+        """Write a LoRA adapter that ``peft.PeftModel.from_pretrained`` loads; for low-rank updates. Atomic.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder to make.
+
+        Raises
+        ------
+        UpdateError
+            If the update is empty, sparse or dense, or of other matrices than MLP projections, or `folder` holds
+            something or cannot be made.
+        """
+        from workbench.peft_export import write_adapter  # peft takes seconds
+
+        write_adapter(self, folder)
+
     @classmethod
     def load(cls, path: str | Path) -> "WeightUpdate":
         """Read what `save` wrote.

@@ -1,0 +1,75 @@
+"""Folders appear whole or not at all: filled under a temporary name beside the target, then renamed."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.errors import UpdateError
+
+
+def check_folder(folder: str | Path, *, replace: bool = False) -> None:
+    """Raise `UpdateError` unless `folder` can be written: it is not there, empty, or may be replaced.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder to make.
+    replace : bool
+        Whether a folder that holds something may be replaced.
+
+    Raises
+    ------
+    UpdateError
+        If it is a file, holds something that may not be replaced, or lies where nothing can be written.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not target.is_dir():
+        raise UpdateError(f"{folder} is a file; give the name of a folder to make.")
+    if target.is_dir() and any(target.iterdir()) and not replace:
+        raise UpdateError(f"the folder {folder} exists and is not empty; give another name.")
+    if not target.parent.is_dir():
+        raise UpdateError(f"{folder}: the folder {target.parent} does not exist; make it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise UpdateError(f"{folder}: the folder {target.parent} cannot be written to; choose another.")
+
+
+def write_folder_atomically(folder: str | Path, write: Callable[[Path], object], *, replace: bool = False) -> Path:
+    """Let `write` fill a temporary folder, and rename it to `folder` when it has.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder to make.
+    write : callable
+        Takes the temporary folder; if it raises, what `folder` held stays and nothing else is left.
+    replace : bool
+        Whether a folder that holds something may be replaced.
+
+    Returns
+    -------
+    Path
+        `folder`.
+
+    Raises
+    ------
+    UpdateError
+        As in `check_folder`.
+    """
+    check_folder(folder, replace=replace)
+    target = Path(folder).resolve()  # a rename would replace a link instead of what it points to
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        built, old = Path(scratch) / "built", Path(scratch) / "old"
+        built.mkdir()
+        write(built)
+        for path in built.rglob("*"):  # safetensors makes files that only their owner reads
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if target.exists():
+            os.replace(target, old)
+        try:
+            os.replace(built, target)
+        except BaseException:
+            if old.exists():
+                os.replace(old, target)
+            raise
+    return Path(folder)
