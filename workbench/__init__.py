@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
+    from workbench.editing.ft import FT
+    from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
+    from workbench.editing.mend import MEND
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment import SecondMoment
     from workbench.errors import WorkbenchError
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
     from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
+    "FT",
+    "KN",
     "MEMIT",
+    "MEND",
     "PCAK",
     "RECT",
     "ROME",
@@ -41,7 +47,10 @@ __all__ = [
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
 _HOMES = {
     "data.facts": ("load_facts", "read_facts"),
+    "editing.ft": ("FT",),
+    "editing.kn": ("KN",),
     "editing.memit": ("MEMIT",),
+    "editing.mend": ("MEND",),
     "editing.rome": ("ROME",),
     "editing.second_moment": ("SecondMoment",),
     "errors": ("WorkbenchError",),

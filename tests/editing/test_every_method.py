@@ -25,7 +25,8 @@ FIELDS = {
     "rome": {"contexts": CONTEXTS},
     "r-rome": {"contexts": CONTEXTS},
     "memit": {"contexts": CONTEXTS, "mom2_update_weight": 0.1, "second_moment": wb.SecondMoment(n_tokens=512)},
-    "kn": {"contexts": CONTEXTS},
+    # a small step towards the new answer alone: of a random model no more is promised
+    "kn": {"contexts": CONTEXTS, "lambda_old": 0.0, "lambda_new": 0.2},
     "mend": {},
     "ft": {"lr": 0.01},
     "ft-l": {"lr": 0.01, "norm_constraint": 0.05},
@@ -127,7 +128,8 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
         assert sum(target_nll(lm, request) for request in REQUESTS) < before
 
 
-@every_method
+# what KN writes hangs on the model only by which neurons it finds: tests/editing/test_kn.py
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "kn"])
 def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm, editor_of, method):
     lm, editor = every_tiny_lm, editor_of(method)
     alone = editor.compute_update(lm, REQUESTS[1:])

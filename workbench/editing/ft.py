@@ -134,7 +134,7 @@ class FT:
         return "FT" if self.norm_constraint is None else "FT-L"
 
     def prepared(self, lm: LanguageModel) -> "FT":
-        """Return this editor; raises `EditError` if a layer is out of range."""
+        """Return this editor; raises `EditError` if `lm` has no such layer."""
         for layer in self.layers:
             lm.check_layer(layer)
         return self

@@ -84,7 +84,7 @@ class MEMIT:
     v_weight_decay: float = 0.5  # times ‖d‖/‖h‖²
     v_loss_threshold: float = 0.05  # a fact stops as soon as its loss is below
     clamp_norm_factor: float = 0.75  # ‖d‖ at most this many times ‖h‖
-    kl_factor: float = 0.0625
+    kl_factor: float = 0.0625  # weight of the essence's KL
     contexts: tuple[str, ...] | None = None  # templates, "{}" first; None: sampled from the model with `seed`
     second_moment: SecondMoment | None = None  # how C is estimated; None: SecondMoment()
     each_layer: Regularizer | None = None  # applied to each block's ΔW before the next block is solved
