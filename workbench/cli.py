@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands import edit, facts, models, regenerate
+from workbench.commands import apply, edit, facts, models, regenerate, second_moment, train_mend
 from workbench.errors import WorkbenchError
 
 EXIT_BAD_INPUT = 2
@@ -25,7 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(edit.edit)
+app.command()(apply.apply)
 app.command()(regenerate.regenerate)
+app.command()(second_moment.second_moment)
+app.command()(train_mend.train_mend)
 app.add_typer(models.app, name="models")
 app.add_typer(facts.app, name="facts")
 

@@ -1,0 +1,156 @@
+"""`workbench second-moment`: what it prints, that ROME finds what it made, and what it refuses."""
+
+import logging
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_models import SENTENCES, build_tiny_lm
+from workbench.cli import main
+from workbench.editing import key_sums, own_text
+from workbench.editing.memit import MEMIT
+from workbench.editing.second_moment import SecondMoment
+from workbench.lm import load
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, own_cache):
+    """Give a function that runs the command in this process, with an empty cache."""
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+
+    def run(*args) -> Result:
+        monkeypatch.setattr(sys, "argv", ["workbench", "second-moment", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Result(caught.value.code, *capsys.readouterr())
+
+    yield run
+    log.handlers[:], log.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """Give the folder of a tiny Llama; read-only."""
+    folder, lm = tmp_path_factory.mktemp("models") / "tiny", build_tiny_lm("llama")
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    """Give a text file of more than eight chunks."""
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(f"{i} {sentence}" for i in range(30) for sentence in SENTENCES))
+    return path
+
+
+def test_it_prints_each_layer_with_tokens_condition_number_and_file(cli, tiny, text):
+    result = cli("--model", tiny, "--layers", "3,1", "--source", text, "--tokens", 700)
+    assert result.code == 0
+    files = SecondMoment(source=str(text), n_tokens=700).files(load(tiny), [3, 1])
+    expected = []
+    for layer in (3, 1):
+        about = f"{files[layer].record['condition_number']:.1e}"
+        expected += [f"layer {layer}: 512 tokens of {text}, condition number about {about}", f"  {files[layer].path}"]
+    assert result.out.splitlines() == expected
+    assert re.search(r"Second moment: +100%.*512/512", result.err)
+
+
+def test_what_it_computes_is_found_by_the_same_settings_and_not_computed_again(cli, tiny, text):
+    settings = ("--model", tiny, "--layers", "1", "--source", text, "--tokens", 512)
+    first = cli(*settings)
+    lm = load(tiny)
+    lm.model.register_forward_pre_hook(lambda module, args: pytest.fail("the model ran"))
+    C = SecondMoment(source=str(text), n_tokens=512).of(lm, [1])[1]
+    assert C.shape == (48, 48)
+    again = cli(*settings)
+    assert again.out == first.out
+    assert "Second moment: " not in again.err
+
+
+def test_without_a_source_the_model_writes_the_text(cli, tiny, monkeypatch):
+    monkeypatch.setattr(own_text, "BLOCK", 2)
+    result = cli("--model", tiny, "--layers", "0", "--tokens", 512, "--seed", 7)
+    assert result.code == 0
+    assert result.out.startswith("layer 0: 512 tokens of the model's own text, seed 7, condition number about ")
+    assert SecondMoment(n_tokens=512, seed=7).files(load(tiny), [0])
+
+
+def test_without_layers_it_takes_those_that_memit_edits(cli, tiny, text):
+    result = cli("--model", tiny, "--source", text, "--tokens", 512)
+    layers = MEMIT.for_model(load(tiny)).layers
+    assert re.findall(r"^layer (\d+):", result.out, flags=re.MULTILINE) == [str(layer) for layer in layers]
+    assert layers
+
+
+def test_the_models_dtype_is_that_which_is_given(cli, tiny, text):
+    assert cli("--model", tiny, "--layers", "1", "--source", text, "--tokens", 512, "--dtype", "float64").code == 0
+    source = SecondMoment(source=str(text), n_tokens=512)
+    assert source.files(load(tiny, dtype=torch.float64), [1])
+    assert not source.files(load(tiny), [1])
+
+
+def test_ctrl_c_leaves_what_the_next_run_goes_on_with(cli, tiny, text, own_cache, monkeypatch):
+    monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(key_sums, "TOKENS_AT_ONCE", 512)
+    settings = ("--model", tiny, "--layers", "1", "--source", text, "--tokens", 2048)
+    passes, one_pass = [], key_sums._pass
+
+    def interrupted_at_the_third(*given):
+        passes.append(given)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        one_pass(*given)
+
+    monkeypatch.setattr(key_sums, "_pass", interrupted_at_the_third)
+    assert cli(*settings).code == 130
+    assert len(list(own_cache.rglob("*.partial"))) == 1
+    assert cli(*settings).code == 0
+    assert len(passes) < 3 + 4  # of four; after the first it saves, after the second only if that was quick
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--layers", "3-5"), "--layers must be numbers with commas between them, such as 3,4,5; got '3-5'."),
+        (("--tokens", "100"), "n_tokens must be at least 256; got 100."),
+        (
+            ("--source", "nowhere.txt"),
+            "no text source 'nowhere.txt': it is neither a file nor a folder, nor one of wikitext, wikipedia, nor a "
+            "data set of the hub written as owner/name:config@commit with a commit of 40 hexadecimal digits.",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_model_is_loaded(cli, options, sentence):
+    result = cli("--model", "not looked at", *options)
+    assert (result.code, result.out, result.err) == (2, "", f"workbench: {sentence}\n")
+
+
+def test_a_layer_out_of_range_is_named_with_the_range(cli, tiny, text):
+    result = cli("--model", tiny, "--layers", "1,4", "--source", text)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"workbench: layer 4 is out of range: {tiny} has layers 0 to 3.\n"
+
+
+def test_without_the_hub_the_sentence_names_the_cure(cli, tiny):
+    result = cli("--model", tiny, "--layers", "1", "--source", "wikitext", "--tokens", 512)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.splitlines()[-1] == (
+        "workbench: Salesforce/wikitext:wikitext-103-raw-v1@b08601e04326c79dfdd32d625aee71d232d685c3 cannot be read "
+        "(Couldn't reach 'Salesforce/wikitext' on the Hub (OfflineModeIsEnabled)); check the connection and "
+        "HF_HUB_OFFLINE, or give a file or folder of texts."
+    )

@@ -1,0 +1,200 @@
+"""`workbench train-mend` on a tiny model: what it writes, how it goes on after Ctrl-C, what it refuses."""
+
+import json
+import logging
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from tests.tiny_models import build_tiny_lm
+from workbench.cli import main
+from workbench.data.facts import read_facts
+from workbench.editing.mend import MEND
+from workbench.editing.mend_network import read_metadata
+from workbench.editing.mend_training import Trainer
+
+PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
+SETTINGS = {"--steps": 6, "--rank": 4, "--val-interval": 2, "--checkpoint-interval": 2, "--edit-lr": 0.01}
+SIZES = {"--hold-out": 10, "--validation": 3}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    """Give a function that runs the command line in this process."""
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+
+    def run(*args) -> Result:
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return Result(caught.value.code, *capsys.readouterr())
+
+    yield run
+    log.handlers[:], log.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """Give the folder of a tiny Llama; read-only."""
+    path, lm = tmp_path_factory.mktemp("models") / "tiny", build_tiny_lm("llama")
+    lm.model.save_pretrained(path)
+    lm.tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def write_facts(path: Path, numbers) -> str:
+    records = [
+        {
+            "subject": f"Tower {i}",
+            "prompt": "{} is located in the city of",
+            "target_new": PLACES[i % len(PLACES)],
+            "target_true": PLACES[(i + 1) % len(PLACES)],
+            "rephrase": ["Where is {}? It is in the city of"],
+            "locality": [{"prompt": f"The capital of country {i} is", "target": PLACES[(i + 2) % len(PLACES)]}],
+        }
+        for i in numbers
+    ]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def facts(tmp_path) -> str:
+    """Give a file of 24 facts."""
+    return write_facts(tmp_path / "facts.json", range(24))
+
+
+def options(model, facts, out, **more):
+    given = {"--model": model, "--facts": facts, "--out": out, **SIZES, **SETTINGS, **more}
+    return [str(part) for pair in given.items() for part in pair]
+
+
+def test_it_writes_networks_that_edit_and_says_how_well(cli, model, facts, tmp_path):
+    out, elsewhere = tmp_path / "mend.safetensors", write_facts(tmp_path / "elsewhere.json", range(20, 26))
+    args = ["train-mend", *options(model, facts, out, **{"--exclude": elsewhere})]
+    result = cli(*args)
+    assert result.code == 0, result.err
+    training = read_metadata(out)["training"]
+    assert training["command"] == shlex.join(["workbench", *args])
+    assert training["settings"]["rank"] == 4
+    test = read_facts(facts).sample(10, seed=0)
+    barred = {f"Tower {i}" for i in range(20, 24)} - {r.subject for r in test}
+    assert barred  # some facts are in the excluded file and not in the test set
+    assert training["n_dropped"] == len(barred)
+    assert (training["n_train"], training["n_validation"], training["n_test"]) == (11 - len(barred), 3, 10)
+    found = {(row["facts"], row["batch_size"]) for row in training["success"]}
+    assert found == {("train", 1), ("validation", 1), ("test", 1), ("test", 10), ("elsewhere.json", 1)}
+    assert not out.with_name("mend.safetensors.checkpoint").exists()
+    lm = wb.load(model)
+    [row] = [
+        row
+        for row in training["success"]
+        if (row["facts"], row["batch_size"], row["metric"], row["protocol"])
+        == ("test", 10, "reliability", "teacher_forced")
+    ]
+    with MEND(network=str(out)).compute_update(lm, list(test)).applied(lm):
+        table = wb.evaluate_edits(lm, test, protocols=["teacher_forced"])
+    assert row["value"] == pytest.approx(float(table[table["metric"] == "reliability"]["value"].iloc[0]))
+    assert f"Saved to {out} (" in result.out
+    assert len([line for line in result.out.splitlines() if line.startswith(("train", "validation", "test"))]) == 4
+
+
+def test_training_in_half_precision_is_reported_in_float32(cli, model, facts, tmp_path):
+    out = tmp_path / "mend.safetensors"
+    assert cli("train-mend", *options(model, facts, out, **{"--dtype": "bfloat16"})).code == 0
+    training = read_metadata(out)["training"]
+    assert training["dtype"] == "bfloat16"
+    lm, test = wb.load(model), read_facts(facts).sample(10, seed=0)
+    rows = {(r["facts"], r["batch_size"], r["metric"], r["protocol"]): r["value"] for r in training["success"]}
+    with MEND(network=str(out)).compute_update(lm, list(test)).applied(lm):
+        table = wb.evaluate_edits(lm, test).set_index(["metric", "protocol"])["value"]
+    for metric, protocol in table.index:
+        assert rows["test", 10, metric, protocol] == pytest.approx(table[metric, protocol])
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, model, facts, tmp_path, monkeypatch):
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    assert cli("train-mend", *options(model, facts, whole)).code == 0
+    step, calls = Trainer._step, iter(range(100))
+
+    def stop_in_the_fourth(trainer):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "_step", stop_in_the_fourth)
+    assert cli("train-mend", *options(model, facts, stopped)).code == 130
+    monkeypatch.setattr(Trainer, "_step", step)
+    checkpoint = tmp_path / "stopped.safetensors.checkpoint"
+    assert checkpoint.exists()
+    assert not stopped.exists()
+    again = cli("train-mend", *options(model, facts, stopped))
+    assert (again.code, again.err) == (
+        2,
+        f"workbench: {checkpoint} is of a run that was not finished; give --resume to go on, or delete it.\n",
+    )
+    assert cli("train-mend", *options(model, facts, stopped), "--resume").code == 0
+    tensors = [_tensor_bytes(path) for path in (whole, stopped)]
+    assert tensors[0] == tensors[1]
+    records = [read_metadata(path)["training"] for path in (whole, stopped)]
+    assert records[0]["history"] == records[1]["history"]
+    assert records[0]["success"] == records[1]["success"]
+
+
+def _tensor_bytes(path: Path) -> bytes:
+    data = path.read_bytes()
+    return data[8 + int.from_bytes(data[:8], "little") :]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"--layers": "1,x"}, "--layers must be numbers with commas between them, such as 27,28,29; got '1,x'."),
+        ({"--layers": "4"}, "layer 4 is out of range: {model} has layers 0 to 3."),
+        ({"--steps": 0}, "steps must be at least 1; got 0."),
+        (
+            {"--hold-out": 25},
+            "facts.json has 24 usable facts and none is drawn twice: n must lie in 1 to 24; got 25.",
+        ),
+        (
+            {"--validation": 14},
+            "14 facts are left to train on and validate with: validation must lie in 2 to 12; got 14.",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_named_and_nothing_is_written(cli, model, facts, tmp_path, more, sentence):
+    out = tmp_path / "mend.safetensors"
+    result = cli("train-mend", *options(model, facts, out, **more))
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"workbench: {sentence.format(model=model)}"
+    assert not list(tmp_path.glob("*.safetensors*"))
+
+
+def test_an_existing_file_is_kept(cli, model, facts, tmp_path):
+    out = tmp_path / "mend.safetensors"
+    out.write_bytes(b"mine")
+    result = cli("train-mend", *options(model, facts, out))
+    assert (result.code, result.err) == (
+        2,
+        f"workbench: --out {out} exists; give another name, or --force to replace it.\n",
+    )
+    assert out.read_bytes() == b"mine"
+
+
+def test_a_folder_that_does_not_exist_is_named(cli, model, facts, tmp_path):
+    out = tmp_path / "nowhere" / "mend.safetensors"
+    result = cli("train-mend", *options(model, facts, out))
+    assert result.err == f"workbench: --out {out}: the folder {out.parent} does not exist; make it first.\n"

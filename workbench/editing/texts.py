@@ -1,0 +1,257 @@
+"""Plain text as chunks of tokens: from a file, a folder, or a data set of the hub."""
+
+import glob
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from workbench.encoding import encode
+from workbench.errors import EditError
+
+CHUNK = 256  # tokens of one chunk, or the longest text that a model takes
+
+# The published code reads wikitext-103-raw-v1 and a dump of the English Wikipedia of 2020 or 2022 (kmeng01/rome and
+# kmeng01/memit, rome/layer_stats.py), which the hub no longer serves; the dump here is the one it has as Parquet.
+HUB_NAMES = {
+    "wikitext": "Salesforce/wikitext:wikitext-103-raw-v1@b08601e04326c79dfdd32d625aee71d232d685c3",
+    "wikipedia": "wikimedia/wikipedia:20231101.en@b04c8d1ceb2f5cd4588862100d08de323dccfbaa",
+}
+_ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?@(?P<revision>[0-9a-f]{40})")
+_SPLIT, _COLUMN = "train", "text"
+_PIECE = 1 << 16  # characters of a text file that are tokenised together, up to the end of the line
+
+
+class TextSource(Protocol):
+    """Where documents come from."""
+
+    @property
+    def name(self) -> str:
+        """What messages and records call it."""
+
+    def digest(self) -> bytes:
+        """Hash of all its text, wherever it lies."""
+
+    def documents(self) -> Iterator[str]:
+        """Its documents, always in the same order, read as they are asked for."""
+
+
+def find_source(name: str) -> TextSource:
+    """The text that a name stands for.
+
+    - A file: UTF-8 text, or Parquet if it is called ``*.parquet``.
+    - A folder: all its ``*.txt`` files at any depth, in the order of their paths; where it has none, all its
+      ``*.parquet`` files.
+    - ``wikitext`` (WikiText-103, raw) or ``wikipedia`` (English, November 2023), from the hub, at a pinned revision.
+    - ``owner/name@commit`` or ``owner/name:config@commit``: the training split of any data set of the hub, at the
+      commit of 40 hexadecimal digits.
+
+    A file or folder that exists wins over a name of the hub. Parquet files and data sets have a column ``text``.
+
+    Parameters
+    ----------
+    name : str
+        One of these.
+
+    Returns
+    -------
+    TextSource
+
+    Raises
+    ------
+    EditError
+        If it is none of these.
+    """
+    path = Path(os.path.expanduser(name))
+    if path.is_dir():
+        return _folder(name, path)
+    if path.exists():
+        return ParquetFiles(name, (path,)) if path.suffix == ".parquet" else TextFiles(name, (path,))
+    if on_hub := _ON_HUB.fullmatch(HUB_NAMES.get(name, name)):
+        return HubDataset(**on_hub.groupdict())
+    raise EditError(
+        f"no text source {name!r}: it is neither a file nor a folder, nor one of {', '.join(HUB_NAMES)}, nor a data "
+        "set of the hub written as owner/name:config@commit with a commit of 40 hexadecimal digits."
+    )
+
+
+def _folder(name: str, path: Path) -> TextSource:
+    for suffix, kind in ((".txt", TextFiles), (".parquet", ParquetFiles)):
+        if paths := tuple(sorted(file for file in path.rglob(f"*{suffix}") if file.is_file())):
+            return kind(name, paths)
+    raise EditError(f"the folder {name} holds no *.txt and no *.parquet file; put the texts in it as such.")
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """UTF-8 text files; a document is a piece of about 64 thousand characters, whole lines."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+    def digest(self) -> bytes:
+        """Hash of the files' contents in their order."""
+        return _content(self.paths)
+
+    def documents(self) -> Iterator[str]:
+        """The pieces of the files, in order.
+
+        Raises
+        ------
+        EditError
+            If a file cannot be read or is not UTF-8.
+        """
+        for path in self.paths:
+            try:
+                with open(path, encoding="utf-8-sig") as file:
+                    while piece := file.read(_PIECE):
+                        yield piece + file.readline(_PIECE)
+            except (OSError, UnicodeDecodeError) as err:
+                raise _unreadable(path, err) from err
+
+
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Parquet files with a column ``text``; a document is a row."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+    def digest(self) -> bytes:
+        """Hash of the files' contents in their order."""
+        return _content(self.paths)
+
+    def documents(self) -> Iterator[str]:
+        """The rows' texts, file by file.
+
+        Raises
+        ------
+        EditError
+            If a file is not Parquet or has no such column.
+        """
+        files = [glob.escape(str(path)) for path in self.paths]
+        yield from _rows(self.name, "give Parquet files with texts in them", path="parquet", data_files=files)
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """The training split of a data set of the hub, at one commit, streamed; a document is a row's ``text``."""
+
+    repo: str
+    config: str | None
+    revision: str
+
+    @property
+    def name(self) -> str:
+        """``owner/name:config@commit``."""
+        return f"{self.repo}{f':{self.config}' if self.config else ''}@{self.revision}"
+
+    def digest(self) -> bytes:
+        """Hash of the name, which holds the commit: the hub need not be reached."""
+        return hashlib.sha256(f"{self.name} {_SPLIT} {_COLUMN}".encode()).digest()
+
+    def documents(self) -> Iterator[str]:
+        """The rows' texts, in order.
+
+        Raises
+        ------
+        EditError
+            If the hub cannot be reached, or has no such data set.
+        """
+        cure = "check the connection and HF_HUB_OFFLINE, or give a file or folder of texts"
+        yield from _rows(self.name, cure, path=self.repo, name=self.config, revision=self.revision)
+
+
+def token_chunks(
+    tokenizer: PreTrainedTokenizerBase, source: TextSource, *, n_tokens: int, length: int = CHUNK
+) -> Tensor:
+    """Chunks of a source's text, as many as a budget of tokens allows and the source has.
+
+    The documents' tokens are laid end to end and cut; each chunk opens as the tokenizer opens any text (with ``<s>``
+    where it does that), so that the model reads each as a text of its own. What is left of the source at the end,
+    shorter than a chunk, is not used.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer.
+    source : TextSource
+        Read only as far as needed.
+    n_tokens : int
+        Budget, opening tokens included.
+    length : int
+        Tokens of a chunk.
+
+    Returns
+    -------
+    Tensor (B, length)
+        B is at most n_tokens // length.
+
+    Raises
+    ------
+    EditError
+        If the source cannot be read.
+    """
+    opening = opening_ids(tokenizer)
+    body = length - len(opening)
+    budget = n_tokens // length * body
+    ids: list[int] = []
+    with tqdm(total=budget, desc="Reading text", unit="tok", unit_scale=True, leave=False) as bar:
+        for document in source.documents():
+            # verbose: it would warn of texts longer than the model takes, and they are cut here
+            ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+            bar.update(min(len(ids), budget) - bar.n)
+            if len(ids) >= budget:
+                break
+    starts = range(0, min(len(ids), budget) - body + 1, body)
+    return torch.tensor([[*opening, *ids[at : at + body]] for at in starts], dtype=torch.long).reshape(-1, length)
+
+
+def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that a tokenizer puts before every text."""
+    with_specials = encode(tokenizer, "a").ids
+    return list(with_specials[: len(with_specials) - len(tokenizer("a", add_special_tokens=False)["input_ids"])])
+
+
+def _content(paths: Iterable[Path]) -> bytes:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as err:
+            raise _unreadable(path, err) from err
+    return digest.digest()
+
+
+def _unreadable(path: Path, err: Exception) -> EditError:
+    return EditError(
+        f"{path} cannot be read ({getattr(err, 'strerror', None) or err}); give UTF-8 text or a Parquet file."
+    )
+
+
+def _rows(label: str, cure: str, **dataset: Any) -> Iterator[str]:
+    """Texts of the rows of a data set that `datasets` streams."""
+    # imported here: it takes seconds, and text files need none of it
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        for row in load_dataset(**dataset, split=_SPLIT, streaming=True):
+            text = row.get(_COLUMN, "")
+            if _COLUMN not in row or not isinstance(text, str | None):
+                raise EditError(f"{label} has no column {_COLUMN!r} of texts; its columns are {', '.join(row)}.")
+            yield text or ""
+    except EditError:
+        raise
+    except (OSError, ValueError, RuntimeError, DatasetsError) as err:
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise EditError(f"{label} cannot be read ({reason.rstrip('.')}); {cure}.") from err
