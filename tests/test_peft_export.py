@@ -4,6 +4,7 @@ import json
 import re
 import stat
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,10 +18,13 @@ import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
 from workbench.architectures import ARCHITECTURES
+from workbench.editing.mend_factors import weights_to_edit
+from workbench.editing.mend_network import MendNetwork, save_network
 from workbench.errors import UpdateError
 from workbench.update import LowRank, Sparse, WeightUpdate
 
-REQUEST = wb.EditRequest("The Eiffel Tower", "{} is located in the city of", "Rome")
+REQUEST = wb.EditRequest("The Eiffel Tower", "{} is located in the city of", "Rome", target_true="Paris")
+OTHER = wb.EditRequest("Edith Piaf", "The mother tongue of {} is", "English")
 
 
 def low_rank(lm, name, rank, seed=0):
@@ -81,6 +85,26 @@ def test_a_rome_update_gives_the_edited_logits_with_rank_one(every_tiny_lm, tmp_
     update = rome.compute_update(every_tiny_lm, [REQUEST])
     assert_adapter_gives_the_edited_logits(update, every_tiny_lm, tmp_path)
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 1
+
+
+@pytest.mark.parametrize("method", ["memit", "kn", "mend"])
+def test_an_update_of_every_low_rank_method_gives_the_edited_logits(every_tiny_lm, tmp_path, own_cache, method):
+    lm, requests = every_tiny_lm, [REQUEST, OTHER]
+    if method == "memit":
+        moment = wb.SecondMoment(n_tokens=512)
+        editor = wb.MEMIT(layers=(1, 2), mom2_update_weight=0.1, contexts=("{}",), second_moment=moment)
+    elif method == "kn":
+        # a moderate step: the default one moves logits by 6, and float32 rounds them by more than 1e-5
+        editor = replace(wb.KN.for_model(lm), contexts=("{}",), lambda_old=0.0, lambda_new=0.2)
+        requests = requests[:1]
+    else:
+        network = MendNetwork.fresh(lm, weights_to_edit(lm), rank=4, edit_lr=0.01)
+        editor = wb.MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
+    update = editor.compute_update(lm, requests)
+    lm.memo.clear()
+    assert_adapter_gives_the_edited_logits(update, lm, tmp_path)
+    if method == "memit":
+        assert [change.rows.shape[1] for change in update.values()] == [2, 2]
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "gptj", "llama"])

@@ -2,6 +2,10 @@
 
 LoRA (Hu et al. 2021, arXiv 2106.09685, section 4.1) writes a change of W (d_out, d_in) as (alpha / r) B A, with
 A (r, d_in) and B (d_out, r). An edit's ΔW is written with alpha = r, so that B A is ΔW.
+
+The factors are written as the update holds them, in float32 or wider. PEFT computes W x + B A x where `apply` rounds
+W + ΔW to the weight's dtype: in float32 the logits agree to its rounding, but a model in half precision loses with
+`apply` what lies below its precision, and keeps it with the adapter.
 """
 
 import re

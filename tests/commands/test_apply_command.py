@@ -201,6 +201,16 @@ def test_a_write_that_fails_keeps_what_was_there(cli, folder, tiny, pair, monkey
     assert len(list(folder.iterdir())) == 3
 
 
+def test_an_adapter_that_the_disk_does_not_take_is_said(cli, folder, pair, monkeypatch):
+    def disk_full(*given, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("workbench.peft_export.save_file", disk_full)
+    sentence = "--peft adapter could not be written (disk full); nothing is left of it."
+    assert cli(*pair, "--peft", "adapter") == Result(2, "", f"workbench: {sentence}\n")
+    assert len(list(folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize("options", [(), ("--out", "a", "--peft", "b")])
 def test_a_model_and_an_adapter_exclude_each_other(cli, pair, options):
     sentence = "give either --out, the folder of the edited model, or --peft, that of an adapter."

@@ -6,11 +6,18 @@ import sys
 
 import pytest
 import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
 import workbench as wb
-from tests.tiny_models import build_tiny_lm
+from tests.tiny_models import SENTENCES, build_tiny_lm
+from workbench import peft_export
 from workbench.cli import main
 from workbench.editing.ft import FT
+from workbench.editing.mend_factors import weights_to_edit
+from workbench.editing.mend_network import MendNetwork, save_network
+from workbench.editing.methods import METHODS, editor_class
 
 FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
 REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")
@@ -55,6 +62,36 @@ def saved():
     return wb.WeightUpdate.load("e.safetensors")
 
 
+def logits_of(model, lm):
+    with torch.no_grad():
+        return model(lm.tokenizer(SENTENCES[0], return_tensors="pt").input_ids).logits
+
+
+SETTINGS = {
+    "memit": ("--set", "mom2_update_weight=0.1", "--set", "layers=[1, 2]"),
+    "mend": ("--set", "network=mend.safetensors"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_edits_and_its_saved_record_replays_it(cli, method):
+    lm = build_tiny_lm("llama")
+    if method == "mend":
+        save_network(MendNetwork.fresh(lm, weights_to_edit(lm), rank=4, edit_lr=0.01), "mend.safetensors", lm)
+    options = (*FACT, "--target-true", "Paris", "--method", method, *SETTINGS.get(method, ()))
+    code, out, _ = cli(*options, "--save", "e.safetensors")
+    assert code == 0
+    update = saved()
+    [record] = update.info
+    again = editor_class(method)(**record["hyperparameters"]).compute_update(
+        lm, [wb.EditRequest(**{**record["requests"][0], "locality": ()})]
+    )
+    assert list(update) == list(again)
+    assert all(torch.equal(update.delta(name), again.delta(name)) for name in update)
+    assert all(f"{name}, " in out for name in update)
+    assert record["method"] in out
+
+
 def test_fine_tuning_takes_layer_steps_and_rate_by_the_common_options(cli):
     code, out, _ = cli(*FACT, "--method", "ft-l", "--layer", 2, "--steps", 3, "--lr", 0.001, "--save", "e.safetensors")
     assert code == 0
@@ -72,6 +109,84 @@ def test_any_hyperparameter_is_set_by_name_and_typed(cli):
     assert settings["norm_constraint"] is None
 
 
+def test_memit_takes_steps_and_rate_by_the_common_options(cli):
+    assert cli(*FACT, "--method", "memit", "--steps", 2, "--lr", 0.25, "--save", "e.safetensors")[0] == 0
+    settings = saved().info[0]["hyperparameters"]
+    assert (settings["v_num_grad_steps"], settings["v_lr"]) == (2, 0.25)
+
+
+EASY_EDIT = "alg_name: FT\nlayers: [2]\nnum_steps: 2\nlr: 1e-3\nnorm_constraint: {}\nbatch_size: 1\n"
+
+
+@pytest.mark.parametrize(("method", "constraint"), [("ft", None), ("ft-l", 2e-4)])
+def test_the_method_says_what_easy_edits_file_is_read_as(cli, method, constraint):
+    with open("ft.yaml", "w", encoding="utf-8") as file:
+        file.write(EASY_EDIT.format("2e-4"))
+    options = ("--method", method, "--hparams", "ft.yaml", "--steps", 3, "--save", "e.safetensors")
+    assert cli(*FACT, *options)[0] == 0
+    settings = saved().info[0]["hyperparameters"]
+    assert (settings["layers"], settings["lr"], settings["num_steps"]) == ([2], 1e-3, 3)
+    assert settings["norm_constraint"] == constraint
+
+
+def test_ft_l_is_never_made_free_in_silence(cli):
+    with open("ft.yaml", "w", encoding="utf-8") as file:
+        file.write(EASY_EDIT.format("false"))
+    ending = "gives none; add --set norm_constraint=5e-4 or choose --method ft."
+    sentence = f"ft-l needs a norm_constraint, and ft.yaml {ending}"
+    assert sentence_of(cli(*FACT, "--method", "ft-l", "--hparams", "ft.yaml")) == sentence
+    sentence = f"ft-l needs a norm_constraint, and --set {ending}"
+    assert sentence_of(cli(*FACT, "--method", "ft-l", "--set", "norm_constraint=null")) == sentence
+    options = ("--method", "ft-l", "--hparams", "ft.yaml", "--set", "norm_constraint=1e-4", "--save", "e.safetensors")
+    assert cli(*FACT, *options)[0] == 0
+    assert saved().info[0]["hyperparameters"]["norm_constraint"] == 1e-4
+
+
+def test_peft_writes_the_adapter_of_the_edit(cli, tmp_path):
+    code, out, _ = cli(*FACT, "--steps", 2, "--save", "e.safetensors", "--peft", "adapter")
+    assert code == 0
+    lm = build_tiny_lm("llama")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "tiny"), "adapter").eval()
+    with saved().applied(lm):
+        torch.testing.assert_close(logits_of(adapted, lm), logits_of(lm.model, lm), rtol=0, atol=1e-5)
+    assert [line.split(" (")[0] for line in out.splitlines()[-2:]] == ["Saved to e.safetensors", "Saved to adapter"]
+
+
+def test_only_force_replaces_an_adapter(cli):
+    assert cli(*FACT, "--steps", 1, "--peft", "adapter")[0] == 0
+    sentence = "--peft adapter holds something; give another name, or --force to replace it."
+    assert sentence_of(cli(*FACT, "--steps", 1, "--peft", "adapter")) == sentence
+    assert cli(*FACT, "--steps", 1, "--peft", "adapter", "--force")[0] == 0
+
+
+def test_an_adapter_that_the_disk_does_not_take_is_said(cli, monkeypatch, tmp_path):
+    def disk_full(*given, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(peft_export, "save_file", disk_full)
+    sentence = "--peft adapter could not be written (disk full); nothing is left of it."
+    assert sentence_of(cli(*FACT, "--steps", 1, "--peft", "adapter")) == sentence
+    assert not (tmp_path / "work" / "adapter").exists()
+
+
+def test_an_adapter_that_cannot_be_is_refused_before_the_model_is_loaded(cli, monkeypatch, tmp_path):
+    monkeypatch.setattr("workbench.lm.load", lambda *given, **options: pytest.fail("the model was loaded"))
+    for method in ("ft", "ft-l"):
+        assert sentence_of(cli(*FACT, "--method", method, "--peft", "a")) == (
+            f"--peft needs an update of low rank, and {method} changes all of a matrix; use --save and "
+            "`workbench apply`."
+        )
+    for options in (("--regularizer", "rect"), ("--regularizer", "rect", "--method", "memit", "--when", "each-layer")):
+        assert sentence_of(cli(*FACT, *options, "--peft", "a")) == (
+            "--peft needs an update of low rank, and --regularizer rect leaves none; use --save and `workbench apply`."
+        )
+    sentence = f"--peft no/a: the folder {tmp_path / 'work' / 'no'} does not exist; make it first."
+    assert sentence_of(cli(*FACT, "--peft", "no/a")).removeprefix("--peft: ") == sentence.removeprefix("--peft ")
+    (tmp_path / "work" / "a").mkdir()
+    sentence = "--peft a would replace a, which is needed; give another name."
+    assert sentence_of(cli(*FACT, "--save", "a/e.safetensors", "--peft", "a")) == sentence
+
+
 def test_a_batch_is_one_operation_and_its_scores_are_printed_before_and_after(cli):
     code, out, _ = cli("--facts", "facts.json", "--n", 2, "--method", "ft", "--steps", 2, "--save", "e.safetensors")
     assert code == 0
@@ -82,6 +197,29 @@ def test_a_batch_is_one_operation_and_its_scores_are_printed_before_and_after(cl
         ["reliability", "teacher"],
         ["reliability", "generated"],
     ]
+
+
+@torch.no_grad()
+def chance(lm, request):
+    n_prompt = len(lm.tokenizer(request.filled_prompt)["input_ids"])
+    ids = torch.tensor([lm.tokenizer(f"{request.filled_prompt} {request.target_new}")["input_ids"]])
+    return float((-cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:], reduction="sum")).exp())
+
+
+def test_of_a_batch_the_first_facts_are_shown_with_their_chances_before_and_after(cli):
+    options = ("--method", "ft", "--set", "layers=[1, 2, 3]", "--lr", 0.02, "--steps", 80, "--save", "e.safetensors")
+    code, out, _ = cli("--facts", "facts.json", "--n", 2, *options)
+    assert code == 0
+    lines = out.splitlines()
+    start = lines.index("First facts  2 of them, and P(target)")
+    lm, shown = build_tiny_lm("llama"), dict(line.split(" → ", 1) for line in lines[start + 1 : start + 3])
+    for request in BATCH:
+        target, before, arrow, after = shown[request.filled_prompt].split()
+        assert (target, arrow) == (request.target_new, "→")
+        assert float(before) == pytest.approx(chance(lm, request), rel=0.5)
+        with saved().applied(lm):
+            assert float(after) == pytest.approx(chance(lm, request), abs=6e-4)
+        assert float(after) > 0.1
 
 
 def test_each_layer_of_memit_can_be_pruned_in_turn(cli):
@@ -122,6 +260,10 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
             (*FACT, "--method", "ft", "--set", "num_steps=many"),
             "--set 'num_steps=many': input should be a valid integer, unable to parse string as an integer; "
             "got 'many'.",
+        ),
+        (
+            (*FACT, "--method", "memit", "--when", "each-layer"),
+            "--when each-layer has nothing to work on; choose --regularizer rect, random or pca.",
         ),
         ((*FACT, "--method", "ft", "--set", "num_steps=0"), "num_steps must be at least 1; got 0."),
         (

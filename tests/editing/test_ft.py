@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 import workbench as wb
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.ft import FT
+from workbench.editing.methods import editor_for
 from workbench.errors import EditError
 
 REQUESTS = [
@@ -85,7 +86,7 @@ def test_weight_decay_is_adams_on_the_whole_weight(tiny_lm):
 
 def test_no_entry_leaves_the_ball_and_some_reach_its_wall(every_tiny_lm):
     [change] = BOUND.compute_update(every_tiny_lm, REQUESTS).values()
-    assert float(change.matrix.abs().max()) == pytest.approx(2e-3, rel=1e-6)
+    assert change.matrix.abs().max() == torch.tensor(2e-3)  # exactly, in float32
     [free] = FREE.compute_update(every_tiny_lm, REQUESTS).values()
     assert free.matrix.abs().max() > 2.5e-3
 
@@ -124,6 +125,23 @@ def test_half_precision_models_are_trained_in_float32():
     assert change.matrix.isfinite().all()
 
 
+def test_an_edit_may_be_computed_where_gradients_are_off(tiny_lm):
+    [expected] = FREE.compute_update(tiny_lm, REQUESTS).values()
+    with torch.no_grad():
+        [change] = FREE.compute_update(tiny_lm, REQUESTS).values()
+    assert torch.equal(change.matrix, expected.matrix)
+
+
+def test_the_model_is_not_written_to_and_undo_restores_every_bit(every_tiny_lm):
+    lm = every_tiny_lm
+    versions = {name: (p._version, p.clone()) for name, p in lm.model.named_parameters()}
+    update = replace(FREE, layers=(1, 3)).compute_update(lm, REQUESTS)
+    assert all(p._version == versions[name][0] and p.grad is None for name, p in lm.model.named_parameters())
+    with update.applied(lm):
+        assert all(not torch.equal(lm.weight(name), versions[name][1]) for name in update)
+    assert all(torch.equal(p, versions[name][1]) for name, p in lm.model.named_parameters())
+
+
 def test_the_labels_tell_the_constrained_method_from_the_free_one():
     assert (FREE.label, BOUND.label) == ("FT", "FT-L")
 
@@ -141,6 +159,16 @@ def test_the_labels_tell_the_constrained_method_from_the_free_one():
 def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(name, n_layers, layer, constraint):
     ft = FT.for_model(SimpleNamespace(name=name, n_layers=n_layers))
     assert (ft.layers, ft.num_steps, ft.lr, ft.norm_constraint) == ((layer,), 25, 5e-4, constraint)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_layers", "layer"),
+    [("gpt2-xl", 48, 1), ("gpt-j-6b", 28, 21), ("gpt-j-6b", 4, 0), ("llama-7b", 32, 21), ("smollm2-135m", 30, 20)],
+)
+def test_plain_ft_has_its_own_layers_where_they_were_published(name, n_layers, layer):
+    lm = SimpleNamespace(name=name, n_layers=n_layers)
+    assert editor_for("ft", lm) == FT.unconstrained_for_model(lm) == FT(layers=(layer,), norm_constraint=None)
+    assert editor_for("ft-l", lm) == FT.for_model(lm)
 
 
 EASY_EDIT = """\
@@ -181,6 +209,8 @@ def test_easy_edits_file_is_read(tmp_path):
         ("batch_size", 0, "batch_size must be at least 1; got 0."),
         ("lr", 0.0, "lr must be a positive number; got 0.0."),
         ("norm_constraint", -1.0, "norm_constraint must be a positive number; got -1.0."),
+        ("weight_decay", -0.1, "weight_decay must be a number of at least 0; got -0.1."),
+        ("loss_threshold", float("nan"), "loss_threshold must be a number of at least 0; got nan."),
     ],
 )
 def test_a_hyperparameter_outside_its_range_is_refused(field, value, sentence):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.commands.edit_report import file_size
-from workbench.commands.printing import quiet_libraries, show, tell
+from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
+from workbench.commands.printing import quiet_libraries, tell
 from workbench.errors import UpdateError
 
 if TYPE_CHECKING:
@@ -50,35 +50,17 @@ def apply(
     if (out is None) == (peft is None):
         raise UpdateError("give either --out, the folder of the edited model, or --peft, that of an adapter.")
     option, folder = ("--peft", peft) if out is None else ("--out", out)
-    _check_folder(option, folder, [*update, Path(model)], force=force)
+    check_folder_option(option, folder, force=force, needed=[*update, Path(model)])
     tell("importing torch and transformers")
     updates = _load_updates(update)
     if out is None:
-        from workbench.peft_export import write_adapter
-
-        write_adapter(reduce(add, updates), folder, replace=force)
+        write_peft(reduce(add, updates), folder, force=force)
     else:
         lm = _load_edited(model, update, updates, device=device, dtype=dtype)
         made_by = [{"file": file.name, "info": of_file.info} for file, of_file in zip(update, updates, strict=True)]
         record = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
         _write_model(lm, folder, record, force=force)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    show(f"Saved to {folder} ({file_size(size)}).")
-
-
-def _check_folder(option: str, folder: Path, needed: list[Path], *, force: bool) -> None:
-    """Refuse a folder that cannot be made, or that holds something to be kept."""
-    from workbench.atomic_folder import check_folder
-
-    try:
-        check_folder(folder, replace=True)
-    except UpdateError as err:
-        raise UpdateError(f"{option}: {err}") from err
-    if not force and folder.is_dir() and any(folder.iterdir()):
-        raise UpdateError(f"{option} {folder} holds something; give another name, or --force to replace it.")
-    for path in [Path.cwd(), *needed]:
-        if path.exists() and path.resolve().is_relative_to(folder.resolve()):
-            raise UpdateError(f"{option} {folder} would replace {path}, which is needed; give another name.")
+    show_saved(folder)
 
 
 def _load_updates(paths: list[Path]) -> list["WeightUpdate"]:
@@ -104,8 +86,6 @@ def _load_edited(name: str, files: list[Path], updates: list["WeightUpdate"], **
 
 def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool) -> None:
     """A folder that plain transformers loads, and beside the weights what made them."""
-    from safetensors import SafetensorError
-
     from workbench.atomic_folder import write_folder_atomically
 
     def fill(scratch: Path) -> None:
@@ -114,7 +94,4 @@ def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool
         (scratch / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
     tell(f"writing {folder}")
-    try:
-        write_folder_atomically(folder, fill, replace=force)
-    except (OSError, SafetensorError) as err:
-        raise UpdateError(f"--out {folder} could not be written ({err}); nothing is left of it.") from err
+    write_folder_option("--out", folder, lambda: write_folder_atomically(folder, fill, replace=force))

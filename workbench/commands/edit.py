@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from workbench.commands.edit_report import Outcome, file_size, report
+from workbench.commands.edit_report import Outcome, report
 from workbench.commands.editors import choose_editor, choose_regularizer, fields_from
-from workbench.commands.printing import quiet_libraries, show, tell
+from workbench.commands.folders import check_folder_option, show_saved, write_peft
+from workbench.commands.printing import quiet_libraries, tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.request import EditRequest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.commands.before_after import Reading
     from workbench.editing.editor import Editor
+    from workbench.evaluation.edits import Probe
     from workbench.lm import LanguageModel
     from workbench.regularize import Regularizer
     from workbench.update import WeightUpdate
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 ARROW = "=>"
 Method = Literal["rome", "r-rome", "memit", "kn", "mend", "ft", "ft-l"]
 ONE_AT_A_TIME = ("rome", "r-rome", "kn")
+FULL_RANK = ("ft", "ft-l")
+N_SHOWN = 3
 _FACT, _METHOD, _MODEL, _FILES = "The fact", "Method and regulariser", "Model", "Saved updates"
 
 
@@ -93,7 +100,12 @@ def edit(
         typer.Option(help="A saved update to apply first. Repeatable, in order.", rich_help_panel=_FILES),
     ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the update here.", rich_help_panel=_FILES)] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what --save finds.", rich_help_panel=_FILES)] = False,
+    peft: Annotated[
+        Path | None, typer.Option(help="Write a LoRA adapter of the update, for PEFT.", rich_help_panel=_FILES)
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what --save and --peft find.", rich_help_panel=_FILES)
+    ] = False,
 ) -> None:
     """Edit one fact, or a batch of them, and show what the model says before and after.
 
@@ -107,6 +119,10 @@ def edit(
         _check_batch(method, fact | _extras(target_true, rephrase, locality))
     if save is not None:
         check_save(save, force=force)
+    if peft is not None:
+        _check_low_rank(method, regularizer)
+        needed = [Path(model), *(onto or []), *([] if save is None else [save.parent])]
+        check_folder_option("--peft", peft, force=force, needed=needed)
     tell("importing torch and transformers")
     regularize = choose_regularizer(regularizer, keep, seed)
     options = {"layer": layer, "variant": variant, "steps": steps, "lr": lr, "mom2": mom2}
@@ -120,9 +136,11 @@ def edit(
     outcome = _carry_out(lm, choose(lm), regularize, requests, earlier)
     if save is not None:
         _save(outcome.update, save)
+    if peft is not None:
+        write_peft(outcome.update, peft, force=force)
     report(outcome, lm, requests, earlier)
-    if save is not None:
-        show(f"Saved to {save} ({file_size(save.stat().st_size)}).")
+    for path in filter(None, [save, peft]):
+        show_saved(path)
 
 
 def _complete(fact: dict[str, str | None]) -> dict[str, str]:
@@ -142,11 +160,26 @@ def _check_batch(method: str, given: dict[str, Any]) -> None:
         raise EditError(f"{method} edits one fact an operation; for --facts choose --method memit, mend, ft or ft-l.")
 
 
+def _check_low_rank(method: str, regularizer: str) -> None:
+    if method in FULL_RANK:
+        raise UpdateError(
+            f"--peft needs an update of low rank, and {method} changes all of a matrix; use --save and "
+            "`workbench apply`."
+        )
+    if regularizer != "none":
+        raise UpdateError(
+            f"--peft needs an update of low rank, and --regularizer {regularizer} leaves none; use --save and "
+            "`workbench apply`."
+        )
+
+
 def _each_layer(method: str, fields: dict[str, Any], regularize: "Regularizer") -> tuple[dict[str, Any], "Regularizer"]:
     from workbench.regularize import Unregularized
 
     if method != "memit":
         raise EditError(f"--when each-layer is for memit, which solves layer after layer; got --method {method}.")
+    if isinstance(regularize, Unregularized):
+        raise EditError("--when each-layer has nothing to work on; choose --regularizer rect, random or pca.")
     return fields | {"each_layer": regularize}, Unregularized()
 
 
@@ -223,9 +256,9 @@ def _carry_out(
     earlier: list[tuple[Path, "WeightUpdate"]],
 ) -> Outcome:
     """Everything that touches the model, which is as it was afterwards."""
-    from workbench.commands.before_after import answers_of, read_probes
+    from workbench.commands.before_after import answers_of
     from workbench.encoding import encode
-    from workbench.evaluation.edits import evaluate_edits, probes_of
+    from workbench.evaluation.edits import probes_of
     from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
     probes = probes_of(requests)
@@ -238,18 +271,31 @@ def _carry_out(
     start = time.perf_counter()
     editor = editor.prepared(lm)  # before --onto: the contexts are the unedited model's
     prepared = time.perf_counter()
-    look = partial(read_probes, lm, probes) if len(requests) == 1 else partial(evaluate_edits, lm, requests)
+    if batch := len(requests) > 1:
+        probes = [probe for probe in probes if probe.metric == "reliability"][:N_SHOWN]
+    look = partial(_look, lm, probes, requests if batch else [])
     with lm.restored_after():
         for _, update in earlier:
             update.apply(lm)
-        before = look()
+        before, scores_before = look()
         began = time.perf_counter()
         update = regularize(editor.compute_update(lm, requests), lm)
         seconds = {"prepared": prepared - start, "edit": time.perf_counter() - began}
         update.apply(lm)
-        after = look()
+        after, scores_after = look()
         changes = weight_change(update, lm, quantile_shares=TABLE1_QUANTILES)
-    return Outcome(probes, before, after, editor, update, regularize.label, changes, seconds)
+    scores = (scores_before, scores_after) if batch else None
+    return Outcome(probes, before, after, scores, editor, update, regularize.label, changes, seconds)
+
+
+def _look(
+    lm: "LanguageModel", probes: list["Probe"], scored: list[EditRequest]
+) -> "tuple[list[Reading], pd.DataFrame | None]":
+    """What the model as it is now makes of the probes, and its scores on the facts to be scored, if any."""
+    from workbench.commands.before_after import read_probes
+    from workbench.evaluation.edits import evaluate_edits
+
+    return read_probes(lm, probes), evaluate_edits(lm, scored) if scored else None
 
 
 def _check_fits(path: Path, update: "WeightUpdate", lm: "LanguageModel") -> None:

@@ -1,4 +1,4 @@
-"""What `workbench edit` prints: each prompt, or a batch's scores, before and after, then the size of the update."""
+"""What `workbench edit` prints: each prompt, or a batch's scores and first facts, before and after, then the update."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 class Outcome:
     """What an edit did."""
 
-    probes: list["Probe"]
-    before: "list[Reading] | pd.DataFrame"  # of one fact each probe's, of a batch the scores of `evaluate_edits`
-    after: "list[Reading] | pd.DataFrame"
+    probes: list["Probe"]  # of one fact all, of a batch the prompts of its first facts
+    before: list["Reading"]  # one a probe
+    after: list["Reading"]
+    scores: "tuple[pd.DataFrame, pd.DataFrame] | None"  # of a batch, from `evaluate_edits`, before and after
     editor: "Editor"
     update: "WeightUpdate"  # regularised
     label: str  # of the regulariser
@@ -34,7 +35,7 @@ class Outcome:
 def report(
     outcome: Outcome, lm: "LanguageModel", requests: list[EditRequest], earlier: list[tuple[Path, "WeightUpdate"]]
 ) -> None:
-    """Print an edit: each prompt of one fact, or the scores of a batch, before and after, then the update.
+    """Print an edit: each prompt of one fact, or a batch's scores and first facts, before and after, then the update.
 
     Parameters
     ----------
@@ -51,8 +52,9 @@ def report(
     show(titled(lm.name, first if len(requests) == 1 else f"{len(requests)} facts in one operation, such as: {first}"))
     if earlier:
         show(f"on top of {', '.join(str(path) for path, _ in earlier)}")
-    if len(requests) > 1:
-        _report_scores(outcome)
+    if outcome.scores is not None:
+        _report_scores(*outcome.scores)
+        _report_first_facts(outcome)
     else:
         _report_probes(outcome)
     show()
@@ -65,13 +67,21 @@ def _report_probes(outcome: Outcome) -> None:
         _report_probe(probe, before, after)
 
 
-def _report_scores(outcome: Outcome) -> None:
+def _report_scores(scores_before: "pd.DataFrame", scores_after: "pd.DataFrame") -> None:
     table = bare_table("", "", "before", "after", "facts")
-    for before, after in zip(outcome.before.itertuples(), outcome.after.itertuples(), strict=True):
+    for before, after in zip(scores_before.itertuples(), scores_after.itertuples(), strict=True):
         protocol = before.protocol.replace("_", " ")
         table.add_row(before.metric, protocol, f"{before.value:.2f}", f"{after.value:.2f}", str(after.n))
     show()
     show(table)
+
+
+def _report_first_facts(outcome: Outcome) -> None:
+    show()
+    show(titled("First facts", f"{len(outcome.probes)} of them, and P(target)"))
+    for probe, before, after in zip(outcome.probes, outcome.before, outcome.after, strict=True):
+        chances = [_chance(reading.chances[probe.target]) for reading in (before, after)]
+        show(shown(f"{probe.prompt} → {probe.target}  {chances[0]} → {chances[1]}"))
 
 
 _TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere"}
@@ -137,12 +147,3 @@ def _edit_rows(info: dict, outcome: Outcome) -> dict[str, str]:
         f", and {seconds['prepared']:.1f} to prepare the method" if seconds["prepared"] >= 0.05 else ""
     )
     return rows
-
-
-def file_size(n_bytes: int) -> str:
-    """A number of bytes for people, such as "10.4 kB"."""
-    for unit in ("bytes", "kB", "MB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:.3g} GB"

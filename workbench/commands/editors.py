@@ -109,10 +109,21 @@ def choose_editor(
     if hparams is not None:
         variant = variant_fields(method) if method in ("r-rome", "ft") else {}
         editor = replace(cls.from_yaml(hparams), **(variant | fields))
+        _check_constraint(method, editor, str(hparams))
         return lambda lm: editor
     placeholders = {"layer": 0, "layers": (0,), "mom2_update_weight": 1.0}
-    cls(**{name: value for name, value in placeholders.items() if name in cls.__dataclass_fields__} | fields)
+    given = {name: value for name, value in placeholders.items() if name in cls.__dataclass_fields__} | fields
+    _check_constraint(method, cls(**given), "--set")
     return lambda lm: editor_for(method, lm, fields)
+
+
+def _check_constraint(method: str, editor: "Editor", source: str) -> None:
+    """Raise `EditError` if FT-L was asked for and would be plain FT."""
+    if method == "ft-l" and editor.norm_constraint is None:
+        raise EditError(
+            f"ft-l needs a norm_constraint, and {source} gives none; add --set norm_constraint=5e-4 or "
+            "choose --method ft."
+        )
 
 
 def choose_regularizer(name: str, keep: float | None, seed: int) -> "Regularizer":

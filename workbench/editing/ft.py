@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     # of ten facts 5e-4 writes none and 2e-3 one, 5e-3 nine; without a constraint all, at a greater cost to others
     "smollm2-135m": {"layers": (20,), "norm_constraint": 5e-3},
 }
+# Plain FT was published at other layers, in the same folder: gpt2-xl_unconstr.json; gpt-j-6B.yaml.
+UNCONSTRAINED_PRESETS: dict[str, dict[str, Any]] = {"gpt2-xl": {"layers": (1,)}, "gpt-j-6b": {"layers": (21,)}}
 _DEPTH_SHARE = 2 / 3  # where Llama's preset lies: layer 21 of 32
 
 _YAML_FIELDS = {
@@ -40,8 +42,7 @@ _YAML_FIELDS = {
     "weight_decay": float,
     "norm_constraint": float | None,
 }
-# kl_factor is 0 and unused in the published code; objective_optimization "prompt_last" reads all target tokens at the
-# prompt's last token, which is no likelihood of the target: here every target token is read where it is predicted
+# the published code never reads kl_factor
 _YAML_ELSEWHERE = frozenset({"kl_factor", "max_length", "objective_optimization"})
 
 
@@ -51,8 +52,13 @@ class FT:
 
     Adam on ΔW, for the NLL of the target given the prompt, per token, mean over the facts of a minibatch; a minibatch
     whose loss is below `loss_threshold` makes no step, and training ends when the mean over all is. With
-    `norm_constraint` ε (FT-L; Zhu et al. 2020, arXiv 2012.00363, section 4) every entry of ΔW is clamped to [−ε, ε]
-    after each step: projected gradient descent in the L∞ ball, as in the code of ROME and EasyEdit.
+    `norm_constraint` ε (FT-L; the constrained fine-tuning of Zhu et al. 2020, arXiv 2012.00363) every entry of ΔW is
+    clamped to [−ε, ε] after each step: projected gradient descent in the L∞ ball, as in the code of ROME and EasyEdit.
+
+    The loss is EasyEdit's "target_new": each target token is read where it is predicted. ROME's code, and EasyEdit's
+    "prompt_last", read all of them at the prompt's last token, which is no likelihood of a target of several tokens.
+    EasyEdit's files call that loss FT-L and the other FT-M, whatever the constraint; here FT-L is the constrained
+    method.
 
     Attributes are the hyperparameters; `for_model` gives presets.
 
@@ -69,7 +75,7 @@ class FT:
     lr: float = 5e-4  # learning rate of Adam
     weight_decay: float = 0.0  # of Adam, on the whole weight, as published
     norm_constraint: float | None = 5e-4  # largest |ΔW| of an entry; None: no constraint, plain FT
-    batch_size: int = 32  # facts in a minibatch
+    batch_size: int = 32  # facts in a minibatch; EasyEdit's files say 1 or 3, ROME's code 128
     loss_threshold: float = 1e-2  # per token
 
     def __post_init__(self) -> None:
@@ -83,10 +89,13 @@ class FT:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise EditError(f"{name} must be a positive number; got {value}.")
+        for name in ("weight_decay", "loss_threshold"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise EditError(f"{name} must be a number of at least 0; got {getattr(self, name)}.")
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "FT":
-        """Hyperparameters for a model, FT-L's; ``norm_constraint=None`` makes it plain FT.
+        """Hyperparameters of FT-L for a model.
 
         gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (EasyEdit); the embedded model as measured. Any other:
         the block two thirds of the way up, as for Llama, with ε = 5e-4.
@@ -106,8 +115,28 @@ class FT:
         return cls(layers=(int(lm.n_layers * _DEPTH_SHARE),))
 
     @classmethod
+    def unconstrained_for_model(cls, lm: LanguageModel) -> "FT":
+        """Hyperparameters of plain FT for a model: those of `for_model` without the constraint, at FT's own layers.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            Known by its name, or the last part of it.
+
+        Returns
+        -------
+        FT
+            At layer 1 of gpt2-xl and 21 of gpt-j-6b as published; else at FT-L's.
+        """
+        ft = replace(cls.for_model(lm), norm_constraint=None)
+        preset = known(UNCONSTRAINED_PRESETS, lm.name)
+        return ft if preset is None or max(preset["layers"]) >= lm.n_layers else replace(ft, **preset)
+
+    @classmethod
     def from_yaml(cls, path: str | Path) -> "FT":
         """Read one of EasyEdit's FT hparams files.
+
+        `objective_optimization` is accepted and changes nothing: the loss is that of "target_new".
 
         Parameters
         ----------
@@ -190,7 +219,7 @@ class FT:
     ) -> list[float]:
         """Optimise `deltas` in place; the mean loss of each pass."""
         adam, history = torch.optim.Adam(deltas.values(), lr=self.lr), []
-        with ExitStack() as stack:
+        with ExitStack() as stack, torch.enable_grad():
             for layer, delta in deltas.items():
                 stack.enter_context(hooked(lm.mlp_out(layer), _adds(delta, conv1d=lm.arch.conv1d)))
             for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):

@@ -19,6 +19,7 @@ _METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ft": ("ft", "FT", {"norm_constraint": None}),
     "ft-l": ("ft", "FT", {}),
 }
+_PRESETS = {"ft": "unconstrained_for_model"}  # else for_model: plain FT was published at other layers than FT-L
 METHODS = tuple(_METHODS)
 
 
@@ -81,4 +82,4 @@ def editor_for(name: str, lm: "LanguageModel", fields: dict[str, Any] | None = N
     known = [field.name for field in fields_of(cls)]
     if unknown := [field for field in given if field not in known]:
         raise SpecError(f"{name} has no hyperparameter {unknown[0]!r}; known: {', '.join(known)}.")
-    return replace(cls.for_model(lm), **given)
+    return replace(getattr(cls, _PRESETS.get(name, "for_model"))(lm), **given)

@@ -1,0 +1,448 @@
+"""KN against the plain algorithm, on every family."""
+
+import copy
+import json
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+import workbench as wb
+from tests.editing.plain_kn import coarse_neurons, ids_of, plain_kn, predicted_token
+from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
+from workbench.editing.kn import KN
+from workbench.errors import EditError, RequestError
+
+CONTEXTS = ("{}", "The river. {}", "I think that it is old, and in the north of the country. {}")
+REQUEST = wb.EditRequest(
+    subject="The Eiffel Tower", prompt="{} is located in the city of", target_new="Rome, Italy", target_true="Paris"
+)
+NO_TRUTH = replace(REQUEST, target_true=None)
+AT_THE_END = wb.EditRequest(subject="Edith Piaf", prompt="Tell me the mother tongue of {}", target_new="English")
+SECOND = wb.EditRequest(subject="Edith Piaf", prompt="The mother tongue of {} is", target_new="English")
+FEW = KN(steps=3, contexts=CONTEXTS)
+BARE = KN(steps=3, contexts=("{}",))
+VARIANTS = {
+    "default": FEW,
+    "old answer": replace(FEW, attributed="old"),
+    "raw embeddings": replace(FEW, scale="embedding", lambda_new=2.0),
+    "input embeddings": replace(FEW, embeddings="input"),
+    "unsigned": replace(FEW, signed=False),
+    "one prompt": BARE,
+    "no old answer": replace(FEW, lambda_old=0.0),
+    "every prompt": replace(FEW, p=0.95),
+    "any prompt": replace(FEW, p=0.0),
+}
+
+EASY_EDIT = """\
+alg_name: "KN"
+model_name: "./hugging_cache/gpt2-xl"
+device: 0
+model_parallel: false
+
+lr_scale: 1.0
+n_toks: 10
+refine: false
+batch_size: 20
+steps: 20
+adaptive_threshold: 0.2
+p: 0.4
+"""
+
+
+def paper_orientation(lm, matrix):
+    """(d_out, d_in), so that output = W @ key."""
+    return matrix.T if lm.arch.conv1d else matrix
+
+
+def changes_of(lm, update):
+    """ΔW (d_model, d_ff) by layer."""
+    layers = {lm.arch.mlp_out_weight(layer): layer for layer in range(lm.n_layers)}
+    return {layers[name]: paper_orientation(lm, update.delta(name)) for name in update}
+
+
+def neurons_of(update):
+    return {tuple(neuron) for neuron in update.info[0]["neurons"]}
+
+
+@torch.no_grad()
+def target_nll(lm, request):
+    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
+    n_prompt, ids = len(ids_of(lm, request.filled_prompt)), ids_of(lm, f"{request.filled_prompt} {request.target_new}")
+    return float(
+        cross_entropy(lm.model(torch.tensor([ids])).logits[0, n_prompt - 1 : -1], torch.tensor(ids[n_prompt:]))
+    )
+
+
+def weights_of(lm):
+    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
+
+
+def same_bits(update, other):
+    return list(update) == list(other) and all(torch.equal(update.delta(name), other.delta(name)) for name in update)
+
+
+def error_of(lm, kn, requests=(REQUEST,), kind=EditError):
+    with pytest.raises(kind) as caught:
+        kn.compute_update(lm, list(requests))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_update_is_that_of_the_plain_algorithm(every_tiny_lm, variant):
+    lm, kn = every_tiny_lm, VARIANTS[variant]
+    expected = plain_kn(lm, kn, REQUEST)
+    changes = changes_of(lm, kn.compute_update(lm, [REQUEST]))
+    assert changes.keys() == expected.keys()
+    for layer, dW in changes.items():
+        assert (dW.double() - expected[layer]).norm() < 1e-5 * expected[layer].norm()
+
+
+def test_without_a_true_answer_the_old_one_is_the_predicted_token(every_tiny_lm):
+    lm = every_tiny_lm
+    update, expected = FEW.compute_update(lm, [NO_TRUTH]), plain_kn(lm, FEW, NO_TRUTH)
+    for layer, dW in changes_of(lm, update).items():
+        assert (dW.double() - expected[layer]).norm() < 1e-5 * expected[layer].norm()
+    token = predicted_token(lm, ids_of(lm, REQUEST.filled_prompt))
+    assert update.info[0]["old_answer"] == update.info[0]["attributed_answer"] == lm.tokenizer.decode(token)
+    assert same_bits(replace(FEW, attributed="old").compute_update(lm, [NO_TRUTH]), update)
+
+
+def test_only_the_refined_neurons_value_vectors_change_and_all_along_one_direction(every_tiny_lm):
+    lm = every_tiny_lm
+    update = FEW.compute_update(lm, [REQUEST])
+    changed = {
+        (layer, i) for layer, dW in changes_of(lm, update).items() for i in dW.any(dim=0).nonzero().flatten().tolist()
+    }
+    assert changed == neurons_of(update) != set()
+    for name in update:
+        assert update[name].rows.shape[1] == update[name].cols.shape[1] == 1
+        assert update.delta(name).shape == lm.weight(name).shape
+    columns = torch.cat([dW[:, dW.any(dim=0)] for dW in changes_of(lm, update).values()], dim=1).double()
+    singular = torch.linalg.svdvals(columns)
+    assert len(singular) == 1 or singular[1] < 1e-6 * singular[0]
+
+
+@pytest.mark.parametrize("request_", [REQUEST, NO_TRUTH, AT_THE_END], ids=["truth", "no truth", "subject last"])
+def test_the_edit_makes_the_target_more_probable(every_tiny_lm, request_):
+    lm, kn = every_tiny_lm, KN(contexts=("{}",))
+    before = target_nll(lm, request_)
+    with kn.compute_update(lm, [request_]).applied(lm):
+        assert target_nll(lm, request_) < before - 0.1
+
+
+def test_undo_restores_every_bit_of_weights_and_logits(every_tiny_lm):
+    lm, text = every_tiny_lm, torch.tensor([ids_of(every_tiny_lm, REQUEST.filled_prompt)])
+    weights, logits = weights_of(lm), lm.model(text).logits
+    update = FEW.compute_update(lm, [REQUEST])
+    update.apply(lm)
+    assert not torch.equal(lm.model(text).logits, logits)
+    update.undo(lm)
+    assert torch.equal(lm.model(text).logits, logits)
+    for name, parameter in lm.model.named_parameters():
+        assert torch.equal(parameter, weights[name])
+
+
+def test_a_share_that_no_neuron_reaches_is_lowered_until_one_does(every_tiny_lm):
+    lm = every_tiny_lm
+    contexts = (*CONTEXTS, "You may ask where it is. {}", "Marie Curie worked in France. {}")
+    for request in (REQUEST, SECOND):
+        bare = ids_of(lm, request.filled_prompt)
+        answer, sets = (predicted_token(lm, bare),), []
+        for context in contexts:
+            sets.append(coarse_neurons(lm, FEW, ids_of(lm, context.replace("{}", request.filled_prompt)), answer))
+        highest = max(sum(neuron in each for each in sets) for neuron in set.union(*sets))
+        update = replace(FEW, contexts=contexts, p=0.95).compute_update(lm, [request])
+        share = update.info[0]["share"]
+        assert share == (0.95 if highest == 5 else pytest.approx(highest / 5 - 0.05))
+        assert neurons_of(update) == {
+            neuron for neuron in set.union(*sets) if sum(neuron in each for each in sets) > 5 * share + 1e-9
+        }
+        assert update.info[0]["n_coarse"] == [len(each) for each in sets]
+        assert update.info[0]["hyperparameters"]["p"] == 0.95
+
+
+def test_a_neuron_with_negative_activation_is_turned_round(every_tiny_lm):
+    lm = every_tiny_lm
+    signed, unsigned = (replace(FEW, signed=signed).compute_update(lm, [REQUEST]) for signed in (True, False))
+    one, other = changes_of(lm, signed), changes_of(lm, unsigned)
+    turned = [(layer, i) for layer, i in neurons_of(signed) if torch.equal(one[layer][:, i], -other[layer][:, i])]
+    assert signed.info[0]["n_negative"] == unsigned.info[0]["n_negative"] == len(turned)
+    if lm.arch.name in ("GPT-2", "GPT-J", "GPT-NeoX/Pythia", "OPT", "Phi"):  # not gated: GELU and ReLU
+        assert not turned
+
+
+def test_rephrasings_are_not_read(tiny_lm):
+    told = replace(
+        REQUEST, rephrase=("Where is {}? In the city of",), locality=(wb.LocalityProbe("The sea is", "old"),)
+    )
+    assert same_bits(FEW.compute_update(tiny_lm, [told]), FEW.compute_update(tiny_lm, [REQUEST]))
+
+
+IN_CONTEXT = tuple(context.replace("{}", REQUEST.filled_prompt) for context in CONTEXTS)
+
+
+@pytest.mark.parametrize(
+    ("negative", "max_negative_share"), [(IN_CONTEXT[1:], 0.1), (IN_CONTEXT, 0.5)], ids=["in any", "in half"]
+)
+def test_neurons_of_negative_prompts_are_dropped(tiny_lm, negative, max_negative_share):
+    lm, kn = tiny_lm, replace(BARE, negative_prompts=negative, max_negative_share=max_negative_share)
+    found = neurons_of(BARE.compute_update(lm, [REQUEST]))
+    prompts = [ids_of(lm, text) for text in negative]
+    sets = [coarse_neurons(lm, kn, prompt, (predicted_token(lm, prompt),)) for prompt in prompts]
+    others = {n for n in set.union(*sets) if sum(n in each for each in sets) > max_negative_share * len(negative)}
+    assert found & others  # or nothing is dropped
+    assert neurons_of(kn.compute_update(lm, [REQUEST])) == found - others
+
+
+def test_negative_prompts_are_read_on_the_unedited_model(tiny_lm):
+    kn = replace(BARE, negative_prompts=("The capital of Italy is",))
+    fresh = build_tiny_lm(tiny_lm.arch.model_types[0])
+    fresh_update = kn.compute_update(fresh, [REQUEST])
+    first = BARE.compute_update(tiny_lm, [SECOND])
+    first.apply(tiny_lm)
+    kn.compute_update(tiny_lm, [REQUEST])
+    first.undo(tiny_lm)
+    assert same_bits(kn.compute_update(tiny_lm, [REQUEST]), fresh_update)
+    [(key, neurons)] = tiny_lm.memo.items()
+    assert torch.equal(neurons, fresh.memo[key])
+
+
+def test_a_special_token_is_never_the_predicted_one():
+    lm = build_tiny_lm("phi")
+    lm.model.get_output_embeddings().bias.data[lm.tokenizer.eos_token_id] = 100.0
+    answer = BARE.compute_update(lm, [NO_TRUTH]).info[0]["attributed_answer"]
+    assert answer
+    assert lm.tokenizer(answer)["input_ids"] != [lm.tokenizer.eos_token_id]
+
+
+def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm):
+    lm = every_tiny_lm
+    alone = plain_kn(lm, BARE, SECOND)
+    with BARE.compute_update(lm, [AT_THE_END]).applied(lm):
+        after, expected = changes_of(lm, BARE.compute_update(lm, [SECOND])), plain_kn(lm, BARE, SECOND)
+    assert after.keys() == expected.keys()
+    for layer, dW in after.items():
+        assert (dW.double() - expected[layer]).norm() < 1e-5 * expected[layer].norm()
+    assert alone.keys() != expected.keys() or any((alone[layer] != expected[layer]).any() for layer in alone)
+
+
+def test_the_padding_side_of_the_tokenizer_does_not_matter(every_tiny_lm):
+    updates = []
+    for side in ("left", "right"):
+        tokenizer = copy.deepcopy(every_tiny_lm.tokenizer)
+        tokenizer.padding_side = side
+        updates.append(FEW.compute_update(replace(every_tiny_lm, tokenizer=tokenizer), [REQUEST]))
+    assert same_bits(*updates)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mistral"])
+def test_the_same_seed_gives_the_same_bits(model_type):
+    kn, updates = KN(steps=2, seed=5), []
+    for global_seed in (1, 2):
+        lm = build_tiny_lm(model_type)
+        torch.manual_seed(global_seed)
+        updates.append(kn.compute_update(lm, [REQUEST]))
+    assert same_bits(*updates)
+    assert updates[0].info == updates[1].info
+    assert replace(kn, seed=6).prepared(lm).contexts != kn.prepared(lm).contexts
+
+
+def test_an_update_can_be_replayed_from_its_own_record(tiny_lm):
+    kn = KN(steps=2, negative_prompts=("The capital of Italy is",))
+    update = kn.compute_update(tiny_lm, [REQUEST])
+    record = json.loads(json.dumps(update.info[0]))  # as from a file
+    assert same_bits(KN(**record["hyperparameters"]).compute_update(tiny_lm, [REQUEST]), update)
+
+
+def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm):
+    lm = every_tiny_lm
+    weights, state = weights_of(lm), torch.random.get_rng_state()
+    KN(steps=1).compute_update(lm, [REQUEST])
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert lm.applied_updates == ()
+    assert not lm.memo
+    for name, parameter in lm.model.named_parameters():
+        assert torch.equal(parameter, weights[name])
+        assert parameter.grad is None
+        assert not parameter.requires_grad
+
+
+def test_the_record_says_how_the_update_was_made(tiny_lm):
+    update = replace(FEW, attributed="old").compute_update(tiny_lm, [REQUEST])
+    (info,) = update.info
+    assert info["method"] == "KN"
+    assert info["requests"] == [asdict(REQUEST)]
+    assert info["hyperparameters"] == asdict(replace(FEW, attributed="old"))
+    assert info["old_answer"].strip() == info["attributed_answer"].strip() == "Paris"
+    assert (update.model, update.fingerprint) == (tiny_lm.name, tiny_lm.fingerprint)
+    assert list(info["relative_norm"]) == list(update)
+    for name, relative_norm in info["relative_norm"].items():
+        ratio = update.delta(name).norm() / tiny_lm.weight(name).norm()
+        assert relative_norm == pytest.approx(float(ratio), rel=1e-5)
+
+
+def test_contexts_are_sampled_once_and_those_that_are_given_stay(tiny_lm):
+    kn = KN(steps=1, seed=2).prepared(tiny_lm)
+    assert len(kn.contexts) == 6
+    assert kn.prepared(tiny_lm) is kn
+    assert KN(steps=1, seed=2).compute_update(tiny_lm, [REQUEST]).info[0]["hyperparameters"] == asdict(kn)
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_the_update_is_at_least_float32(dtype, expected):
+    lm = build_tiny_lm("llama", dtype=dtype)
+    before, update = target_nll(lm, AT_THE_END), KN(contexts=("{}",)).compute_update(lm, [AT_THE_END])
+    assert {update.delta(name).dtype for name in update} == {expected}
+    with update.applied(lm):
+        assert target_nll(lm, AT_THE_END) < before - 0.1
+
+
+@pytest.mark.parametrize("requests", [(), (REQUEST, SECOND)])
+def test_anything_but_one_request_is_refused(tiny_lm, requests):
+    assert error_of(tiny_lm, FEW, requests) == (
+        f"KN edits one fact an operation; got {len(requests)} requests, apply them in sequence."
+    )
+    assert KN.supports_batch is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"steps": 0}, "steps must be at least 1; got 0."),
+        ({"adaptive_threshold": 1.0}, "adaptive_threshold must lie in (0, 1); got 1.0."),
+        ({"adaptive_threshold": 0.0}, "adaptive_threshold must lie in (0, 1); got 0.0."),
+        ({"p": 1.0}, "p must lie in [0, 1); got 1.0."),
+        ({"max_negative_share": -0.1}, "max_negative_share must lie in [0, 1); got -0.1."),
+        ({"lambda_old": -1.0}, "lambda_old must be a number from 0 up; got -1.0."),
+        ({"lambda_new": float("nan")}, "lambda_new must be a number from 0 up; got nan."),
+        ({"attributed": "new"}, "attributed must be 'predicted' or 'old'; got 'new'."),
+        ({"scale": "raw"}, "scale must be 'value' or 'embedding'; got 'raw'."),
+        ({"embeddings": "word"}, "embeddings must be 'output' or 'input'; got 'word'."),
+        ({"contexts": ("The river. {}",)}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
+        ({"contexts": ("{}", "a")}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
+        ({"contexts": ()}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
+        ({"negative_prompts": "The sea is"}, "negative_prompts must be a list of texts; got the text 'The sea is'."),
+        ({"negative_prompts": ("The sea is", " ")}, "negative_prompts must not hold an empty text."),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused(fields, sentence):
+    with pytest.raises(EditError) as caught:
+        KN(**fields)
+    assert str(caught.value) == sentence
+
+
+def test_a_model_whose_neurons_are_all_silent_is_refused():
+    lm = build_tiny_lm("opt")  # its ReLU can silence whole layers
+    for layer in range(N_LAYERS):
+        lm.model.get_parameter(f"{lm.arch.block(layer)}.fc1.bias").data.fill_(-1e6)
+    assert error_of(lm, BARE) == (
+        "no neuron speaks for the answer to 'The Eiffel Tower is located in the city of': no attribution score is "
+        "positive."
+    )
+
+
+def test_negative_prompts_that_leave_no_neuron_are_refused(tiny_lm):
+    assert error_of(tiny_lm, replace(BARE, negative_prompts=(REQUEST.filled_prompt,))) == (
+        "every neuron found for 'The Eiffel Tower is located in the city of' is one of the negative prompts' too; "
+        "raise max_negative_share."
+    )
+
+
+def test_embeddings_of_another_width_are_refused():
+    lm = build_tiny_lm("opt", word_embed_proj_dim=16)
+    assert error_of(lm, BARE) == (
+        f"the output embeddings of tiny-opt have 16 entries, its value vectors {D_MODEL}; KN adds the one to the "
+        "other, so use another method."
+    )
+
+
+def test_a_target_without_tokens_is_refused():
+    lm = replace(build_tiny_lm("gpt2"), tokenizer=dropping_tokenizer())
+    sentence = error_of(lm, BARE, (replace(REQUEST, target_new="\u200b"),), RequestError)
+    assert sentence == (
+        r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is located in the city of'; "
+        "give a target with text in it."
+    )
+
+
+def yaml_error(path):
+    with pytest.raises(EditError) as caught:
+        KN.from_yaml(path)
+    return str(caught.value)
+
+
+@pytest.fixture
+def hparams(tmp_path):
+    """Give a function that writes EasyEdit's file with a line replaced, and returns its path."""
+
+    def write(old: str = "", new: str = ""):
+        assert old in EASY_EDIT
+        path = tmp_path / "hparams.yaml"
+        path.write_text(EASY_EDIT.replace(old, new) if old else EASY_EDIT)
+        return path
+
+    return write
+
+
+def test_easyedits_file_gives_what_easyedit_does(hparams):
+    kn = KN.from_yaml(hparams())
+    assert kn == KN.for_model(SimpleNamespace(name="openai-community/gpt2-xl"))
+    assert (kn.steps, kn.adaptive_threshold, kn.p, kn.contexts) == (20, 0.2, 0.4, ("{}",))
+    assert (kn.attributed, kn.scale, kn.embeddings, kn.signed) == ("old", "embedding", "input", False)
+    assert (kn.lambda_old, kn.lambda_new) == (1, 1)
+
+
+def test_easyedits_file_with_refinement_has_prompts_sampled(hparams):
+    assert KN.from_yaml(hparams("refine: false", "refine: true")).contexts is None
+
+
+def test_easyedits_file_with_an_unknown_field_is_refused(hparams):
+    path = hparams("n_toks: 10", "n_tokens: 10")
+    assert yaml_error(path) == (
+        f"{path}: field 'n_tokens' is not known for KN; known: adaptive_threshold, p, refine, steps."
+    )
+
+
+def test_easyedits_file_with_a_value_of_another_kind_is_refused(hparams):
+    path = hparams("steps: 20", "steps: many")
+    assert yaml_error(path) == f"{path}: steps must be a whole number; got 'many'."
+
+
+def test_easyedits_file_of_another_method_is_refused(hparams):
+    path = hparams('alg_name: "KN"', 'alg_name: "ROME"')
+    assert yaml_error(path) == f"{path} is not an EasyEdit hparams file for KN; its alg_name must be KN."
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "adaptive_threshold"),
+    [
+        ("gpt2-xl", 20, 0.2),
+        ("EleutherAI/gpt-j-6B", 20, 0.1),
+        ("llama-7b", 1, 0.2),
+        ("meta-llama/Llama-2-7b-hf", 1, 0.2),
+    ],
+)
+def test_published_settings_are_found_by_name(name, steps, adaptive_threshold):
+    kn = KN.for_model(SimpleNamespace(name=name))
+    assert (kn.steps, kn.adaptive_threshold, kn.p) == (steps, adaptive_threshold, 0.4)
+    assert kn.contexts == ("{}",)
+
+
+def test_any_other_model_is_edited_as_the_embedded_one_is():
+    other, embedded = (KN.for_model(SimpleNamespace(name=name)) for name in ("a/model", "smollm2-135m"))
+    assert replace(other, steps=embedded.steps) == embedded
+    assert other.contexts is None
+    assert (other.lambda_old, other.lambda_new) == (0.5, 0.5)
+
+
+@pytest.mark.slow
+def test_the_embedded_model_says_rome_after_the_edit(smollm2):
+    request = replace(REQUEST, target_new="Rome")
+    update = KN.for_model(smollm2).compute_update(smollm2, [request])
+    with update.applied(smollm2):
+        last = smollm2.model(torch.tensor([ids_of(smollm2, request.filled_prompt)])).logits[0, -1]
+    assert smollm2.tokenizer.decode(last.argmax()) == " Rome"
+    assert len(neurons_of(update)) < 100
