@@ -69,6 +69,15 @@ def test_the_update_is_that_of_plain_training(every_tiny_lm, ft, batch_size):
     assert close(update.delta(name), expected, ft.lr)
 
 
+@pytest.mark.parametrize(("model_type", "width"), [("gpt2", "n_inner"), ("llama", "intermediate_size")])
+def test_a_square_matrix_is_not_turned_round(model_type, width):
+    lm = build_tiny_lm(model_type, **{width: 32})
+    [change] = FREE.compute_update(lm, REQUESTS).values()
+    assert change.shape == (32, 32)
+    [expected] = plain_training(lm, FREE, REQUESTS)
+    assert close(change.matrix, expected, FREE.lr)
+
+
 def test_several_layers_are_trained_together(tiny_lm):
     ft = replace(FREE, layers=(3, 1))
     update = ft.compute_update(tiny_lm, REQUESTS[:1])
