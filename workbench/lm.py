@@ -122,6 +122,11 @@ class LanguageModel:
         except AttributeError as err:
             raise UpdateError(f"{self.name} has no parameter {name!r}; the update is of another model.") from err
 
+    def linear_shape(self, name: str) -> tuple[int, int]:
+        """(d_in, d_out) of the linear layer whose weight is parameter `name`."""
+        n_rows, n_cols = self.weight(name).shape
+        return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
+
     @property
     def applied_updates(self) -> tuple:
         """The updates in force, first applied first."""

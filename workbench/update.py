@@ -36,6 +36,11 @@ class LowRank:
         """ΔW (n_rows, n_cols)."""
         return self.rows @ self.cols.T
 
+    def norm(self) -> float:
+        """Frobenius norm of ΔW, from the factors in float64: ‖A Bᵀ‖² = Σ (AᵀA ⊙ BᵀB)."""
+        rows, cols = self.rows.double(), self.cols.double()
+        return float(((rows.T @ rows) * (cols.T @ cols)).sum().clamp(min=0).sqrt())
+
     def tensors(self) -> dict[str, Tensor]:
         """What a file holds."""
         return {"rows": self.rows, "cols": self.cols}
@@ -93,6 +98,28 @@ class Dense:
 
 
 Change = LowRank | Sparse | Dense
+
+
+def low_rank(lm: LanguageModel, name: str, left: Tensor, right: Tensor) -> LowRank:
+    """ΔW = left rightᵀ of a linear layer, turned into the parameter's own orientation.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Its architecture row says which way the weight lies.
+    name : str
+        The weight.
+    left, right : Tensor (d_out, r), Tensor (d_in, r)
+        Factors, so that output = (W + ΔW) @ key.
+
+    Returns
+    -------
+    LowRank
+        float32 or wider.
+    """
+    dtype = torch.promote_types(lm.weight(name).dtype, torch.float32)
+    left, right = left.to(dtype), right.to(dtype)
+    return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
 
 
 def _add(a: Change, b: Change) -> Change:

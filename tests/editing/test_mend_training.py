@@ -11,13 +11,14 @@ from torch.nn.functional import cross_entropy, kl_div
 
 import workbench as wb
 from tests.tiny_models import build_tiny_lm
+from workbench.commands.train_mend import edit_success
 from workbench.data.facts import FactSet
 from workbench.editing.mend import MEND
 from workbench.editing.mend_corpus import Corpus, split_facts
 from workbench.editing.mend_factors import weights_to_edit
 from workbench.editing.mend_losses import Draw, draw_edits, losses_after
 from workbench.editing.mend_network import MendNetwork, save_network
-from workbench.editing.mend_training import MendTraining, Trainer, edit_success
+from workbench.editing.mend_training import MendTraining, Trainer
 from workbench.errors import EditError, RequestError
 
 PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")

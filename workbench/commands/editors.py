@@ -126,6 +126,14 @@ def _check_constraint(method: str, editor: "Editor", source: str) -> None:
         )
 
 
+def layers_from(text: str, *, example: str) -> tuple[int, ...]:
+    """The blocks that ``--layers`` names, with commas between; raises `EditError` if they are no numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as err:
+        raise EditError(f"--layers must be numbers with commas between them, such as {example}; got {text!r}.") from err
+
+
 def choose_regularizer(name: str, keep: float | None, seed: int) -> "Regularizer":
     """The regularizer that ``--regularizer`` and ``--keep`` describe; raises `EditError` if they describe none."""
     if name == "none" and keep is not None:

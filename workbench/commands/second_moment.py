@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from workbench.commands.editors import layers_from
 from workbench.commands.printing import quiet_libraries, show, shown, tell
-from workbench.errors import EditError
 
 _TEXT, _MODEL = "Text", "Model"
 
@@ -45,7 +45,7 @@ def second_moment(
 
     workbench second-moment --layers 3,4,5 --source wikitext
     """
-    chosen = None if layers is None else _layers(layers)
+    chosen = None if layers is None else list(layers_from(layers, example="3,4,5"))
     tell("importing torch and transformers")
     from workbench.editing.memit import MEMIT
     from workbench.editing.second_moment import SecondMoment
@@ -65,13 +65,6 @@ def second_moment(
         about = "singular" if number is None else f"condition number about {number:.1e}"
         show(f"layer {layer}: {file.record['n_tokens']:,} tokens of {_text(file.record)}, {about}")
         show(f"  {file.path}")
-
-
-def _layers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as err:
-        raise EditError(f"--layers must be numbers with commas between them, such as 3,4,5; got {text!r}.") from err
 
 
 def _text(record: dict) -> str:

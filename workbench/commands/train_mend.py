@@ -3,17 +3,20 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.commands.editors import layers_from
 from workbench.commands.printing import bare_table, quiet_libraries, show, tell
 from workbench.errors import EditError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from workbench.editing.mend import MEND
     from workbench.editing.mend_corpus import Splits
     from workbench.editing.mend_training import MendTraining
     from workbench.lm import LanguageModel
@@ -81,7 +84,7 @@ def train_mend(
     from workbench.lm import load
 
     given = {
-        "layers": None if layers is None else _layers(layers),
+        "layers": None if layers is None else layers_from(layers, example="27,28,29"),
         "rank": rank,
         "steps": steps,
         "lr": lr,
@@ -127,13 +130,6 @@ def _check_out(out: Path, checkpoint: Path, *, resume: bool, force: bool) -> Non
         raise EditError(f"--out {out} exists; give another name, or --force to replace it.")
 
 
-def _layers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as err:
-        raise EditError(f"--layers must be numbers with commas between them, such as 27,28,29; got {text!r}.") from err
-
-
 def _origin(settings: "MendTraining", splits: "Splits", sources: list[str], dtype: str) -> dict:
     from dataclasses import asdict
 
@@ -156,7 +152,6 @@ def _success(
     import pandas as pd
 
     from workbench.editing.mend import MEND
-    from workbench.editing.mend_training import edit_success
 
     editor, limit = MEND(network=str(out)), 100
     sets = {"train": splits.train, "validation": splits.validation, "test": splits.test, **elsewhere}
@@ -168,6 +163,36 @@ def _success(
     if len(splits.test) >= _AT_ONCE:
         rows.append(edit_success(lm, editor, splits.test[:limit], label="test", batch_size=_AT_ONCE))
     return pd.concat(rows, ignore_index=True)
+
+
+def edit_success(
+    lm: "LanguageModel", editor: "MEND", requests: Sequence["EditRequest"], *, label: str, batch_size: int
+) -> "DataFrame":
+    """Reliability, generalization and locality of facts right after each one's edit, every edit on the unedited model.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Unedited, and as it was afterwards.
+    editor : MEND
+        Makes the edits.
+    requests : sequence of EditRequest
+        The facts.
+    label : str
+        What the facts are called in the table.
+    batch_size : int
+        Facts in one edit; the last may have fewer.
+
+    Returns
+    -------
+    DataFrame
+        Columns facts, batch_size, metric, protocol, value, n, low, high.
+    """
+    from workbench.experiment.compare import compare_methods
+
+    table = compare_methods(lm, [(editor, batch_size)], requests).drop(columns=["method", "seconds"])
+    table.insert(0, "facts", label)
+    return table
 
 
 def _report(success: "DataFrame", record: dict, out: Path) -> None:

@@ -1,5 +1,7 @@
 """Context templates: short texts before a prompt, over which ROME averages keys and values."""
 
+from collections.abc import Sequence
+
 import torch
 
 from workbench.errors import EditError
@@ -48,6 +50,31 @@ def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, i
         for text in _continue(lm, starts, n_tokens, generator):
             templates.append(text.replace("{", " ").replace("}", " ") + f". {PLACEHOLDER}")
     return tuple(templates)
+
+
+def checked_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Context templates that were given, as a tuple; None if none were.
+
+    Parameters
+    ----------
+    contexts : sequence of str or None
+        The bare prompt's first.
+
+    Returns
+    -------
+    tuple of str or None
+
+    Raises
+    ------
+    EditError
+        If the first is not ``"{}"``, or one does not hold it exactly once.
+    """
+    if contexts is None:
+        return None
+    contexts = tuple(contexts)
+    if contexts[:1] != (PLACEHOLDER,) or any(context.count(PLACEHOLDER) != 1 for context in contexts):
+        raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
+    return contexts
 
 
 def _continue(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar, Protocol, Self
 
+from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
@@ -30,3 +31,11 @@ class Editor(Protocol):
 
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """The update that makes one edit; the model is not changed."""
+
+
+def only_request(editor: Editor, requests: list[EditRequest]) -> EditRequest:
+    """The request of a method that edits one fact an operation; raises `EditError` unless there is exactly one."""
+    if len(requests) != 1:
+        method = type(editor).__name__
+        raise EditError(f"{method} edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
+    return requests[0]

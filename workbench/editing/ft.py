@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.hooks import hooked
 from workbench.editing.presets import known
-from workbench.editing.upper_blocks import UpperBlocks
-from workbench.encoding import Encoded, encode_request, pad
+from workbench.editing.target_texts import target_nll, upper_blocks
+from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -196,7 +196,7 @@ class FT:
         self.prepared(lm)
         texts = [encode_request(lm.tokenizer, request) for request in requests]
         batches = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        losses_of = [_Minibatch(lm, batch, self.layers[0]).loss for batch in batches]
+        losses_of = [_loss_of(lm, batch, self.layers[0]) for batch in batches]
         names = {layer: lm.arch.mlp_out_weight(layer) for layer in self.layers}
         deltas = {layer: _zeros_like(lm.weight(name)) for layer, name in names.items()}
         losses = self._train(lm, deltas, losses_of, [len(batch) for batch in batches])
@@ -256,25 +256,10 @@ class FT:
         return loss.item()
 
 
-class _Minibatch:
-    """Facts computed up to the first trained block."""
-
-    def __init__(self, lm: LanguageModel, texts: list[Encoded], layer: int) -> None:
-        batch = pad([text.ids[:-1] for text in texts], pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
-        read = torch.zeros_like(batch.ids, dtype=torch.bool)
-        for i, text in enumerate(texts):
-            read[i, list(text.before_targets)] = True
-        self._upper = UpperBlocks.of(lm, batch, read, layer)
-        self._targets = torch.tensor([token for text in texts for token in text.target_ids], device=lm.device)
-        lengths = torch.tensor([len(text.target_ids) for text in texts], device=lm.device)
-        self._shares = (1 / lengths / len(texts)).repeat_interleave(lengths)  # a token's weight in the mean over facts
-
-    def loss(self) -> Tensor:
-        """NLL of the targets, per token, mean over facts; gradients flow to what hooks add."""
-        logits = self._upper.logits()
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        nll = torch.nn.functional.cross_entropy(logits, self._targets.to(logits.device), reduction="none")
-        return nll @ self._shares.to(nll)
+def _loss_of(lm: LanguageModel, texts: list[Encoded], layer: int) -> Callable[[], Tensor]:
+    """NLL of a minibatch's targets, per token, mean over facts, computed once up to the first trained block."""
+    upper, targets = upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
+    return lambda: target_nll(upper.logits(), targets).mean()
 
 
 def _zeros_like(weight: Tensor) -> Tensor:

@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from workbench.editing.attribution import attribute_answers
-from workbench.editing.contexts import sample_contexts
+from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
+from workbench.editing.editor import only_request
 from workbench.editing.presets import known
 from workbench.encoding import Encoded, encode, encode_request
 from workbench.errors import EditError
 from workbench.forward import logits_at
 from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER, EditRequest
-from workbench.update import LowRank, WeightUpdate
+from workbench.update import LowRank, WeightUpdate, low_rank
 
 CONTEXT_LENGTHS = ((5, 5),)  # five texts of five tokens, beside the bare prompt
 SHARE_STEP = 0.05  # by which Dai et al. lower p, too
@@ -127,10 +128,7 @@ class KN:
             if getattr(self, name) not in get_args(kind):
                 one, other = map(repr, get_args(kind))
                 raise EditError(f"{name} must be {one} or {other}; got {getattr(self, name)!r}.")
-        if self.contexts is not None:
-            object.__setattr__(self, "contexts", tuple(self.contexts))
-            if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
-                raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
+        object.__setattr__(self, "contexts", checked_contexts(self.contexts))
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "KN":
@@ -213,9 +211,7 @@ class KN:
         RequestError
             If a target tokenises to nothing.
         """
-        if len(requests) != 1:
-            raise EditError(f"KN edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
-        kn, request = self.prepared(lm), requests[0]
+        request, kn = only_request(self, requests), self.prepared(lm)
         predicted = _predicted_token(lm, encode_request(lm.tokenizer, request, target="").ids)
         old = _old_answer(lm, request, predicted)
         direction = _direction(lm, kn, old, encode_request(lm.tokenizer, request).target_ids)
@@ -236,7 +232,7 @@ class KN:
             "share": share,
             "neurons": refined.nonzero().tolist(),
             "n_negative": int((active[refined] < 0).sum()),
-            "relative_norm": {name: _norm(change) / float(lm.weight(name).norm()) for name, change in changes.items()},
+            "relative_norm": {name: change.norm() / float(lm.weight(name).norm()) for name, change in changes.items()},
         }
         return WeightUpdate(changes, (info,), lm.name, lm.fingerprint)
 
@@ -318,11 +314,5 @@ def _changes(lm: LanguageModel, kn: KN, signs: Tensor, direction: Tensor) -> dic
         factors = signs[layer].to(W.device, torch.float64)
         if kn.scale == "value":
             factors = factors * W.double().norm(dim=1 if lm.arch.conv1d else 0)
-        dtype = torch.promote_types(W.dtype, torch.float32)
-        left, right = direction.to(W.device, dtype)[:, None], factors.to(dtype)[:, None]
-        changes[name] = LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
+        changes[name] = low_rank(lm, name, direction.to(W.device)[:, None], factors[:, None])
     return changes
-
-
-def _norm(change: LowRank) -> float:
-    return float(change.rows.norm() * change.cols.norm())

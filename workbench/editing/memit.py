@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.editing.contexts import sample_contexts
+from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.presets import known
 from workbench.editing.second_moment import SecondMoment
@@ -19,8 +19,8 @@ from workbench.editing.target_vectors import optimize_target_vectors
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings, settings_of
-from workbench.request import PLACEHOLDER, EditRequest
-from workbench.update import LowRank, WeightUpdate
+from workbench.request import EditRequest
+from workbench.update import WeightUpdate, low_rank
 
 CONTEXT_LENGTHS = ((10, 5),)  # five texts of ten tokens, beside the bare prompt
 
@@ -106,10 +106,7 @@ class MEMIT:
                 raise EditError(f"{name} must be at least 1; got {getattr(self, name)}.")
         if not 0 < self.v_lr < float("inf"):
             raise EditError(f"v_lr must be a positive number; got {self.v_lr}.")
-        if self.contexts is not None:
-            object.__setattr__(self, "contexts", tuple(self.contexts))
-            if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
-                raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
+        object.__setattr__(self, "contexts", checked_contexts(self.contexts))
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "MEMIT":
@@ -133,7 +130,7 @@ class MEMIT:
             return cls(**preset)
         last = int(lm.n_layers * _LAST_SHARE)
         layers = tuple(range(max(0, last + 1 - _N_LAYERS), last + 1))
-        d_ff = lm.weight(lm.arch.mlp_out_weight(last)).shape[0 if lm.arch.conv1d else 1]
+        d_ff, _ = lm.linear_shape(lm.arch.mlp_out_weight(last))
         return cls(**{**_LLAMA, "layers": layers, "mom2_update_weight": d_ff})
 
     @classmethod
@@ -304,11 +301,9 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:
 
 
 def _update_of(lm: LanguageModel, layer: int, residual: Tensor, adjusted: Tensor) -> WeightUpdate:
-    """ΔW = R adjustedᵀ of one block, (N, d_model) and (d_ff, N), in the parameter's own orientation."""
+    """ΔW = R adjustedᵀ of one block, (N, d_model) and (d_ff, N)."""
     name = lm.arch.mlp_out_weight(layer)
-    dtype = torch.promote_types(lm.weight(name).dtype, torch.float32)
-    left, right = residual.T.contiguous().to(dtype), adjusted.to(residual.device, dtype)
-    change = LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
+    change = low_rank(lm, name, residual.T, adjusted.to(residual.device))
     return WeightUpdate({name: change}, model=lm.name, fingerprint=lm.fingerprint)
 
 

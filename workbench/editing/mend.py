@@ -4,16 +4,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.mend_factors import first_block, gradient_factors, upper_blocks
+from workbench.editing.mend_factors import first_block, gradient_factors
 from workbench.editing.mend_network import MendNetwork, file_digest, load_network, read_metadata
+from workbench.editing.target_texts import upper_blocks
 from workbench.encoding import encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
-from workbench.update import LowRank, WeightUpdate
+from workbench.update import WeightUpdate, low_rank
 
 _TRAINED = Path(__file__).with_name("trained")  # the networks that come with the package
 
@@ -148,14 +148,14 @@ class MEND:
             device = network.log_edit_lr.device
             u, delta = (torch.cat(rows).to(device) for rows in zip(*(each[name] for each in factors), strict=True))
             left, right = network(name, u, delta)
-            changes[name] = _low_rank(lm, name, self.lr_scale * left, right)
+            changes[name] = low_rank(lm, name, self.lr_scale * left.T, right.T)
         info = {
             "method": self.label,
             "requests": [asdict(request) for request in requests],
             "hyperparameters": asdict(self),
             "network": {"file": path.name, "sha256": file_digest(path)},
             "losses": losses.tolist(),
-            "relative_norm": {name: _norm(change) / float(lm.weight(name).norm()) for name, change in changes.items()},
+            "relative_norm": {name: change.norm() / float(lm.weight(name).norm()) for name, change in changes.items()},
             "rank": {name: change.rows.shape[1] for name, change in changes.items()},
         }
         return WeightUpdate(changes, (info,), lm.name, lm.fingerprint)
@@ -176,16 +176,3 @@ def _shipped(lm: LanguageModel) -> Path:
         f"no MEND network is trained for {lm.name} (fingerprint {lm.fingerprint}); run `workbench train-mend --model "
         f"{lm.name} --out FILE` and give the file as network."
     )
-
-
-def _low_rank(lm: LanguageModel, name: str, left: Tensor, right: Tensor) -> LowRank:
-    """ΔW = leftᵀ @ right, (r, d_out) and (r, d_in), turned into the parameter's own orientation."""
-    dtype = torch.promote_types(lm.weight(name).dtype, torch.float32)
-    left, right = left.T.to(dtype), right.T.to(dtype)
-    return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
-
-
-def _norm(change: LowRank) -> float:
-    """Frobenius norm of ΔW from its factors: ‖A Bᵀ‖² = Σ (AᵀA ⊙ BᵀB)."""
-    rows, cols = change.rows.double(), change.cols.double()
-    return float(((rows.T @ rows) * (cols.T @ cols)).sum().clamp(min=0).sqrt())

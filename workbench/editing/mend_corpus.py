@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from workbench.data.facts import FactSet
-from workbench.editing.mend_factors import Factors, first_block, gradient_factors, padded, upper_blocks
+from workbench.editing.mend_factors import Factors, first_block, gradient_factors
+from workbench.editing.target_texts import padded, upper_blocks
 from workbench.editing.upper_blocks import UpperBlocks
 from workbench.encoding import Encoded, encode
 from workbench.errors import RequestError

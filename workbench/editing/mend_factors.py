@@ -5,11 +5,11 @@ from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from workbench.editing.hooks import hooked
+from workbench.editing.target_texts import target_nll
 from workbench.editing.upper_blocks import UpperBlocks
-from workbench.encoding import Batch, Encoded, pad
+from workbench.encoding import Encoded
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 
@@ -50,12 +50,6 @@ def module_of(lm: LanguageModel, name: str) -> nn.Module:
     return lm.model.get_submodule(name.removesuffix(".weight"))
 
 
-def paper_shape(lm: LanguageModel, name: str) -> tuple[int, int]:
-    """(d_in, d_out) of the linear layer that holds parameter `name`."""
-    n_rows, n_cols = lm.weight(name).shape
-    return (n_rows, n_cols) if lm.arch.conv1d else (n_cols, n_rows)
-
-
 def first_block(lm: LanguageModel, names: Sequence[str]) -> int:
     """The lowest block that holds one of these parameters.
 
@@ -72,69 +66,6 @@ def first_block(lm: LanguageModel, names: Sequence[str]) -> int:
             raise EditError(f"{name} is not a matrix in a block of {lm.name}; {lm.arch.mlp_out_weight(0)} is one.")
         blocks[name] = within[0]
     return min(blocks.values())
-
-
-def padded(lm: LanguageModel, texts: Sequence[Encoded]) -> tuple[Batch, Tensor]:
-    """Texts without their last token, which is predicted and never read, padded on the right.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        Says where the tensors go.
-    texts : sequence of Encoded
-        Prompts with their targets.
-
-    Returns
-    -------
-    batch, read : Batch, Tensor
-        (B, T); `read` is true after which the targets' tokens are predicted.
-    """
-    batch = pad([text.ids[:-1] for text in texts], pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
-    read = torch.zeros_like(batch.ids, dtype=torch.bool)
-    for i, text in enumerate(texts):
-        read[i, list(text.before_targets)] = True
-    return batch, read
-
-
-def upper_blocks(lm: LanguageModel, texts: Sequence[Encoded], layer: int) -> UpperBlocks:
-    """Texts up to the input of block `layer`, read where their targets' tokens are predicted.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        The model as it is now.
-    texts : sequence of Encoded
-        Prompts with their targets.
-    layer : int
-        The first block that is run again and again.
-
-    Returns
-    -------
-    UpperBlocks
-        (B, T), padded on the right.
-    """
-    return UpperBlocks.of(lm, *padded(lm, texts), layer)
-
-
-def target_nll(logits: Tensor, texts: Sequence[Encoded]) -> Tensor:
-    """Mean NLL of each text's target tokens, −log p(y|x) / tokens of y.
-
-    Parameters
-    ----------
-    logits : Tensor (R, V)
-        Where the targets' tokens are predicted, text by text.
-    texts : sequence of Encoded
-        B texts.
-
-    Returns
-    -------
-    Tensor (B,)
-        float32 or wider.
-    """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = torch.tensor([token for text in texts for token in text.target_ids], device=logits.device)
-    nll = cross_entropy(logits, targets, reduction="none")
-    return torch.stack([part.mean() for part in nll.split([len(text.target_ids) for text in texts])])
 
 
 def gradient_factors(
@@ -173,7 +104,7 @@ def gradient_factors(
     with ExitStack() as stack, torch.enable_grad():
         for name in names:
             stack.enter_context(hooked(module_of(upper.lm, name), watch(name)))
-        losses = target_nll(upper.logits(), texts)
+        losses = target_nll(upper.logits(), [text.target_ids for text in texts])
         gradients = dict(zip(names, torch.autograd.grad(losses.sum(), [offsets[name] for name in names]), strict=True))
     rows: list[Factors] = [{} for _ in texts]
     for name in names:

@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from workbench.editing.hooks import hooked
 from workbench.editing.mend_corpus import Corpus
-from workbench.editing.mend_factors import module_of, target_nll
+from workbench.editing.mend_factors import module_of
 from workbench.editing.mend_network import MendNetwork
+from workbench.editing.target_texts import target_nll
 from workbench.lm import LanguageModel
 
 
@@ -107,8 +108,8 @@ def losses_after(corpus: Corpus, network: MendNetwork, edits: Sequence[Sequence[
     apart = [i for edit in edits for draw in edit for i in draw.apart]
     with edited(corpus.lm, changes):
         after = corpus.upper(same).logits()
-    texts = [corpus.texts[i] for i in same]
-    targets = torch.tensor([token for text in texts for token in text.target_ids], device=after.device)
+    texts = [corpus.texts[i].target_ids for i in same]
+    targets = torch.tensor([token for ids in texts for token in ids], device=after.device)
     upper = corpus.upper(apart)
     with torch.no_grad():
         unedited = upper.logits()

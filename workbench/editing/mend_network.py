@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from workbench.atomic import write_atomically
-from workbench.editing.mend_factors import Factors, paper_shape
+from workbench.editing.mend_factors import Factors
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 
@@ -151,7 +151,7 @@ class MendNetwork(nn.Module):
         -------
         MendNetwork
         """
-        network = cls({name: paper_shape(lm, name) for name in names}, rank=rank, edit_lr=edit_lr, seed=seed)
+        network = cls({name: lm.linear_shape(name) for name in names}, rank=rank, edit_lr=edit_lr, seed=seed)
         return network.to(lm.device)
 
     @property

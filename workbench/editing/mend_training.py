@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -18,14 +17,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.atomic import write_atomically
-from workbench.editing.mend import MEND
 from workbench.editing.mend_corpus import Corpus
 from workbench.editing.mend_factors import weights_to_edit
 from workbench.editing.mend_losses import Losses, draw_edits, draw_texts, losses_after
 from workbench.editing.mend_network import MendNetwork
 from workbench.errors import EditError
-from workbench.evaluation.edits import score_edits
-from workbench.evaluation.statistics import summarize
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -267,37 +263,3 @@ def _read_checkpoint(path: Path) -> tuple[dict, dict[str, Tensor]]:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}
-
-
-def edit_success(
-    lm: LanguageModel, editor: MEND, requests: Sequence[EditRequest], *, label: str, batch_size: int
-) -> pd.DataFrame:
-    """Reliability, generalization and locality of facts right after each one's edit, every edit on the unedited model.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        Unedited, and as it was afterwards.
-    editor : MEND
-        Makes the edits.
-    requests : sequence of EditRequest
-        The facts.
-    label : str
-        What the facts are called in the table.
-    batch_size : int
-        Facts in one edit; the last may have fewer.
-
-    Returns
-    -------
-    DataFrame
-        Columns facts, batch_size, metric, protocol, value, n, low, high.
-    """
-    scores = []
-    for start in tqdm(range(0, len(requests), batch_size), desc=f"Editing {label} facts"):
-        batch = list(requests[start : start + batch_size])
-        with editor.compute_update(lm, batch).applied(lm):
-            scores.append(score_edits(lm, batch))
-    table = summarize(pd.concat(scores), ["metric", "protocol"])
-    table.insert(0, "facts", label)
-    table.insert(1, "batch_size", batch_size)
-    return table

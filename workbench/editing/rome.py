@@ -5,19 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from workbench.editing.contexts import sample_contexts
+from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
+from workbench.editing.editor import only_request
 from workbench.editing.presets import known
 from workbench.editing.second_moment import SecondMoment, solve
 from workbench.editing.subject_tail import ValueTail
 from workbench.editing.target_vectors import optimize_target_vectors
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.request import PLACEHOLDER, EditRequest
-from workbench.update import LowRank, WeightUpdate
+from workbench.request import EditRequest
+from workbench.update import WeightUpdate, low_rank
 
 MIN_DENOMINATOR = 1e-12
 
@@ -90,10 +88,7 @@ class ROME:
             raise EditError(f"v_lr must be a positive number; got {self.v_lr}.")
         if isinstance(self.second_moment, dict):  # from a saved update's record
             object.__setattr__(self, "second_moment", SecondMoment(**self.second_moment))
-        if self.contexts is not None:
-            object.__setattr__(self, "contexts", tuple(self.contexts))
-            if self.contexts[:1] != (PLACEHOLDER,) or any(c.count(PLACEHOLDER) != 1 for c in self.contexts):
-                raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
+        object.__setattr__(self, "contexts", checked_contexts(self.contexts))
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "ROME":
@@ -178,9 +173,7 @@ class ROME:
         RequestError
             If the target tokenises to nothing.
         """
-        if len(requests) != 1:
-            raise EditError(f"ROME edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
-        rome, request = self.prepared(lm), requests[0]
+        request, rome = only_request(self, requests), self.prepared(lm)
         [(_, found)] = optimize_target_vectors(lm, requests, partial(ValueTail.of, lm, layer=rome.layer), rome)
         keys, values = found.tail.keys.double(), found.tail.start.double()  # (P, d_ff), (P, d_model)
         u = keys.mean(dim=0)
@@ -193,23 +186,16 @@ class ROME:
             raise EditError(
                 f"the key of {request.subject!r} at layer {rome.layer} has no direction to write in: uᵀk = 0."
             )
-        change = _rank_one(lm, rome.layer, (found.target - value) / denominator, u)
         name = lm.arch.mlp_out_weight(rome.layer)
+        change = low_rank(lm, name, ((found.target - value) / denominator)[:, None], u[:, None])
         info = {
             "method": rome.label,
             "requests": [asdict(request)],
             "hyperparameters": asdict(rome),
             "losses": found.losses,
             "denominator": float(denominator),
-            "relative_norm": float(change.rows.norm() * change.cols.norm() / lm.weight(name).norm()),
+            "relative_norm": change.norm() / float(lm.weight(name).norm()),
             "value_offset_norm": float(found.offset.norm()),
             "value_norm": float(values[0].norm()),
         }
         return WeightUpdate({name: change}, (info,), lm.name, lm.fingerprint)
-
-
-def _rank_one(lm: LanguageModel, layer: int, left: Tensor, right: Tensor) -> LowRank:
-    """ΔW = left rightᵀ, (d_out,) and (d_in,), turned into the parameter's own orientation."""
-    dtype = torch.promote_types(lm.weight(lm.arch.mlp_out_weight(layer)).dtype, torch.float32)
-    left, right = left[:, None].to(dtype), right[:, None].to(dtype)
-    return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)

@@ -203,7 +203,7 @@ class _Estimate:
     def __init__(self, moment: SecondMoment, lm: LanguageModel) -> None:
         self._lm, self._seed = lm, moment.seed
         self._source: TextSource | None = None if moment.source is None else find_source(moment.source)
-        self._width = lm.weight(lm.arch.mlp_out_weight(0)).shape[0 if lm.arch.conv1d else 1]  # d_ff
+        self._width, _ = lm.linear_shape(lm.arch.mlp_out_weight(0))  # d_ff
         self._length = min(CHUNK, getattr(lm.model.config, "max_position_embeddings", None) or CHUNK)
         self._n_tokens = moment.n_tokens or max(MIN_TOKENS, TOKENS_PER_DIMENSION * self._width)
         self._needed = -(-self._width // self._length) * self._length

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.editing.subject_tail import SubjectTail, TailRow
+from workbench.editing.target_texts import target_nll
 from workbench.encoding import encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
@@ -219,9 +220,4 @@ class _Group:
     def _nll(self, active: Tensor, logits: Tensor) -> Tensor:
         """Mean over contexts (n,) of the NLL per token of each active fact's target."""
         targets = [ids for i in active.tolist() for ids in self._targets[i]]
-        lengths = torch.tensor([len(ids) for ids in targets], device=logits.device)
-        tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
-        each = torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-        texts = torch.arange(len(targets), device=logits.device).repeat_interleave(lengths)
-        sums = torch.zeros(len(targets), dtype=each.dtype, device=each.device).index_add(0, texts, each)
-        return (sums / lengths).reshape(-1, self._n_contexts).mean(dim=1)
+        return target_nll(logits, targets).reshape(-1, self._n_contexts).mean(dim=1)
