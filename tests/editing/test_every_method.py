@@ -95,6 +95,15 @@ def test_computing_leaves_no_gradient_and_no_trace_in_global_random_state(every_
 
 
 @every_method
+def test_an_edit_computed_under_no_grad_is_the_same(every_tiny_lm, editor_of, method):
+    editor = editor_of(method)
+    update = editor.compute_update(every_tiny_lm, REQUESTS[:1])
+    with torch.no_grad():
+        again = editor.compute_update(every_tiny_lm, REQUESTS[:1])
+    assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
+
+
+@every_method
 def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, method, tmp_path):
     editor = editor_of(method)
     update = editor.compute_update(every_tiny_lm, REQUESTS[:1])

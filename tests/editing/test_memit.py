@@ -345,9 +345,19 @@ def test_a_layer_out_of_range_is_named(tiny_lm):
 
 
 def test_a_singular_system_is_refused():
-    assert error_of(lambda: solve_keys(torch.zeros(3, 3), torch.eye(3)[:1], 1.0)) == (
+    assert error_of(lambda: solve_keys(torch.ones(3, 3), torch.eye(3)[:1], 1.0)) == (
         "λ C + K Kᵀ of 3 dimensions is singular; estimate C from more tokens."
     )
+
+
+def test_a_neuron_that_never_fires_is_left_as_it_is_and_changes_nothing_for_the_others():
+    keys = torch.tensor([[1.0, 0.0, 2.0], [0.5, 0.0, -1.0]])
+    C = torch.diag(torch.tensor([2.0, 0.0, 3.0]))
+    firing = torch.tensor([0, 2])
+    alone = solve_keys(C[firing][:, firing], keys[:, firing], 0.7)
+    solved = solve_keys(C, keys, 0.7)
+    torch.testing.assert_close(solved[firing], alone)
+    assert torch.equal(solved[1], torch.zeros(2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,10 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:
         If λ C + K Kᵀ is singular: C needs more tokens than the keys have dimensions.
     """
     K = keys.double().T
-    factor, failed = torch.linalg.cholesky_ex(weight * C.to(K.device, torch.float64) + K @ K.T)
+    system = weight * C.to(K.device, torch.float64) + K @ K.T
+    # a neuron that never fired, in C or in K, has nothing to solve: its row of the solution is zero
+    system.diagonal().masked_fill_(system.diagonal() == 0, 1.0)
+    factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
         raise EditError(f"λ C + K Kᵀ of {len(C)} dimensions is singular; estimate C from more tokens.")
     return torch.cholesky_solve(K, factor)

@@ -161,6 +161,7 @@ class _Group:
         self._start = self._tails[0].start[: len(prompts) : self._n_contexts]  # (n, d_model), the bare prompts'
         self._first_essence: Tensor | None = None
 
+    @torch.enable_grad()
     def optimize(self, settings: Settings, *, names: list[str], bar: tqdm) -> list[TargetVector]:
         """What is found for each fact."""
         dtype = torch.promote_types(self._start.dtype, torch.float32)
