@@ -13,6 +13,10 @@ class RequestError(WorkbenchError, ValueError):
     """An edit request, or a file of them, cannot be used."""
 
 
+class DataError(WorkbenchError, ValueError):
+    """A task's data, or one record of it, cannot be used."""
+
+
 class EditError(WorkbenchError, ValueError):
     """An editor cannot compute an update with these hyperparameters on this model."""
 

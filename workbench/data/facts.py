@@ -7,11 +7,9 @@ each format's fields mean.
 
 import csv
 import io
-import json
 import logging
 import os
 import random
-import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -27,6 +25,7 @@ from workbench.data.formats import (
     format_of,
     kind_of,
 )
+from workbench.data.records import FileKind
 from workbench.errors import RequestError
 from workbench.request import PLACEHOLDER, EditRequest
 
@@ -35,6 +34,7 @@ log = logging.getLogger(__name__)
 BUNDLED = "bundled"  # the source that names the set within the package
 
 _SHAPES = "give a JSON array, JSON lines or a CSV with a header"
+_FACTS = FileKind("facts", _SHAPES, RequestError)
 _FIELDS_SHOWN = 12  # of a record in no known format
 
 
@@ -204,9 +204,9 @@ def read_facts(path: str | Path) -> FactSet:
 
 
 def _fact_set(source: str, data: bytes) -> FactSet:
-    text = _decoded(source, data)
+    text = _FACTS.decoded(source, data)
     if text.lstrip().startswith(("[", "{")):
-        records = _json_records(source, text)
+        records = _FACTS.json_records(source, text)
         fact_format = _format_of_most(source, records)
     else:
         records = _csv_records(source, text)
@@ -230,18 +230,6 @@ def _outcome(fact_format: FactFormat, index: int, record: object) -> EditRequest
         return Rejected(index, str(err))
 
 
-def _decoded(source: str, data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise RequestError(
-            f"{source} is not UTF-8 text: byte {err.start} is 0x{data[err.start]:02x}; save it as UTF-8."
-        ) from err
-    if not text.strip():
-        raise RequestError(f"{source} is empty; {_SHAPES}.")
-    return text
-
-
 def _format_of_most(source: str, records: list) -> FactFormat:
     objects = [record for record in records if isinstance(record, dict)]
     if not records:
@@ -255,42 +243,6 @@ def _format_of_most(source: str, records: list) -> FactFormat:
         raise RequestError(f"{source} has fields of no known format: {seen}; known: {known}.")
     [(name, _)] = votes.most_common(1)
     return next(row for row in JSON_FORMATS if row.name == name)
-
-
-def _json_records(source: str, text: str) -> list:
-    try:
-        return _array_or_lines(text)
-    except json.JSONDecodeError as err:
-        place = f"line {err.lineno}, column {err.colno}: {err.msg}"
-        raise RequestError(f"{source} is not JSON: {place}; {_SHAPES}.") from err
-    except RecursionError as err:
-        raise RequestError(f"{source} is nested too deeply for a file of facts; {_SHAPES}.") from err
-    except ValueError as err:  # Python reads no number of more than 4300 digits
-        raise RequestError(f"{source} holds a number too long to read; write it as text.") from err
-
-
-def _array_or_lines(text: str) -> list:
-    try:
-        whole = json.loads(text)
-        return whole if isinstance(whole, list) else [whole]
-    except json.JSONDecodeError as err:
-        # JSON lines are no JSON as a whole: a second object is "extra data" at the start of a later line. Any other
-        # slip belongs to the one value that the file holds.
-        if not text.lstrip().startswith("{") or err.msg != "Extra data":
-            raise
-    return [_json_line(text, start, line) for start, line in _lines(text) if line.strip()]
-
-
-def _lines(text: str) -> list[tuple[int, str]]:
-    """Return each line with the place it starts at; only a line feed ends one (JSON text may hold U+2028)."""
-    return [(found.start(), found.group()) for found in re.finditer(r"[^\n]+", text)]
-
-
-def _json_line(text: str, start: int, line: str) -> object:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as err:
-        raise json.JSONDecodeError(err.msg, text, start + err.pos) from err
 
 
 def _csv_records(source: str, text: str) -> list[dict]:
