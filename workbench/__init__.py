@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
+    from workbench.data.task_files import load_task
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment import SecondMoment
     from workbench.errors import WorkbenchError
+    from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.edits import evaluate_edits, score_edits
+    from workbench.evaluation.perplexity import perplexity
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
     from workbench.request import EditRequest, LocalityProbe
@@ -35,9 +38,13 @@ __all__ = [
     "Unregularized",
     "WeightUpdate",
     "WorkbenchError",
+    "ask_tasks",
     "evaluate_edits",
+    "evaluate_tasks",
     "load",
     "load_facts",
+    "load_task",
+    "perplexity",
     "read_facts",
     "relative_change",
     "score_edits",
@@ -54,6 +61,9 @@ _HOMES = {
     "editing.rome": ("ROME",),
     "editing.second_moment": ("SecondMoment",),
     "errors": ("WorkbenchError",),
+    "data.task_files": ("load_task",),
+    "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
+    "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
     "lm": ("LanguageModel", "load"),
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands import apply, edit, facts, models, regenerate, second_moment, train_mend
+from workbench.commands import apply, edit, evaluate, facts, models, regenerate, second_moment, train_mend
 from workbench.errors import WorkbenchError
 
 EXIT_BAD_INPUT = 2
@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(edit.edit)
+app.command()(evaluate.evaluate)
 app.command()(apply.apply)
 app.command()(regenerate.regenerate)
 app.command()(second_moment.second_moment)

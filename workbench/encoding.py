@@ -54,7 +54,12 @@ def join_target(prompt: str, target: str) -> str:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str = "", *, subject_end: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    target: str = "",
+    *,
+    subject_end: int | None = None,
+    add_special_tokens: bool = True,
 ) -> Encoded:
     """Encode a prompt and the target that follows it.
 
@@ -66,6 +71,8 @@ def encode(
         The target may be empty.
     subject_end : int, optional
         Index of the character after the subject, in the prompt.
+    add_special_tokens : bool
+        False for a prompt that holds them as text already, such as a chat template's.
 
     Returns
     -------
@@ -77,7 +84,9 @@ def encode(
         If a target was given and no token of the text belongs to it.
     """
     text = join_target(prompt, target) if target else prompt
-    encoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
+    encoding = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, add_special_tokens=add_special_tokens
+    )
     places = list(zip(encoding["offset_mapping"], encoding["special_tokens_mask"], strict=True))
     n_prompt = len(places)
     if target:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.commands.files import check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
-from workbench.commands.printing import quiet_libraries, tell
+from workbench.commands.printing import tell
 from workbench.errors import UpdateError
 
 if TYPE_CHECKING:
     from workbench.lm import LanguageModel
-    from workbench.update import WeightUpdate
 
 RECORD = "workbench.json"
 _MODEL, _RESULT = "Model", "Result"
@@ -52,36 +52,18 @@ def apply(
     option, folder = ("--peft", peft) if out is None else ("--out", out)
     check_folder_option(option, folder, force=force, needed=[*update, Path(model)])
     tell("importing torch and transformers")
-    updates = _load_updates(update)
+    updates = load_updates(update)
     if out is None:
-        write_peft(reduce(add, updates), folder, force=force)
+        write_peft(reduce(add, (of_file for _, of_file in updates)), folder, force=force)
     else:
-        lm = _load_edited(model, update, updates, device=device, dtype=dtype)
-        made_by = [{"file": file.name, "info": of_file.info} for file, of_file in zip(update, updates, strict=True)]
+        lm = load_model(model, device=device, dtype=dtype)
+        check_updates_fit(updates, lm)
+        for _, of_file in updates:
+            of_file.apply(lm)
+        made_by = [{"file": file.name, "info": of_file.info} for file, of_file in updates]
         record = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
         _write_model(lm, folder, record, force=force)
     show_saved(folder)
-
-
-def _load_updates(paths: list[Path]) -> list["WeightUpdate"]:
-    from workbench.update import WeightUpdate
-
-    return [WeightUpdate.load(path) for path in paths]
-
-
-def _load_edited(name: str, files: list[Path], updates: list["WeightUpdate"], **where: str | None) -> "LanguageModel":
-    """The model with the updates in force, in their order."""
-    from workbench.lm import load
-
-    quiet_libraries()
-    tell(f"loading {name}")
-    lm = load(name, **where)
-    for file, update in zip(files, updates, strict=True):
-        try:
-            update.apply(lm)
-        except UpdateError as err:
-            raise UpdateError(f"{file}: {err}") from err
-    return lm
 
 
 def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool) -> None:

@@ -1,6 +1,5 @@
 """`workbench edit`: one fact changed, what the model says before and after, and how far the weights moved."""
 
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,9 @@ import typer
 
 from workbench.commands.edit_report import Outcome, report
 from workbench.commands.editors import choose_editor, choose_regularizer, fields_from
+from workbench.commands.files import SavedUpdate, check_file_option, check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_peft
-from workbench.commands.printing import quiet_libraries, tell
+from workbench.commands.printing import tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.request import EditRequest
@@ -118,7 +118,7 @@ def edit(
     if facts is not None:
         _check_batch(method, fact | _extras(target_true, rephrase, locality))
     if save is not None:
-        check_save(save, force=force)
+        check_file_option("--save", save, force=force)
     if peft is not None:
         _check_low_rank(method, regularizer)
         needed = [Path(model), *(onto or []), *([] if save is None else [save.parent])]
@@ -131,8 +131,8 @@ def edit(
         fields, regularize = _each_layer(method, fields, regularize)
     choose = choose_editor(method, hparams, fields, seed)
     requests = [request] if request is not None else _drawn(facts, n_facts, seed)
-    earlier = _load_updates(onto or [])
-    lm = _load(model, device=device, dtype=dtype, device_map=device_map)
+    earlier = load_updates(onto or [])
+    lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     outcome = _carry_out(lm, choose(lm), regularize, requests, earlier)
     if save is not None:
         _save(outcome.update, save)
@@ -222,38 +222,12 @@ def request_from(
     return read_native(record | {"rephrase": rephrase, "locality": probes})
 
 
-def check_save(path: Path, *, force: bool) -> None:
-    """Raise `UpdateError` unless an update can be saved as `path`; with `force` it may replace a file."""
-    if not path.parent.is_dir():
-        raise UpdateError(f"--save {path}: the folder {path.parent} does not exist; make it first.")
-    if path.is_dir():
-        raise UpdateError(f"--save {path} is a folder; give the name of a file in it.")
-    if path.exists() and not force:
-        raise UpdateError(f"--save {path} exists; give another name, or --force to replace it.")
-    if not os.access(path.parent, os.W_OK):
-        raise UpdateError(f"--save {path}: the folder {path.parent} cannot be written to; choose another.")
-
-
-def _load_updates(paths: list[Path]) -> list[tuple[Path, "WeightUpdate"]]:
-    from workbench.update import WeightUpdate
-
-    return [(path, WeightUpdate.load(path)) for path in paths]
-
-
-def _load(name: str, **where: str | None) -> "LanguageModel":
-    from workbench.lm import load
-
-    quiet_libraries()
-    tell(f"loading {name}")
-    return load(name, **where)
-
-
 def _carry_out(
     lm: "LanguageModel",
     editor: "Editor",
     regularize: "Regularizer",
     requests: list[EditRequest],
-    earlier: list[tuple[Path, "WeightUpdate"]],
+    earlier: list[SavedUpdate],
 ) -> Outcome:
     """Everything that touches the model, which is as it was afterwards."""
     from workbench.commands.before_after import answers_of
@@ -265,8 +239,7 @@ def _carry_out(
     for probe in probes:
         for answer in answers_of(probe):
             encode(lm.tokenizer, probe.prompt, answer)  # raises where an answer has no token
-    for path, update in earlier:
-        _check_fits(path, update, lm)
+    check_updates_fit(earlier, lm)
     tell(f"editing with {editor.label}")
     start = time.perf_counter()
     editor = editor.prepared(lm)  # before --onto: the contexts are the unedited model's
@@ -296,13 +269,6 @@ def _look(
     from workbench.evaluation.edits import evaluate_edits
 
     return read_probes(lm, probes), evaluate_edits(lm, scored) if scored else None
-
-
-def _check_fits(path: Path, update: "WeightUpdate", lm: "LanguageModel") -> None:
-    try:
-        update.check_fits(lm)
-    except UpdateError as err:
-        raise UpdateError(f"{path}: {err}") from err
 
 
 def _save(update: "WeightUpdate", path: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from workbench.commands.editors import layers_from
-from workbench.commands.printing import quiet_libraries, show, shown, tell
+from workbench.commands.files import load_model
+from workbench.commands.printing import show, shown, tell
 
 _TEXT, _MODEL = "Text", "Model"
 
@@ -50,14 +51,11 @@ def second_moment(
     from workbench.editing.memit import MEMIT
     from workbench.editing.second_moment import SecondMoment
     from workbench.editing.texts import find_source
-    from workbench.lm import load
 
     moment = SecondMoment(source=source, n_tokens=tokens, seed=seed)
     if source is not None:
         find_source(source)  # raises before the model is loaded where there is none
-    quiet_libraries()
-    tell(f"loading {model}")
-    lm = load(model, device=device, dtype=dtype, device_map=device_map)
+    lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     blocks = list(MEMIT.for_model(lm).layers) if chosen is None else chosen
     moment.of(lm, blocks)
     for layer, file in moment.files(lm, blocks).items():

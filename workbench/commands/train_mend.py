@@ -1,6 +1,5 @@
 """`workbench train-mend`: the hypernetworks that MEND needs, trained for one model, and how well they edit."""
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.commands.editors import layers_from
-from workbench.commands.printing import bare_table, quiet_libraries, show, tell
+from workbench.commands.files import check_file_option, load_model
+from workbench.commands.printing import bare_table, show, tell
 from workbench.errors import EditError
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def train_mend(
     from workbench.editing.mend_corpus import split_facts
     from workbench.editing.mend_network import save_network
     from workbench.editing.mend_training import MendTraining, Trainer
-    from workbench.lm import load
 
     given = {
         "layers": None if layers is None else layers_from(layers, example="27,28,29"),
@@ -98,9 +97,7 @@ def train_mend(
     sources = [load_facts(source) for source in facts or [BUNDLED]]
     barred = [load_facts(source) for source in exclude or []]
     splits = split_facts(sources, hold_out=hold_out, validation=validation, seed=seed, exclude=barred)
-    quiet_libraries()
-    tell(f"loading {model}")
-    lm = load(model, device=device, dtype=dtype)
+    lm = load_model(model, device=device, dtype=dtype)
     show(
         f"{len(splits.train)} facts to train on, {len(splits.validation)} to stop by, {len(splits.test)} to test on; "
         f"{splits.n_dropped} left out that are in another set."
@@ -111,23 +108,16 @@ def train_mend(
     record = trainer.run() | _origin(settings, splits, [source.source for source in sources], dtype)
     save_network(trainer.network, out, lm, training=record)
     elsewhere = {source.source: source.requests for source in barred}
-    success = _success(lm if dtype == "float32" else load(model, device=device), out, splits, elsewhere)
+    success = _success(lm if dtype == "float32" else load_model(model, device=device), out, splits, elsewhere)
     save_network(trainer.network, out, lm, training=record | {"success": success.to_dict(orient="records")})
     checkpoint.unlink(missing_ok=True)
     _report(success, record, out)
 
 
 def _check_out(out: Path, checkpoint: Path, *, resume: bool, force: bool) -> None:
-    if not out.parent.is_dir():
-        raise EditError(f"--out {out}: the folder {out.parent} does not exist; make it first.")
-    if out.is_dir():
-        raise EditError(f"--out {out} is a folder; give the name of a file in it.")
-    if not os.access(out.parent, os.W_OK):
-        raise EditError(f"--out {out}: the folder {out.parent} cannot be written to; choose another.")
+    check_file_option("--out", out, force=force or checkpoint.exists(), error=EditError)
     if checkpoint.exists() and not resume:
         raise EditError(f"{checkpoint} is of a run that was not finished; give --resume to go on, or delete it.")
-    if out.exists() and not (force or checkpoint.exists()):
-        raise EditError(f"--out {out} exists; give another name, or --force to replace it.")
 
 
 def _origin(settings: "MendTraining", splits: "Splits", sources: list[str], dtype: str) -> dict:

@@ -6,13 +6,18 @@ import pandas as pd
 RESAMPLES = 2000
 
 
-def bootstrap_interval(values: np.ndarray, *, seed: int = 0, confidence: float = 0.95) -> tuple[float, float]:
+def bootstrap_interval(
+    values: np.ndarray, *, weights: np.ndarray | None = None, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron 1979).
 
     Parameters
     ----------
     values : array (n,)
         One number an independent unit, such as a fact.
+    weights : array (n,), optional
+        Of the units, not negative; equal by default. With the denominators of ratios as weights, the mean is the ratio
+        of the sums: a micro average.
     seed : int
         Draws the resamples.
     confidence : float
@@ -26,9 +31,17 @@ def bootstrap_interval(values: np.ndarray, *, seed: int = 0, confidence: float =
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
         return float("nan"), float("nan")
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    means = weighted_mean(values[draws], weights[draws])
+    low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, each value as often as its weight says; NaN where no value has any weight."""
+    total = weights.sum(axis=-1)
+    return np.divide((values * weights).sum(axis=-1), total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def summarize(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataFrame:
@@ -37,7 +50,7 @@ def summarize(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataF
     Parameters
     ----------
     scores : DataFrame
-        One row an independent unit.
+        One row an independent unit; a column `weight`, if there is one, weighs them.
     by : list of str
         Grouping columns; groups keep the order of their first rows.
     seed : int
@@ -50,6 +63,8 @@ def summarize(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataF
     """
     rows = []
     for group, part in scores.groupby(by, sort=False):
-        low, high = bootstrap_interval(part["value"].to_numpy(), seed=seed)
-        rows.append((*group, part["value"].mean(), len(part), low, high))
+        values = part["value"].to_numpy(dtype=float)
+        weights = part["weight"].to_numpy(dtype=float) if "weight" in part else np.ones(len(part))
+        low, high = bootstrap_interval(values, weights=weights, seed=seed)
+        rows.append((*group, float(weighted_mean(values, weights)), len(part), low, high))
     return pd.DataFrame(rows, columns=[*by, "value", "n", "low", "high"])

@@ -31,8 +31,10 @@ LOOK: dict[str, dict] = {
     "FT-L": {"color": PURPLE, "marker": "v", "linestyle": "-."},
     "reliability": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "generalization": {"color": ORANGE, "marker": "s", "linestyle": "--"},
+    "perplexity": {"color": VERMILION, "marker": "o", "linestyle": "-"},
     "locality": {"color": GREEN, "marker": "^", "linestyle": "-."},
 }
+_MARKERS = "oDs^vPXp"
 _SPARE = ("#444444", "#777777", "#AAAAAA")
 
 HEATMAP = "cividis"  # even in brightness, the same for all eyes
@@ -60,6 +62,18 @@ def look_of(label: str) -> dict:
     if label in LOOK:
         return LOOK[label]
     return {"color": _SPARE[sum(map(ord, label)) % len(_SPARE)], "marker": "o", "linestyle": "-"}
+
+
+def ordered_looks(n: int) -> list[dict]:
+    """Looks of n steps of one series: the first black, the others from dark to light, each with its own marker."""
+    colors = mpl.colormaps[HEATMAP]
+    return [
+        {
+            "color": BLACK if i == 0 else colors(0.15 + 0.7 * (i - 1) / max(n - 2, 1)),
+            "marker": _MARKERS[i % len(_MARKERS)],
+        }
+        for i in range(n)
+    ]
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+"""The answering engine against the model's own `generate` and whole, unpadded forward passes."""
+
+import pytest
+import torch
+from tests.tiny_models import SENTENCES
+from workbench.evaluation.decoding import Prefix
+from workbench.evaluation.engine import Query, answer_queries
+from workbench.update import WeightUpdate
+
+OPENING = "The old bridge is in the north of the country, near the sea. "
+PROMPTS = [*SENTENCES, "Rome", "The river", *(OPENING + text for text in SENTENCES), SENTENCES[0]]
+OPTIONS = ("Paris", "the mother tongue", "Rome and the river")
+
+
+def queries(n=6):
+    return [Query(text, OPTIONS, max_new_tokens=n) for text in PROMPTS]
+
+
+def generated(lm, prompt, n):
+    """Greedy continuation by transformers, of one prompt alone."""
+    inputs = lm.tokenizer(prompt, return_tensors="pt")
+    whole = lm.model.generate(**inputs, max_new_tokens=n, do_sample=False, pad_token_id=0)
+    return lm.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@torch.no_grad()
+def log_likelihood(lm, prompt, option):
+    """Summed log-probability of the option's tokens, in one whole pass of prompt and option."""
+    n = len(lm.tokenizer(prompt)["input_ids"])
+    ids = torch.tensor([lm.tokenizer(f"{prompt} {option}")["input_ids"]])
+    log_probs = lm.model(ids).logits[0, :-1].float().log_softmax(-1)
+    return float(log_probs[n - 1 :].gather(1, ids[0, n:, None]).sum())
+
+
+def test_continuations_are_those_of_generate(every_tiny_lm):
+    answers = answer_queries(every_tiny_lm, queries(), batch_size=4)
+    assert [a.text for a in answers] == [generated(every_tiny_lm, q.prompt, 6) for q in queries()]
+
+
+def test_log_likelihoods_are_those_of_whole_passes(every_tiny_lm):
+    for query, answer in zip(queries(), answer_queries(every_tiny_lm, queries(), batch_size=5), strict=True):
+        expected = [log_likelihood(every_tiny_lm, query.prompt, option) for option in OPTIONS]
+        assert answer.log_likelihoods == pytest.approx(expected, abs=1e-4)
+
+
+def test_batch_size_never_changes_an_answer(every_tiny_lm):
+    alone = answer_queries(every_tiny_lm, queries(), batch_size=1)
+    every_tiny_lm.memo.clear()
+    together = answer_queries(every_tiny_lm, queries(), batch_size=32)
+    every_tiny_lm.memo.clear()
+    assert [a.text for a in alone] == [a.text for a in together]
+    for a, b in zip(alone, together, strict=True):
+        assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
+
+
+def test_a_beginning_that_all_share_is_run_once_and_changes_no_answer(every_tiny_lm):
+    shared = [Query(OPENING + text, OPTIONS, max_new_tokens=4) for text in SENTENCES]
+    rows = [tuple(every_tiny_lm.tokenizer(q.prompt)["input_ids"]) for q in shared]
+    assert len(Prefix.of(every_tiny_lm, rows).ids) >= 8
+    seen = []
+    hook = every_tiny_lm.model.get_input_embeddings().register_forward_hook(
+        lambda module, args, output: seen.append(args[0].shape)
+    )
+    together = answer_queries(every_tiny_lm, shared)
+    hook.remove()
+    assert seen[0][0] == 1  # the beginning, alone
+    assert seen[1][1] + seen[0][1] == max(map(len, rows))  # then only what comes after it
+    every_tiny_lm.memo.clear()
+    alone = [answer_queries(every_tiny_lm, [query])[0] for query in shared]
+    assert [a.text for a in together] == [a.text for a in alone]
+
+
+def test_a_continuation_stops_at_the_end_of_text_and_at_a_stop(tiny_lm):
+    [free] = answer_queries(tiny_lm, [Query(SENTENCES[0], max_new_tokens=12)])
+    stop = free.text[3:6]
+    [stopped] = answer_queries(tiny_lm, [Query(SENTENCES[0], max_new_tokens=12, stop=("no such text", stop))])
+    assert stopped.text == free.text[: free.text.index(stop)]
+
+
+def test_an_ended_text_is_not_gone_on_with(tiny_lm):
+    prompt = SENTENCES[1]
+    ids = tiny_lm.model.generate(**tiny_lm.tokenizer(prompt, return_tensors="pt"), max_new_tokens=6, do_sample=False)
+    third = int(ids[0, -4])
+    before = tiny_lm.model.generation_config.eos_token_id
+    try:
+        tiny_lm.model.generation_config.eos_token_id = third
+        assert answer_queries(tiny_lm, [Query(prompt, max_new_tokens=6)])[0].text == generated(tiny_lm, prompt, 6)
+    finally:
+        tiny_lm.model.generation_config.eos_token_id = before
+
+
+def test_the_unedited_models_answers_are_computed_once(tiny_lm):
+    first = answer_queries(tiny_lm, queries(2))
+    tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("computed again"))
+    try:
+        assert answer_queries(tiny_lm, queries(2)) == first
+    finally:
+        tiny_lm.model._forward_pre_hooks.clear()
+
+
+def test_an_edited_models_answers_are_neither_kept_nor_taken_from_the_unedited(tiny_lm):
+    before = answer_queries(tiny_lm, queries(2))
+    name = tiny_lm.arch.mlp_out_weight(2)
+    change = torch.randn(tiny_lm.weight(name).shape, generator=torch.Generator().manual_seed(0))
+    with WeightUpdate({name: change}).applied(tiny_lm):
+        edited = answer_queries(tiny_lm, queries(2))
+    assert [a.log_likelihoods for a in edited] != [a.log_likelihoods for a in before]
+    assert answer_queries(tiny_lm, queries(2)) == before
+
+
+def test_a_query_that_asks_for_nothing_more_is_answered_with_nothing_more(tiny_lm):
+    [answer] = answer_queries(tiny_lm, [Query("Rome", OPTIONS)])
+    assert answer.text == ""
+    assert len(answer.log_likelihoods) == 3
+    [answer] = answer_queries(tiny_lm, [Query("Rome", max_new_tokens=1)])
+    assert answer.log_likelihoods == ()
+
+
+def test_a_message_goes_through_the_chat_template_and_its_special_tokens_are_not_doubled(tiny_lm, monkeypatch):
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %} [assistant] "
+    monkeypatch.setattr(tiny_lm.tokenizer, "chat_template", template)
+    [chat] = answer_queries(tiny_lm, [Query(SENTENCES[0], OPTIONS, max_new_tokens=4, chat=True, lead="It is")])
+    text = f"[user] {SENTENCES[0]} [assistant] It is"
+    ids = tiny_lm.tokenizer(text, add_special_tokens=False)["input_ids"]
+    written = tiny_lm.model.generate(torch.tensor([ids]), max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert chat.text == tiny_lm.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)
+
+
+def test_without_a_chat_template_a_message_is_a_text_with_the_lead_on_a_line_of_its_own(tiny_lm):
+    assert tiny_lm.tokenizer.chat_template is None
+    chat, plain = answer_queries(
+        tiny_lm,
+        [
+            Query(SENTENCES[0], OPTIONS, max_new_tokens=4, chat=True, lead="It is"),
+            Query(SENTENCES[0] + "\nIt is", OPTIONS, max_new_tokens=4),
+        ],
+    )
+    assert chat == plain

@@ -1,0 +1,265 @@
+"""Texts run once and then continued: greedily, or by given options whose likelihood is wanted.
+
+Rows are run padded on the right, so that no token stands before a row's first; what is kept of them is shifted so that
+their last tokens line up, since windows of attention are counted in columns. A beginning that all rows share is run
+once, in a batch of one. Everything goes through the model's own forward pass.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, DynamicLayer
+
+from workbench.encoding import pad
+from workbench.lm import LanguageModel
+
+KeysValues = list[tuple[Tensor, Tensor]]  # (B, heads, T, d_head) each, for each block
+
+_ROOM = 16  # tokens that a cache makes room for at a time: growing by one copies everything at every token
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values of one block, in buffers with room for tokens to come."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+        self._buffers = (keys, values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Append, and return all keys and values so far."""
+        n, n_new = self.keys.shape[-2], key_states.shape[-2]
+        if self._buffers[0].shape[-2] < n + n_new:
+            self._buffers = tuple(_with_room(b[..., :n, :], n_new + _ROOM) for b in self._buffers)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[..., n : n + n_new, :] = new
+        self.keys, self.values = (buffer[..., : n + n_new, :] for buffer in self._buffers)
+        return self.keys, self.values
+
+
+def _with_room(tensor: Tensor, room: int) -> Tensor:
+    grown = tensor.new_empty((*tensor.shape[:-2], tensor.shape[-2] + room, tensor.shape[-1]))
+    grown[..., : tensor.shape[-2], :] = tensor
+    return grown
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """The beginning that texts share, run once.
+
+    Attributes
+    ----------
+    ids : tuple of int
+        Its P tokens; may be none.
+    keys_values : list of (Tensor, Tensor)
+        (1, heads, P, d_head) each, for each block; empty for no tokens.
+    """
+
+    ids: tuple[int, ...]
+    keys_values: KeysValues
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, lm: LanguageModel, rows: Sequence[tuple[int, ...]], *, at_least: int = 8) -> "Prefix":
+        """The longest beginning that all rows share and that leaves each a token of its own.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model as it is now.
+        rows : sequence of tuple of int
+            Token ids.
+        at_least : int
+            A shorter beginning is not worth a pass of its own, and is taken as none.
+
+        Returns
+        -------
+        Prefix
+        """
+        low, high = min(rows), max(rows)  # the two that differ first
+        limit = min(map(len, rows)) - 1
+        n = next((i for i in range(limit) if low[i] != high[i]), limit)
+        if n < at_least or len(rows) == 1:
+            return cls((), [])
+        cache = DynamicCache()
+        lm.model(torch.tensor([low[:n]], device=lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cls(low[:n], _keys_values(cache))
+
+
+@dataclass(frozen=True, eq=False)
+class Prefilled:
+    """B texts, run to their last tokens.
+
+    Attributes
+    ----------
+    lm : LanguageModel
+        Its weights must stay as they are while this object is used.
+    keys_values : list of (Tensor, Tensor)
+        (B, heads, T, d_head) each, for each block, T being the longest text; the last tokens stand in the last column.
+    mask : Tensor (B, T)
+        1 for a token and 0 for padding, which comes first.
+    lengths : Tensor (B,)
+        Tokens of each text.
+    logits : Tensor (B, V)
+        After each text's last token, float32 or wider.
+    """
+
+    lm: LanguageModel
+    keys_values: KeysValues
+    mask: Tensor
+    lengths: Tensor
+    logits: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, lm: LanguageModel, rows: list[tuple[int, ...]], prefix: Prefix, *, keep: bool) -> "Prefilled":
+        """Run texts that begin with a prefix.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model as it is now.
+        rows : list of tuple of int
+            Token ids of B texts, the prefix included.
+        prefix : Prefix
+            Of these texts and this model.
+        keep : bool
+            Whether keys and values are kept for a continuation; without them there are only the logits.
+
+        Returns
+        -------
+        Prefilled
+        """
+        n = len(prefix.ids)
+        batch = pad([row[n:] for row in rows], pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
+        mask = torch.cat([batch.mask.new_ones(len(rows), n), batch.mask], dim=1)
+        own = batch.mask.sum(dim=1)
+        last = torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, own[:, None] - 1, True)
+        cache = None
+        if keep or n:
+            cache = DynamicCache([tuple(t.expand(len(rows), -1, -1, -1) for t in pair) for pair in prefix.keys_values])
+        logits = lm.model(
+            batch.ids,
+            attention_mask=mask,
+            position_ids=batch.positions + n,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=last,
+        ).logits
+        lengths, width = own + n, mask.shape[1]
+        # column of what goes to each column, so that the last tokens line up
+        source = (torch.arange(width, device=mask.device) + lengths[:, None]) % width  # (B, T)
+        kept = [tuple(_columns(t, source) for t in pair) for pair in _keys_values(cache)] if keep else []
+        return cls(lm, kept, mask.gather(1, source), lengths, _widened(logits))
+
+    def rows(self, index: Tensor) -> "Prefilled":
+        """Some of the texts, or texts repeatedly: `index` (B',) of row numbers."""
+        kept = _selected(self.keys_values, index)
+        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], self.logits[index])
+
+    @torch.no_grad()
+    def log_likelihoods(self, options: Sequence[Sequence[tuple[int, ...]]]) -> list[list[float]]:
+        """Log-probability of each option's tokens after its text.
+
+        Parameters
+        ----------
+        options : sequence of sequence of tuple of int
+            Token ids of the options of each text, none of them empty.
+
+        Returns
+        -------
+        list of list of float
+            Sums over tokens, in nats.
+        """
+        first = self.logits.log_softmax(dim=-1)
+        found = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
+        longer = [(i, j) for i, given in enumerate(options) for j, ids in enumerate(given) if len(ids) > 1]
+        if longer:
+            texts = self.rows(torch.tensor([i for i, _ in longer], device=self.mask.device))
+            rest = texts._log_probs_of_rest([options[i][j] for i, j in longer])
+            for (i, j), log_prob in zip(longer, rest, strict=True):
+                found[i][j] += log_prob
+        return found
+
+    def _log_probs_of_rest(self, continuations: list[tuple[int, ...]]) -> list[float]:
+        """Summed log-probability of the tokens after the first of one continuation a text."""
+        batch = pad([ids[:-1] for ids in continuations], device=self.mask.device)
+        logits = self.lm.model(
+            batch.ids,
+            attention_mask=torch.cat([self.mask, batch.mask], dim=1),
+            position_ids=self.lengths[:, None] + batch.positions,
+            past_key_values=DynamicCache(self.keys_values),
+            use_cache=True,
+            logits_to_keep=batch.mask.bool(),
+        ).logits  # (tokens of all, V)
+        wanted = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
+        log_probs = _widened(logits).log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
+        return [float(part.sum()) for part in log_probs.split([len(ids) - 1 for ids in continuations])]
+
+    @torch.no_grad()
+    def continue_greedily(self, finished: Callable[[int, list[int]], bool]) -> list[list[int]]:
+        """The most probable token after each text, again and again, until all are finished.
+
+        Parameters
+        ----------
+        finished : callable
+            Takes the row number and what was written after it; whether that is all that is wanted.
+
+        Returns
+        -------
+        list of list of int
+            Each text's continuation, at least one token.
+        """
+        tokens = self.logits.argmax(dim=-1)
+        written = [[token] for token in tokens.tolist()]
+        alive = [i for i, text in enumerate(written) if not finished(i, text)]
+        if not alive:
+            return written
+        index = torch.tensor(alive, device=self.mask.device)
+        left, tokens = self.rows(index), tokens[index.to(tokens.device)]
+        cache = _roomy(left.keys_values)
+        mask, positions = left.mask, left.lengths
+        while True:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self.lm.model(
+                tokens[:, None],
+                attention_mask=mask,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits
+            tokens, positions = logits[:, -1].argmax(dim=-1), positions + 1
+            for i, token in zip(alive, tokens.tolist(), strict=True):
+                written[i].append(token)
+            going = [k for k, i in enumerate(alive) if not finished(i, written[i])]
+            if not going:
+                return written
+            if len(going) < len(alive):
+                alive = [alive[k] for k in going]
+                index = torch.tensor(going, device=mask.device)
+                mask, positions, tokens = mask[index], positions[index], tokens[index.to(tokens.device)]
+                cache = _roomy(_selected(_keys_values(cache), index))
+
+
+def _keys_values(cache: Cache) -> KeysValues:
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _columns(tensor: Tensor, source: Tensor) -> Tensor:
+    """Rearrange the columns of keys or values (B, heads, T, d_head), row by row."""
+    return tensor.gather(2, source.to(tensor.device)[:, None, :, None].expand_as(tensor))
+
+
+def _selected(keys_values: KeysValues, index: Tensor) -> KeysValues:
+    return [(keys[index.to(keys.device)], values[index.to(values.device)]) for keys, values in keys_values]
+
+
+def _roomy(keys_values: KeysValues) -> Cache:
+    return Cache(layers=[_RoomyLayer(keys, values) for keys, values in keys_values])
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,0 +1,117 @@
+"""Perplexity of held-out text: a cheap thermometer of collapse, beside the eight tasks."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from workbench.data.facts import BUNDLED
+from workbench.encoding import encode
+from workbench.errors import DataError, SpecError
+from workbench.evaluation.statistics import bootstrap_interval
+from workbench.forward import like_lengths, logits_at
+from workbench.lm import LanguageModel
+
+WINDOW = 512  # tokens
+_TOKENS_AT_ONCE = 2048  # in a forward pass: their logits are all kept
+
+
+def perplexity(
+    lm: LanguageModel,
+    text: str | Path = BUNDLED,
+    *,
+    window: int = WINDOW,
+    limit: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Perplexity of a model, as it is now, on a text.
+
+    exp of the mean NLL per token (Jelinek et al. 1977). A paragraph of the bundled set, or a whole file, is cut into
+    windows; each is run by itself, and its first token is not counted, since nothing predicts it. So the number
+    compares models on the same text, tokenizer and window, and nothing else.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Not changed; what it gives unedited is kept in its memo.
+    text : str or Path
+        ``"bundled"``, the package's own paragraphs, or a file of UTF-8 text.
+    window : int
+        Tokens run together, at least 2; at most what the model takes.
+    limit : int, optional
+        The first so many windows; all by default.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, n counts windows, low and high
+        are the ends of the 95 % bootstrap interval over windows.
+
+    Raises
+    ------
+    SpecError
+        If `window` or `limit` is out of range.
+    DataError
+        If the file cannot be read or has no two tokens.
+    """
+    longest = getattr(lm.model.config, "max_position_embeddings", None) or window
+    if not 2 <= window <= longest:
+        raise SpecError(f"window must lie in 2 to {longest}, what {lm.name} takes; got {window}.")
+    if limit is not None and limit < 1:
+        raise SpecError(f"limit must be at least 1; got {limit}.")
+    documents = _documents(text)
+    ids = [encode(lm.tokenizer, document).ids for document in documents]
+    windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]
+    if not windows:
+        raise DataError(f"{text} has no two tokens; give a text of some length.")
+    nll = np.array(_window_nll(lm, windows))  # (windows,), nats in all
+    counts = np.array([len(row) - 1 for row in windows])
+    low, high = bootstrap_interval(nll / counts, weights=counts, seed=seed)
+    source, split = (BUNDLED, BUNDLED) if text == BUNDLED else (Path(text).name, "unknown")
+    row = {
+        "task": "perplexity",
+        "metric": "perplexity",
+        "protocol": f"windows of {window}",
+        "source": source,
+        "split": split,
+        "value": float(np.exp(nll.sum() / counts.sum())),
+        "n": len(windows),
+        "low": float(np.exp(low)),
+        "high": float(np.exp(high)),
+    }
+    return pd.DataFrame([row])
+
+
+def _documents(text: str | Path) -> list[str]:
+    if text == BUNDLED:
+        content = resources.files("workbench.data").joinpath("bundled", "paragraphs.txt").read_text(encoding="utf-8")
+        return content.splitlines()
+    try:
+        return [Path(text).read_text(encoding="utf-8-sig")]
+    except OSError as err:
+        raise DataError(f"{text} cannot be read ({err.strerror or err}); give a file of text, or {BUNDLED!r}.") from err
+    except UnicodeDecodeError as err:
+        raise DataError(f"{text} is not UTF-8 text: byte {err.start}; save it as UTF-8.") from err
+
+
+def _window_nll(lm: LanguageModel, windows: Sequence[tuple[int, ...]]) -> list[float]:
+    """Summed NLL of each window's tokens after its first."""
+    known = lm.memo.setdefault("window_nll", {}) if not lm.applied_updates else {}
+    missing = [row for row in dict.fromkeys(windows) if row not in known]
+    at_once = max(1, _TOKENS_AT_ONCE // max(map(len, windows)))
+    with tqdm(total=len(missing), desc="Perplexity", unit="window", disable=not missing) as bar:
+        for batch in like_lengths([len(row) for row in missing], at_once):
+            rows = [missing[i] for i in batch]
+            logits = logits_at(lm, [row[:-1] for row in rows], [tuple(range(len(row) - 1)) for row in rows])
+            wanted = torch.tensor([token for row in rows for token in row[1:]], device=logits.device)
+            each = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+            sums = [float(part.double().sum()) for part in each.split([len(row) - 1 for row in rows])]
+            known.update(zip(rows, sums, strict=True))
+            bar.update(len(rows))
+    return [known[row] for row in windows]

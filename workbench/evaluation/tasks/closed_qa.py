@@ -1,0 +1,46 @@
+"""Closed-domain question answering: yes or no, from a passage.
+
+BoolQ (Clark et al. 2019), development split, 3,270 questions. A record:
+
+    question    does ethanol take more energy make that produces
+    passage     All biomass goes through at least some of these steps: it needs to be grown, collected, dried, …
+    answer      false
+"""
+
+from collections.abc import Sequence
+
+from workbench.data.examples import ClosedQAExample
+from workbench.evaluation.engine import Answer, Query
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.task import Protocol, Scores, Task
+
+LABELS = ("no", "yes")
+
+
+def ask(example: ClosedQAExample, protocol: Protocol) -> tuple[Query, ...]:
+    """One question, with both labels as options."""
+    if protocol == "paper":
+        prompt = (
+            "Please answer the given question based on the passage. The answer should be exact 'yes' or 'no'. "
+            f"passage: {example.passage} question: {example.question}. answer:"
+        )
+        return (Query(prompt, LABELS, max_new_tokens=1),)
+    message = (
+        "Answer the question on the passage with yes or no.\n"
+        f"Passage: {example.passage}\nQuestion: {example.question.rstrip('?')}?"
+    )
+    return (Query(message, LABELS, max_new_tokens=8, stop=("\n",), chat=True, lead="The answer is"),)
+
+
+def score(example: ClosedQAExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
+    """Accuracy over all (neither yes nor no is wrong), valid rate, choice by log-likelihood."""
+    return choice_scores(answers[0], LABELS, int(example.answer))
+
+
+def show(example: ClosedQAExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
+    """The right label, and the model's answer: written (paper) or chosen (standard)."""
+    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
+    return LABELS[example.answer], said
+
+
+TASK = Task("closed_qa", "Closed-domain QA", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

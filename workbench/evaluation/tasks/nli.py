@@ -1,0 +1,44 @@
+"""Natural language inference: does a premise entail a hypothesis?
+
+RTE in two classes (PASCAL RTE 1-3 and 5; GLUE, Wang et al. 2019). The paper's file is the training split, 2,490 pairs.
+A record:
+
+    sentence1   No Weapons of Mass Destruction Found in Iraq Yet.
+    sentence2   Weapons of Mass Destruction Found in Iraq.
+    label       not_entailment
+"""
+
+from collections.abc import Sequence
+
+from workbench.data.examples import NLIExample
+from workbench.evaluation.engine import Answer, Query
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.task import Protocol, Scores, Task
+
+LABELS = ("False", "True")
+
+
+def ask(example: NLIExample, protocol: Protocol) -> tuple[Query, ...]:
+    """One question, with both labels as options."""
+    if protocol == "paper":
+        prompt = f"{example.premise} entails the {example.hypothesis}. True or False? answer:"
+        return (Query(prompt, LABELS, max_new_tokens=1),)
+    message = (
+        "Given the text, is the statement true or false? Answer with one word.\n"
+        f"Text: {example.premise}\nStatement: {example.hypothesis}"
+    )
+    return (Query(message, LABELS, max_new_tokens=8, stop=("\n",), chat=True, lead="The statement is"),)
+
+
+def score(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
+    """Accuracy over all (neither true nor false is wrong), valid rate, choice by log-likelihood."""
+    return choice_scores(answers[0], LABELS, int(example.entailment))
+
+
+def show(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
+    """The right label, and the model's answer: written (paper) or chosen (standard)."""
+    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
+    return LABELS[example.entailment], said
+
+
+TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

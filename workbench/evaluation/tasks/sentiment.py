@@ -1,0 +1,42 @@
+"""Sentiment: is a snippet of a review positive or negative?
+
+SST-2 (Socher et al. 2013; GLUE, Wang et al. 2019), development split, 872 snippets. A record:
+
+    sentence    it 's a charming and often affecting journey .
+    label       1
+"""
+
+from collections.abc import Sequence
+
+from workbench.data.examples import SentimentExample
+from workbench.evaluation.engine import Answer, Query
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.task import Protocol, Scores, Task
+
+LABELS = ("negative", "positive")
+
+
+def ask(example: SentimentExample, protocol: Protocol) -> tuple[Query, ...]:
+    """One question, with both labels as options."""
+    if protocol == "paper":
+        prompt = (
+            "For each snippet of text,label the sentiment of the text as positive or negative."
+            f"The answer should be exact 'positive' or 'negative'. text: {example.text} answer:"
+        )
+        return (Query(prompt, LABELS, max_new_tokens=1),)
+    prompt = f"Review: {example.text}\nSentiment (positive or negative):"
+    return (Query(prompt, LABELS, max_new_tokens=8, stop=("\n",)),)
+
+
+def score(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
+    """Accuracy over all, valid rate, accuracy of the choice by log-likelihood."""
+    return choice_scores(answers[0], LABELS, int(example.positive))
+
+
+def show(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
+    """The right label, and the model's answer: written (paper) or chosen (standard)."""
+    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
+    return LABELS[example.positive], said
+
+
+TASK = Task("sentiment", "Sentiment", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

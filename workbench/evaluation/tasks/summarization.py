@@ -1,0 +1,51 @@
+"""Summarization: what is a chat about?
+
+SAMSum (Gliwa et al. 2019); the paper's file is the validation split, 818 chats. A record:
+
+    dialogue    A: Hi Tom, are you busy tomorrow's afternoon?
+                B: I'm pretty sure I am. What's up?
+                …
+    summary     A will go to the animal shelter tomorrow to get a puppy for her son. They already visited the shelter …
+
+ROUGE is rouge-score's (Lin 2004), with stemming off; the paper used `rouge` 1.0.1, whose numbers differ a little.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from rouge_score.rouge_scorer import RougeScorer
+
+from workbench.data.examples import SummarizationExample
+from workbench.evaluation.engine import Answer, Query
+from workbench.evaluation.tasks.task import Protocol, Scores, Task
+
+MEAN, VALID = "rouge_mean", "valid_rate"
+ROUGES = ("rouge1", "rouge2", "rougeL")
+
+
+@cache
+def _scorer() -> RougeScorer:
+    return RougeScorer(list(ROUGES), use_stemmer=False)
+
+
+def ask(example: SummarizationExample, protocol: Protocol) -> tuple[Query, ...]:
+    """The chat; twenty-five tokens (paper) or forty."""
+    if protocol == "paper":
+        return (Query(f"{example.dialogue}\nTL;DR:", max_new_tokens=25),)
+    message = f"{example.dialogue}\n\nSummarize the conversation above in one sentence."
+    return (Query(message, max_new_tokens=40, stop=("\n",), chat=True),)
+
+
+def score(example: SummarizationExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
+    """ROUGE-1, ROUGE-2 and ROUGE-L F1 and their mean; `valid_rate`: something was written."""
+    found = _scorer().score(example.summary, answers[0].text)
+    each = {name: found[name].fmeasure for name in ROUGES}
+    return {MEAN: sum(each.values()) / len(each), **each, VALID: float(bool(answers[0].text.strip()))}
+
+
+def show(example: SummarizationExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
+    """The summary by a person, and the model's."""
+    return example.summary, answers[0].text.strip()
+
+
+TASK = Task("summarization", "Summarization", ask, score, show, {"standard": MEAN, "paper": MEAN})

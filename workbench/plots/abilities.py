@@ -1,0 +1,63 @@
+"""The eight abilities before and after edits."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workbench.plots.look import look_of, ordered_looks, require_columns
+
+_STEP = 0.18  # between the points of one task
+
+
+def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
+    """One row a task, one point with its 95 % interval for each number of edits; a tick where guessing would be."""
+    require_columns(scores, "title", "n_edits", "value", "low", "high", "floor")
+    titles, counts = (list(dict.fromkeys(scores[column])) for column in ("title", "n_edits"))
+    looks = ordered_looks(len(counts))
+    for row in scores.itertuples():
+        look = looks[counts.index(row.n_edits)]
+        height = titles.index(row.title) + _STEP * (counts.index(row.n_edits) - (len(counts) - 1) / 2)
+        ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+        ax.errorbar(row.value, height, xerr=ends, color=look["color"], marker=look["marker"], capsize=2, linestyle="")
+    floors = scores.drop_duplicates("title")
+    for place, floor in enumerate(floors["floor"]):
+        if floor:
+            ax.plot([floor, floor], [place - 0.4, place + 0.4], color="0.5", linewidth=1, linestyle=":", zorder=0)
+    ax.set_yticks(range(len(titles)), titles)
+    ax.set(xlabel="score", xlim=(-0.03, 1.03), ylim=(len(titles) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.9", zorder=0)
+    return ax
+
+
+def perplexity_curve(table: pd.DataFrame, ax: Axes) -> Axes:
+    """Perplexity against the number of edits; the band is the 95 % interval."""
+    require_columns(table, "n_edits", "value", "low", "high")
+    look = look_of("perplexity")
+    ax.plot(table["n_edits"], table["value"], **look)
+    ax.fill_between(table["n_edits"], table["low"], table["high"], color=look["color"], alpha=0.15, linewidth=0)
+    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text")
+    ax.set_xticks(list(table["n_edits"]))
+    ax.grid(axis="y", color="0.9", zorder=0)
+    return ax
+
+
+def side_effects_figure(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
+    """Abilities on the left, perplexity on the right, one legend."""
+    left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])
+    ability_points(scores, left)
+    left.set_title(f"eight abilities (n = {scores['n'].min()} to {scores['n'].max()} examples each)")
+    perplexity_curve(perplexities, right)
+    counts = list(dict.fromkeys(scores["n_edits"]))
+    handles = [
+        Line2D([], [], **look, linestyle="", label=edits_label(n))
+        for n, look in zip(counts, ordered_looks(len(counts)), strict=True)
+    ]
+    handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def edits_label(n_edits: int) -> str:
+    """What a number of edits is called in legends."""
+    return "unedited" if n_edits == 0 else f"{n_edits} edit{'s' * (n_edits > 1)}"
