@@ -1,16 +1,21 @@
-"""Fixtures that many tests share: tiny models of every family, the embedded model, a cache of one's own."""
+"""Fixtures that many tests share: tiny models of every family, the embedded model, a cache of one's own, the CLI."""
 
+import logging
 import os
+import sys
+from collections.abc import Callable, Iterator
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported; no test may reach the hub
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
 import workbench as wb
-from tests.tiny_models import MODEL_TYPES, build_tiny_lm
+from tests.tiny_models import MODEL_TYPES, build_tiny_lm, save_tiny_lm
+from workbench.cli import main
 
 torch.set_num_threads(1)  # on tiny tensors and busy cores, threads wait for one another far longer than they compute
 
@@ -38,3 +43,43 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     """Give an empty cache folder, in force for this test."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+class CliResult(NamedTuple):
+    """What a run of the command line left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
+    """Give a function that runs the command line in this process."""
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+
+    def run(*args) -> CliResult:
+        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        return CliResult(caught.value.code, *capsys.readouterr())
+
+    yield run
+    log.handlers[:], log.level = handlers, level
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """Give an empty working folder."""
+    path = tmp_path / "work"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> str:
+    """Give the folder of a tiny Llama; read-only."""
+    return save_tiny_lm(build_tiny_lm("llama"), tmp_path_factory.mktemp("models") / "tiny")

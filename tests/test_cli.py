@@ -1,20 +1,17 @@
 """The command line: what it prints, and one sentence and exit code 2 for whatever cannot be done."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
 import workbench as wb
-from tests.tiny_models import build_tiny_lm, dropping_tokenizer
+from tests.tiny_models import build_tiny_lm, dropping_tokenizer, save_tiny_lm
 from workbench import embedded
-from workbench.cli import main
 from workbench.commands import before_after, models, regenerate
 from workbench.errors import ModelError
 from workbench.evaluation.edits import probes_of
@@ -22,51 +19,6 @@ from workbench.evaluation.edits import probes_of
 COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
 FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
 REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Give a function that runs the command line in this process."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-
-    def run(*args) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Result(caught.value.code, *capsys.readouterr())
-
-    yield run
-    log.handlers[:], log.level = handlers, level
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """Give an empty working folder."""
-    path = tmp_path / "work"
-    path.mkdir()
-    monkeypatch.chdir(path)
-    return path
-
-
-def save_model(lm, path, tokenizer=None):
-    lm.model.save_pretrained(path)
-    (tokenizer or lm.tokenizer).save_pretrained(path)
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    """Give the folder of a tiny Llama; read-only."""
-    return save_model(build_tiny_lm("llama"), tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -177,7 +129,7 @@ def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny, layer):
 
 
 def test_a_target_without_tokens_is_refused(refused, folder):
-    model = save_model(build_tiny_lm("gpt2"), folder / "dropping", dropping_tokenizer())
+    model = save_tiny_lm(build_tiny_lm("gpt2"), folder / "dropping", dropping_tokenizer())
     assert refused("edit", *FACT[:4], "--target", "\u200b", "--model", model, "--save", "e.safetensors") == (
         r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is in the city of'; "
         "give a target with text in it."
@@ -276,7 +228,7 @@ def test_a_usage_error_exits_with_2_and_without_traceback(cli, args):
 
 def test_an_interrupt_is_quiet(cli, monkeypatch):
     monkeypatch.setattr("workbench.commands.facts.load_facts", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert cli("facts", "check", "bundled") == Result(130, "", "")
+    assert cli("facts", "check", "bundled") == (130, "", "")
 
 
 def test_an_error_in_a_process_of_its_own_is_one_sentence(folder):
@@ -310,14 +262,14 @@ def test_a_terminal_that_cannot_show_all_signs_gets_question_marks():
 
 def test_facts_check_counts_the_bundled_facts(cli):
     n = len(wb.load_facts())
-    assert cli("facts", "check", "bundled") == Result(0, f"bundled: format native, {n} of {n} records usable.\n", "")
+    assert cli("facts", "check", "bundled") == (0, f"bundled: format native, {n} of {n} records usable.\n", "")
 
 
 def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):
     good = {"subject": "Rome", "prompt": "{} is in", "target_new": "Spain"}
     bad = {"subject": "Rome", "prompt": "It is in", "target_new": "Spain"}
     (folder / "facts.json").write_text(json.dumps([good, bad, good, 7]))
-    assert cli("facts", "check", "facts.json") == Result(
+    assert cli("facts", "check", "facts.json") == (
         1,
         "facts.json: format native, 2 of 4 records usable.\n"
         "record 1: subject 'Rome' is not in the prompt 'It is in'; mark its place with {}.\n"
@@ -329,7 +281,7 @@ def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):
 def test_facts_show_prints_no_more_than_there_are_and_no_control_characters(cli, folder):
     fact = {"subject": "Rome\x1b[31m", "prompt": "{} [bold]is[/bold] in", "target_new": "Spain", "rephrase": ["a\nb"]}
     (folder / "facts.json").write_text(json.dumps([fact]))
-    assert cli("facts", "show", "facts.json", "--limit", 9) == Result(
+    assert cli("facts", "show", "facts.json", "--limit", 9) == (
         0,
         "Rome\\x1b[31m [bold]is[/bold] in → Spain\n"
         "  subject    Rome\\x1b[31m\n"

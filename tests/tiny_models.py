@@ -192,3 +192,10 @@ def build_tiny_lm(model_type: str, *, seed: int = 0, dtype: torch.dtype = torch.
             if parameter.dim() == 1:  # biases start at 0 and norms at 1, which would hide a slip
                 parameter += 0.1 * torch.randn(parameter.shape)
     return LanguageModel(f"tiny-{model_type}", model.to(dtype), tokenizer_for(model_type), architecture_of(config))
+
+
+def save_tiny_lm(lm: LanguageModel, path, tokenizer=None) -> str:
+    """Write model and tokenizer, its own or another, to a folder, and return its name."""
+    lm.model.save_pretrained(path)
+    (tokenizer or lm.tokenizer).save_pretrained(path)
+    return str(path)

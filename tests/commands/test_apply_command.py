@@ -1,9 +1,7 @@
 """`workbench apply`: the model or adapter that it writes, and what it refuses."""
 
 import json
-import logging
-import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,48 +10,14 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import workbench as wb
-from tests.tiny_models import SENTENCES, build_tiny_lm
-from workbench.cli import main
+from tests.tiny_models import SENTENCES, build_tiny_lm, save_tiny_lm
 from workbench.update import LowRank, WeightUpdate
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def cli(capsys, monkeypatch, own_cache):
-    """Give a function that runs the command in this process."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-
-    def run(*args) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", "apply", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Result(caught.value.code, *capsys.readouterr())
-
-    yield run
-    log.handlers[:], log.level = handlers, level
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """Give an empty working folder."""
-    path = tmp_path / "work"
-    path.mkdir()
-    monkeypatch.chdir(path)
-    return path
-
-
-def save_model(lm, path) -> str:
-    lm.model.save_pretrained(path)
-    lm.tokenizer.save_pretrained(path)
-    return str(path)
+def cli(cli, own_cache):
+    """Give a function that runs the command in this process, with an empty cache."""
+    return partial(cli, "apply")
 
 
 def low_rank(lm, layer, *, seed=0):
@@ -68,12 +32,6 @@ def low_rank(lm, layer, *, seed=0):
 def logits_of(model, tokenizer):
     with torch.no_grad():
         return model(**tokenizer(SENTENCES[0], return_tensors="pt")).logits
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    """Give the folder of a tiny Llama; read-only."""
-    return save_model(build_tiny_lm("llama"), tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -103,7 +61,7 @@ def assert_loads_as(edited, path, before):
 
 
 def test_the_folder_is_the_edited_model_bit_for_bit_in_every_family(cli, folder, every_tiny_lm):
-    name = save_model(every_tiny_lm, folder / "base")
+    name = save_tiny_lm(every_tiny_lm, folder / "base")
     lm = wb.load(name)
     before = logits_of(lm.model, lm.tokenizer)
     sparse = wb.RECT(keep=0.4)(low_rank(lm, 2, seed=2), lm)
@@ -177,7 +135,7 @@ def test_only_force_replaces_a_folder_that_holds_something(cli, folder, tiny, pa
     (folder / "result" / "old.txt").write_text("old")
     refused = cli("--model", tiny, *pair, option, "result")
     sentence = f"{option} result holds something; give another name, or --force to replace it."
-    assert refused == Result(2, "", f"workbench: {sentence}\n")
+    assert refused == (2, "", f"workbench: {sentence}\n")
     assert (folder / "result" / "old.txt").read_text() == "old"
     assert cli("--model", tiny, *pair, option, "result", "--force").code == 0
     assert not (folder / "result" / "old.txt").exists()
@@ -192,7 +150,7 @@ def test_a_write_that_fails_keeps_what_was_there(cli, folder, tiny, pair, monkey
 
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", disk_full)
     sentence = "--out edited could not be written (disk full); nothing is left of it."
-    assert cli("--model", tiny, *pair, "--out", "edited") == Result(2, "", f"workbench: {sentence}\n")
+    assert cli("--model", tiny, *pair, "--out", "edited") == (2, "", f"workbench: {sentence}\n")
     assert len(list(folder.iterdir())) == 2
     (folder / "edited").mkdir()
     (folder / "edited" / "old.txt").write_text("old")
@@ -207,14 +165,14 @@ def test_an_adapter_that_the_disk_does_not_take_is_said(cli, folder, pair, monke
 
     monkeypatch.setattr("workbench.peft_export.save_file", disk_full)
     sentence = "--peft adapter could not be written (disk full); nothing is left of it."
-    assert cli(*pair, "--peft", "adapter") == Result(2, "", f"workbench: {sentence}\n")
+    assert cli(*pair, "--peft", "adapter") == (2, "", f"workbench: {sentence}\n")
     assert len(list(folder.iterdir())) == 2
 
 
 @pytest.mark.parametrize("options", [(), ("--out", "a", "--peft", "b")])
 def test_a_model_and_an_adapter_exclude_each_other(cli, pair, options):
     sentence = "give either --out, the folder of the edited model, or --peft, that of an adapter."
-    assert cli(*pair, *options) == Result(2, "", f"workbench: {sentence}\n")
+    assert cli(*pair, *options) == (2, "", f"workbench: {sentence}\n")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +189,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_model_is_loaded(
 ):
     monkeypatch.setattr("workbench.lm.load", lambda *given, **options: pytest.fail("the model was loaded"))
     result = cli("--model", tiny, *pair, "--out", option.format(tiny=tiny), "--force")
-    assert result == Result(2, "", f"workbench: {sentence.format(folder=folder, tiny=tiny)}\n")
+    assert result == (2, "", f"workbench: {sentence.format(folder=folder, tiny=tiny)}\n")
 
 
 def test_a_missing_update_is_named_before_the_model_is_loaded(cli, folder):
@@ -246,7 +204,7 @@ def test_an_update_of_another_model_is_named_with_its_file(cli, folder, tiny):
     low_rank(other, 1).save(folder / "other.safetensors")
     result = cli("--model", tiny, "--update", "other.safetensors", "--out", "edited")
     lm = wb.load(tiny)
-    assert result == Result(
+    assert result == (
         2,
         "",
         f"workbench: other.safetensors: the update was computed on tiny-llama (fingerprint {other.fingerprint}), not "
@@ -259,7 +217,7 @@ def test_a_sparse_update_has_no_adapter(cli, folder, tiny):
     lm = wb.load(tiny)
     wb.RECT(keep=0.4)(low_rank(lm, 1), lm).save(folder / "sparse.safetensors")
     result = cli("--update", "sparse.safetensors", "--peft", "adapter")
-    assert result == Result(
+    assert result == (
         2,
         "",
         "workbench: the sparse update of model.layers.1.mlp.down_proj.weight keeps single entries of a matrix, which "

@@ -1,8 +1,6 @@
 """`workbench edit` with every method, one fact or a batch, and what it refuses."""
 
 import json
-import logging
-import sys
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from transformers import AutoModelForCausalLM
 import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
-from workbench.cli import main
 from workbench.editing.ft import FT
 from workbench.editing.mend_factors import weights_to_edit
 from workbench.editing.mend_network import MendNetwork, save_network
@@ -25,30 +22,11 @@ BATCH = [REQUEST, wb.EditRequest("Edith Piaf", "The mother tongue of {} is", "En
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(cli, own_cache, folder, tiny):
     """Give a function that runs `workbench edit` on a tiny Llama in an empty folder: exit code, stdout, stderr."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
-    lm = build_tiny_lm("llama")
-    lm.model.save_pretrained(tmp_path / "tiny")
-    lm.tokenizer.save_pretrained(tmp_path / "tiny")
-    (folder / "facts.json").write_text(
-        json.dumps([{"subject": r.subject, "prompt": r.prompt, "target_new": r.target_new} for r in BATCH])
-    )
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["workbench", "edit", *map(str, args), "--model", str(tmp_path / "tiny")])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return caught.value.code, *capsys.readouterr()
-
-    yield run
-    log.handlers[:], log.level = handlers, level
+    records = [{"subject": r.subject, "prompt": r.prompt, "target_new": r.target_new} for r in BATCH]
+    (folder / "facts.json").write_text(json.dumps(records))
+    return lambda *args: cli("edit", *args, "--model", tiny)
 
 
 def sentence_of(result):
@@ -142,11 +120,11 @@ def test_ft_l_is_never_made_free_in_silence(cli):
     assert saved().info[0]["hyperparameters"]["norm_constraint"] == 1e-4
 
 
-def test_peft_writes_the_adapter_of_the_edit(cli, tmp_path):
+def test_peft_writes_the_adapter_of_the_edit(cli, tiny):
     code, out, _ = cli(*FACT, "--steps", 2, "--save", "e.safetensors", "--peft", "adapter")
     assert code == 0
     lm = build_tiny_lm("llama")
-    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tmp_path / "tiny"), "adapter").eval()
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), "adapter").eval()
     with saved().applied(lm):
         torch.testing.assert_close(logits_of(adapted, lm), logits_of(lm.model, lm), rtol=0, atol=1e-5)
     assert [line.split(" (")[0] for line in out.splitlines()[-2:]] == ["Saved to e.safetensors", "Saved to adapter"]

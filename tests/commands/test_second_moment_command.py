@@ -1,53 +1,23 @@
 """`workbench second-moment`: what it prints, that ROME finds what it made, and what it refuses."""
 
-import logging
 import re
-import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.tiny_models import SENTENCES, build_tiny_lm
-from workbench.cli import main
+from tests.tiny_models import SENTENCES
 from workbench.editing import key_sums, own_text
 from workbench.editing.memit import MEMIT
 from workbench.editing.second_moment import SecondMoment
 from workbench.lm import load
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def cli(capsys, monkeypatch, own_cache):
+def cli(cli, own_cache):
     """Give a function that runs the command in this process, with an empty cache."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-
-    def run(*args) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", "second-moment", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Result(caught.value.code, *capsys.readouterr())
-
-    yield run
-    log.handlers[:], log.level = handlers, level
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> str:
-    """Give the folder of a tiny Llama; read-only."""
-    folder, lm = tmp_path_factory.mktemp("models") / "tiny", build_tiny_lm("llama")
-    lm.model.save_pretrained(folder)
-    lm.tokenizer.save_pretrained(folder)
-    return str(folder)
+    return partial(cli, "second-moment")
 
 
 @pytest.fixture

@@ -1,17 +1,12 @@
 """`workbench train-mend` on a tiny model: what it writes, how it goes on after Ctrl-C, what it refuses."""
 
 import json
-import logging
 import shlex
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import workbench as wb
-from tests.tiny_models import build_tiny_lm
-from workbench.cli import main
 from workbench.data.facts import read_facts
 from workbench.editing.mend import MEND
 from workbench.editing.mend_network import read_metadata
@@ -20,39 +15,6 @@ from workbench.editing.mend_training import Trainer
 PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
 SETTINGS = {"--steps": 6, "--rank": 4, "--val-interval": 2, "--checkpoint-interval": 2, "--edit-lr": 0.01}
 SIZES = {"--hold-out": 10, "--validation": 3}
-
-
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Give a function that runs the command line in this process."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-
-    def run(*args) -> Result:
-        monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return Result(caught.value.code, *capsys.readouterr())
-
-    yield run
-    log.handlers[:], log.level = handlers, level
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """Give the folder of a tiny Llama; read-only."""
-    path, lm = tmp_path_factory.mktemp("models") / "tiny", build_tiny_lm("llama")
-    lm.model.save_pretrained(path)
-    lm.tokenizer.save_pretrained(path)
-    return str(path)
 
 
 def write_facts(path: Path, numbers) -> str:
@@ -77,14 +39,14 @@ def facts(tmp_path) -> str:
     return write_facts(tmp_path / "facts.json", range(24))
 
 
-def options(model, facts, out, **more):
-    given = {"--model": model, "--facts": facts, "--out": out, **SIZES, **SETTINGS, **more}
+def options(tiny, facts, out, **more):
+    given = {"--model": tiny, "--facts": facts, "--out": out, **SIZES, **SETTINGS, **more}
     return [str(part) for pair in given.items() for part in pair]
 
 
-def test_it_writes_networks_that_edit_and_says_how_well(cli, model, facts, tmp_path):
+def test_it_writes_networks_that_edit_and_says_how_well(cli, tiny, facts, tmp_path):
     out, elsewhere = tmp_path / "mend.safetensors", write_facts(tmp_path / "elsewhere.json", range(20, 26))
-    args = ["train-mend", *options(model, facts, out, **{"--exclude": elsewhere})]
+    args = ["train-mend", *options(tiny, facts, out, **{"--exclude": elsewhere})]
     result = cli(*args)
     assert result.code == 0, result.err
     training = read_metadata(out)["training"]
@@ -98,7 +60,7 @@ def test_it_writes_networks_that_edit_and_says_how_well(cli, model, facts, tmp_p
     found = {(row["facts"], row["batch_size"]) for row in training["success"]}
     assert found == {("train", 1), ("validation", 1), ("test", 1), ("test", 10), ("elsewhere.json", 1)}
     assert not out.with_name("mend.safetensors.checkpoint").exists()
-    lm = wb.load(model)
+    lm = wb.load(tiny)
     [row] = [
         row
         for row in training["success"]
@@ -112,12 +74,12 @@ def test_it_writes_networks_that_edit_and_says_how_well(cli, model, facts, tmp_p
     assert len([line for line in result.out.splitlines() if line.startswith(("train", "validation", "test"))]) == 4
 
 
-def test_training_in_half_precision_is_reported_in_float32(cli, model, facts, tmp_path):
+def test_training_in_half_precision_is_reported_in_float32(cli, tiny, facts, tmp_path):
     out = tmp_path / "mend.safetensors"
-    assert cli("train-mend", *options(model, facts, out, **{"--dtype": "bfloat16"})).code == 0
+    assert cli("train-mend", *options(tiny, facts, out, **{"--dtype": "bfloat16"})).code == 0
     training = read_metadata(out)["training"]
     assert training["dtype"] == "bfloat16"
-    lm, test = wb.load(model), read_facts(facts).sample(10, seed=0)
+    lm, test = wb.load(tiny), read_facts(facts).sample(10, seed=0)
     rows = {(r["facts"], r["batch_size"], r["metric"], r["protocol"]): r["value"] for r in training["success"]}
     with MEND(network=str(out)).compute_update(lm, list(test)).applied(lm):
         table = wb.evaluate_edits(lm, test).set_index(["metric", "protocol"])["value"]
@@ -125,9 +87,9 @@ def test_training_in_half_precision_is_reported_in_float32(cli, model, facts, tm
         assert rows["test", 10, metric, protocol] == pytest.approx(table[metric, protocol])
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, model, facts, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, tiny, facts, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
-    assert cli("train-mend", *options(model, facts, whole)).code == 0
+    assert cli("train-mend", *options(tiny, facts, whole)).code == 0
     step, calls = Trainer._step, iter(range(100))
 
     def stop_in_the_fourth(trainer):
@@ -136,17 +98,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, model, facts, 
         return step(trainer)
 
     monkeypatch.setattr(Trainer, "_step", stop_in_the_fourth)
-    assert cli("train-mend", *options(model, facts, stopped)).code == 130
+    assert cli("train-mend", *options(tiny, facts, stopped)).code == 130
     monkeypatch.setattr(Trainer, "_step", step)
     checkpoint = tmp_path / "stopped.safetensors.checkpoint"
     assert checkpoint.exists()
     assert not stopped.exists()
-    again = cli("train-mend", *options(model, facts, stopped))
+    again = cli("train-mend", *options(tiny, facts, stopped))
     assert (again.code, again.err) == (
         2,
         f"workbench: {checkpoint} is of a run that was not finished; give --resume to go on, or delete it.\n",
     )
-    assert cli("train-mend", *options(model, facts, stopped), "--resume").code == 0
+    assert cli("train-mend", *options(tiny, facts, stopped), "--resume").code == 0
     tensors = [_tensor_bytes(path) for path in (whole, stopped)]
     assert tensors[0] == tensors[1]
     records = [read_metadata(path)["training"] for path in (whole, stopped)]
@@ -175,18 +137,18 @@ def _tensor_bytes(path: Path) -> bytes:
         ),
     ],
 )
-def test_what_cannot_be_trained_is_named_and_nothing_is_written(cli, model, facts, tmp_path, more, sentence):
+def test_what_cannot_be_trained_is_named_and_nothing_is_written(cli, tiny, facts, tmp_path, more, sentence):
     out = tmp_path / "mend.safetensors"
-    result = cli("train-mend", *options(model, facts, out, **more))
+    result = cli("train-mend", *options(tiny, facts, out, **more))
     assert result.code == 2
-    assert result.err.splitlines()[-1] == f"workbench: {sentence.format(model=model)}"
+    assert result.err.splitlines()[-1] == f"workbench: {sentence.format(model=tiny)}"
     assert not list(tmp_path.glob("*.safetensors*"))
 
 
-def test_an_existing_file_is_kept(cli, model, facts, tmp_path):
+def test_an_existing_file_is_kept(cli, tiny, facts, tmp_path):
     out = tmp_path / "mend.safetensors"
     out.write_bytes(b"mine")
-    result = cli("train-mend", *options(model, facts, out))
+    result = cli("train-mend", *options(tiny, facts, out))
     assert (result.code, result.err) == (
         2,
         f"workbench: --out {out} exists; give another name, or --force to replace it.\n",
@@ -194,7 +156,7 @@ def test_an_existing_file_is_kept(cli, model, facts, tmp_path):
     assert out.read_bytes() == b"mine"
 
 
-def test_a_folder_that_does_not_exist_is_named(cli, model, facts, tmp_path):
+def test_a_folder_that_does_not_exist_is_named(cli, tiny, facts, tmp_path):
     out = tmp_path / "nowhere" / "mend.safetensors"
-    result = cli("train-mend", *options(model, facts, out))
+    result = cli("train-mend", *options(tiny, facts, out))
     assert result.err == f"workbench: --out {out}: the folder {out.parent} does not exist; make it first.\n"

@@ -1,0 +1,97 @@
+"""Perplexity against one whole forward pass a window."""
+
+import math
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.tiny_models import SENTENCES
+from workbench.evaluation.perplexity import perplexity
+from workbench.update import WeightUpdate
+
+TEXT = " ".join(SENTENCES)
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return tmp_path / "text.txt"
+
+
+@torch.no_grad()
+def by_hand(lm, ids, window):
+    """exp of the mean NLL over all windows but their first tokens, a whole pass each, in float64."""
+    nll, count = 0.0, 0
+    for i in range(0, len(ids), window):
+        row = torch.tensor([ids[i : i + window]])
+        if row.shape[1] > 1:
+            log_probs = lm.model(row).logits[0, :-1].double().log_softmax(-1)
+            nll -= float(log_probs.gather(1, row[0, 1:, None]).sum())
+            count += row.shape[1] - 1
+    return math.exp(nll / count)
+
+
+@pytest.mark.parametrize("window", [2, 7, 64, 500])
+def test_it_is_the_exponential_of_the_mean_nll_of_whole_passes(tiny_lm, text_file, window):
+    ids = tiny_lm.tokenizer(TEXT)["input_ids"]
+    [row] = perplexity(tiny_lm, text_file, window=window).to_dict("records")
+    assert row["value"] == pytest.approx(by_hand(tiny_lm, ids, window), rel=1e-5)
+    assert row["n"] == sum(len(ids) - i > 1 for i in range(0, len(ids), window))
+    assert (row["source"], row["protocol"]) == ("text.txt", f"windows of {window}")
+
+
+def test_a_model_that_knows_nothing_has_the_vocabulary_for_a_perplexity(tiny_lm, text_file):
+    head = tiny_lm.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head.zero_()
+    assert perplexity(tiny_lm, text_file)["value"][0] == pytest.approx(head.shape[0], rel=1e-4)
+
+
+def test_the_interval_holds_the_value_and_the_same_seed_gives_the_same_one(tiny_lm, text_file):
+    first = perplexity(tiny_lm, text_file, window=8, seed=3)
+    assert first["low"][0] < first["value"][0] < first["high"][0]
+    assert first.equals(perplexity(tiny_lm, text_file, window=8, seed=3))
+
+
+def test_an_edit_changes_it_and_undo_brings_it_back(tiny_lm, text_file):
+    before = perplexity(tiny_lm, text_file)
+    name = tiny_lm.arch.mlp_out_weight(1)
+    change = torch.randn(tiny_lm.weight(name).shape, generator=torch.Generator().manual_seed(0))
+    with WeightUpdate({name: change}).applied(tiny_lm):
+        assert perplexity(tiny_lm, text_file)["value"][0] != before["value"][0]
+    assert perplexity(tiny_lm, text_file).equals(before)
+
+
+def test_the_bundled_paragraphs_are_scored_one_by_one(tiny_lm):
+    table = perplexity(tiny_lm, limit=3)
+    assert (table["source"][0], table["n"][0]) == ("bundled", 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"window": 1}, "window must lie in 2 to 512, what {name} takes; got 1."),
+        ({"window": 513}, "window must lie in 2 to 512, what {name} takes; got 513."),
+        ({"limit": 0}, "limit must be at least 1; got 0."),
+    ],
+)
+def test_what_is_out_of_range_is_named_with_its_range(tiny_lm, text_file, given, sentence):
+    with pytest.raises(wb.WorkbenchError) as caught:
+        perplexity(tiny_lm, text_file, **given)
+    assert str(caught.value) == sentence.format(name=tiny_lm.name)
+
+
+def test_a_text_of_one_token_is_refused(tiny_lm, tmp_path):
+    (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    with pytest.raises(wb.WorkbenchError) as caught:
+        perplexity(tiny_lm, tmp_path / "empty.txt")
+    assert str(caught.value) == f"{tmp_path / 'empty.txt'} has no two tokens; give a text of some length."
+
+
+def test_a_missing_file_is_named(tiny_lm, tmp_path):
+    with pytest.raises(wb.WorkbenchError) as caught:
+        perplexity(tiny_lm, tmp_path / "none.txt")
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.txt'} cannot be read (No such file or directory); give a file of text, or 'bundled'."
+    )
