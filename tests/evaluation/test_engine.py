@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tests.tiny_models import SENTENCES
 from workbench.evaluation.decoding import Prefix
 from workbench.evaluation.engine import Query, answer_queries

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from workbench.encoding import Encoded, encode
+from workbench.evaluation.decoding import continue_greedily
 from workbench.evaluation.edits import Probe
-from workbench.forward import continue_greedily, logits_at, read_targets
+from workbench.forward import logits_at, read_targets
 from workbench.lm import LanguageModel
 
 N_TOP = 3

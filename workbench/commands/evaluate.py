@@ -130,16 +130,20 @@ def _joined(parts: "dict[str, pd.DataFrame]") -> "pd.DataFrame":
 
 
 def _report(lm: "LanguageModel", updates: "list[SavedUpdate]", scores: "pd.DataFrame") -> None:
+    from workbench.evaluation.tasks import TASKS
+
     names = list(dict.fromkeys(scores["model"]))
     files = ", ".join(str(path) for path, _ in updates)
     show(titled(lm.name, f"with {files}" if files else "unedited"))
     table = bare_table("task", "metric", "n", *names)
     places = scores.groupby(["task", "metric", "protocol", "source", "split"], sort=False)
-    for (task, metric, *_), rows in places:
+    for (task, metric, protocol, *_), rows in places:
+        stands = task in TASKS and TASKS[task].headline.get(protocol) == metric
         by_model = rows.set_index("model")
         cells = [_cell(by_model.loc[name]) if name in by_model.index else "" for name in names]
-        table.add_row(shown(task), shown(metric), str(rows["n"].iloc[0]), *cells)
+        table.add_row(shown(task), shown(metric) + " *" * stands, str(rows["n"].iloc[0]), *cells)
     show(table)
+    show("  * stands for the task; intervals of 95 %")
     for line in dict.fromkeys(f"{r.task}: {r.source}, {r.split}; {r.protocol}" for r in scores.itertuples()):
         show(f"  {shown(line)}")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
+from workbench.forward import like_lengths
 from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # (B, heads, T, d_head) each, for each block
@@ -242,6 +243,56 @@ class Prefilled:
                 index = torch.tensor(going, device=mask.device)
                 mask, positions, tokens = mask[index], positions[index], tokens[index.to(tokens.device)]
                 cache = _roomy(_selected(_keys_values(cache), index))
+
+
+def continue_greedily(
+    lm: LanguageModel,
+    prompts: Sequence[tuple[int, ...]],
+    written: Sequence[tuple[int, ...]],
+    lengths: Sequence[int],
+    *,
+    batch_size: int = 32,
+) -> list[tuple[int, ...]]:
+    """Greedy continuations, each up to its length or until the model ends its text, as `generate` does.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model as it is now.
+    prompts : sequence of tuple of int
+        Token ids, B texts.
+    written : sequence of tuple of int
+        What is known of each continuation already; may be empty.
+    lengths : sequence of int
+        Tokens to write at most, those known included.
+    batch_size : int
+        Texts in one forward pass.
+
+    Returns
+    -------
+    list of tuple of int
+        Each continuation, the end-of-text token included if it came.
+    """
+    ends, whole = ends_of_text(lm), [list(tokens) for tokens in written]
+
+    def finished(i: int, tokens: list[int]) -> bool:
+        return len(tokens) >= lengths[i] or not ends.isdisjoint(tokens[-1:])
+
+    short = [i for i, tokens in enumerate(whole) if not finished(i, tokens)]
+    rows = [(*prompts[i], *whole[i]) for i in short]
+    for batch in like_lengths([len(row) for row in rows], batch_size):
+        chosen = [short[j] for j in batch]
+        texts = Prefilled.of(lm, [rows[j] for j in batch], Prefix((), []), keep=True)
+        more = texts.continue_greedily(lambda k, new, of=chosen: finished(of[k], whole[of[k]] + new))
+        for i, tokens in zip(chosen, more, strict=True):
+            whole[i] += tokens
+    return [tuple(tokens) for tokens in whole]
+
+
+def ends_of_text(lm: LanguageModel) -> set[int]:
+    """Ids of the tokens that end a text, as `generate` takes them."""
+    ends = lm.model.generation_config.eos_token_id
+    return set(ends) if isinstance(ends, list) else {ends}
 
 
 def _keys_values(cache: Cache) -> KeysValues:

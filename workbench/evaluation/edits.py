@@ -21,9 +21,10 @@ import pandas as pd
 
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
+from workbench.evaluation.decoding import continue_greedily
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import same_answer
-from workbench.forward import continue_greedily, like_lengths, read_targets
+from workbench.forward import like_lengths, read_targets
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tqdm.auto import tqdm
 
 from workbench.encoding import encode, join_target
-from workbench.evaluation.decoding import Prefilled, Prefix
+from workbench.evaluation.decoding import Prefilled, Prefix, ends_of_text
 from workbench.forward import like_lengths
 from workbench.lm import LanguageModel
 
@@ -166,12 +166,6 @@ def _written(lm: LanguageModel, rows: list[_Row], texts: Prefilled) -> list[str]
         _cut(_decoded(lm, tokens), row.stop) if row.max_new_tokens else ""
         for row, tokens in zip(rows, texts.continue_greedily(finished), strict=True)
     ]
-
-
-def ends_of_text(lm: LanguageModel) -> set[int]:
-    """Ids of the tokens that end a text, as `generate` takes them."""
-    ends = lm.model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else {ends}
 
 
 def _decoded(lm: LanguageModel, tokens: list[int]) -> str:
