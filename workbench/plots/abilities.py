@@ -46,7 +46,8 @@ def side_effects_figure(scores: pd.DataFrame, perplexities: pd.DataFrame, figure
     """Abilities on the left, perplexity on the right, one legend."""
     left, right = figure.subplots(1, 2, width_ratios=[2.4, 1])
     ability_points(scores, left)
-    left.set_title(f"eight abilities (n = {scores['n'].min()} to {scores['n'].max()} examples each)")
+    least, most = scores["n"].min(), scores["n"].max()
+    left.set_title(f"abilities ({most if least == most else f'{least} to {most}'} examples each)")
     perplexity_curve(perplexities, right)
     counts = list(dict.fromkeys(scores["n_edits"]))
     handles = [
