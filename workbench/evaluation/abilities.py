@@ -1,19 +1,24 @@
 """The eight abilities of a model as it is now: asked, scored, with intervals."""
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.data.facts import Rejected
 from workbench.data.task_files import TaskData, load_task
-from workbench.errors import SpecError
-from workbench.evaluation.engine import Answer, answer_queries
+from workbench.errors import DataError, SpecError
+from workbench.evaluation.engine import Answer, answer_queries, n_tokens
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.tasks import TASKS, tasks_named
 from workbench.evaluation.tasks.task import PROTOCOLS, Protocol, Ratio, Task
 from workbench.lm import LanguageModel
+
+log = logging.getLogger(__name__)
 
 DataSource = str | Path | Mapping[str, str | Path] | None
 
@@ -84,7 +89,8 @@ def ask_tasks(
     tasks : str or sequence of str
         ``"all"``, or names of `workbench.evaluation.tasks.TASKS`.
     limit : int, optional
-        The first so many examples of each task; all by default.
+        The first so many examples of each task that fit the model; all by default. One that is too long is told in a
+        warning and kept among the rejected.
     protocol : str
         ``"standard"`` or ``"paper"``.
     data : str, Path or mapping, optional
@@ -103,14 +109,16 @@ def ask_tasks(
     SpecError
         If a task or protocol is not known, `limit` is not positive, or `data` names a task that is not asked.
     DataError
-        If a task's examples cannot be had.
+        If a task's examples cannot be had, or none of them fits the model.
     """
     chosen = tasks_named(tasks)
     if protocol not in PROTOCOLS:
         raise SpecError(f"protocol {protocol!r} is not known; known: {', '.join(PROTOCOLS)}.")
     if limit is not None and limit < 1:
         raise SpecError(f"limit must be at least 1; got {limit}.")
-    sets = [load_task(task.name, _source_of(task, data, chosen)).limited(limit) for task in chosen]
+    sets = [
+        _fitting(lm, task, load_task(task.name, _source_of(task, data, chosen)), protocol, limit) for task in chosen
+    ]
     asked = [
         [task.ask(example, protocol) for example in found.examples] for task, found in zip(chosen, sets, strict=True)
     ]
@@ -181,6 +189,25 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     stands = [TASKS[t].headline[p] == m for t, m, p in zip(table.task, table.metric, table.protocol, strict=True)]
     chosen = table[stands]
     return chosen.assign(title=[TASKS[t].title for t in chosen.task], floor=[TASKS[t].floor for t in chosen.task])
+
+
+def _fitting(lm: LanguageModel, task: Task, data: TaskData, protocol: Protocol, limit: int | None) -> TaskData:
+    """The first examples that the model has room for; those passed over are told and kept as rejected."""
+    longest = getattr(lm.model.config, "max_position_embeddings", None) or math.inf
+    kept, too_long = [], []
+    for i, example in enumerate(data.examples):
+        if len(kept) == limit:
+            break
+        n = max(n_tokens(lm, query) for query in task.ask(example, protocol))
+        if n <= longest:
+            kept.append(example)
+        else:
+            too_long.append(Rejected(i, f"{n} tokens, more than the {longest} that {lm.name} takes."))
+    if not kept:
+        raise DataError(f"{data.source} has no example for {task.name} that fits; {too_long[0]}")
+    if too_long:
+        log.warning("%s: %d examples are too long; %s", data.source, len(too_long), too_long[0])
+    return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long))
 
 
 def _source_of(task: Task, data: DataSource, chosen: Sequence[Task]) -> str | Path | None:

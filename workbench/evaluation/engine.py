@@ -129,6 +129,12 @@ def rendered(lm: LanguageModel, query: Query) -> tuple[str, bool]:
     return (f"{query.prompt}\n{query.lead}" if query.lead else query.prompt), True
 
 
+def n_tokens(lm: LanguageModel, query: Query) -> int:
+    """How many tokens a model reads and writes at most to answer a query."""
+    row = _row(lm, query)
+    return len(row.prompt) + max(row.max_new_tokens, *map(len, row.options), 0)
+
+
 def _row(lm: LanguageModel, query: Query) -> _Row:
     text, special = rendered(lm, query)
     prompt = encode(lm.tokenizer, text, add_special_tokens=special).ids
