@@ -73,7 +73,7 @@ def test_the_bundled_paragraphs_are_scored_one_by_one(tiny_lm):
     [
         ({"window": 1}, "window must lie in 2 to 512, what {name} takes; got 1."),
         ({"window": 513}, "window must lie in 2 to 512, what {name} takes; got 513."),
-        ({"limit": 0}, "limit must be at least 1; got 0."),
+        ({"limit": 0}, "limit must be a whole number of at least 1; got 0."),
     ],
 )
 def test_what_is_out_of_range_is_named_with_its_range(tiny_lm, text_file, given, sentence):

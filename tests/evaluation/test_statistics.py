@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.evaluation.statistics import bootstrap_interval, summarize
+from workbench.evaluation.statistics import bootstrap_interval, summarize, weighted_mean
 
 
 def values_of(n, *, seed=0):
@@ -96,3 +96,68 @@ def test_summary_of_nothing_has_its_columns():
     table = summarize(pd.DataFrame(columns=["metric", "value"]), ["metric"])
     assert list(table.columns) == ["metric", "value", "n", "low", "high"]
     assert len(table) == 0
+
+
+def test_equal_weights_are_no_weights():
+    values = values_of(30)
+    for weight in (1.0, 7.5):
+        weighted = bootstrap_interval(values, weights=np.full(30, weight), seed=3)
+        assert weighted == pytest.approx(bootstrap_interval(values, seed=3), rel=1e-12)
+        assert weighted_mean(values, np.full(30, weight)) == pytest.approx(values.mean(), rel=1e-12)
+
+
+def test_the_weighted_interval_is_that_of_a_plain_bootstrap_of_ratios():
+    tops, bottoms, ratios = [1, 0, 5, 2, 9, 1], [2, 4, 6, 2, 10, 8], []
+    rng = np.random.default_rng(123)
+    for _ in range(20_000):
+        drawn = rng.integers(0, 6, size=6)
+        ratios.append(sum(tops[i] for i in drawn) / sum(bottoms[i] for i in drawn))
+    ratios.sort()
+    low, high = bootstrap_interval(np.divide(tops, bottoms), weights=np.array(bottoms))
+    assert low == pytest.approx(ratios[500], abs=0.03)
+    assert high == pytest.approx(ratios[19_500], abs=0.03)
+
+
+def test_a_value_without_weight_never_counts():
+    values, weights = np.array([0.2, 0.4, 1e9, 0.6, -1e9]), np.array([1.0, 2.0, 0.0, 1.0, 0.0])
+    others = np.array([0.2, 0.4, -5.0, 0.6, 77.0])
+    assert weighted_mean(values, weights) == pytest.approx((0.2 + 2 * 0.4 + 0.6) / 4)
+    assert bootstrap_interval(values, weights=weights) == bootstrap_interval(others, weights=weights)
+    low, high = bootstrap_interval(values, weights=weights)
+    assert 0.2 <= low <= high <= 0.6
+
+
+def test_the_mean_weighted_by_denominators_is_the_ratio_of_sums():
+    tops, bottoms = np.array([1.0, 0.0, 5.0, 0.0]), np.array([2.0, 4.0, 6.0, 0.0])
+    ratios = np.array([0.5, 0.0, 5 / 6, 0.0])
+    assert weighted_mean(ratios, bottoms) == pytest.approx(tops.sum() / bottoms.sum()) == 0.5
+    scores = pd.DataFrame({"metric": "f1", "value": ratios, "weight": bottoms})
+    table = summarize(scores, ["metric"], seed=2)
+    assert table["value"].tolist() == [pytest.approx(6 / 12)]
+    assert table["n"].tolist() == [4]
+    assert (table["low"][0], table["high"][0]) == bootstrap_interval(ratios, weights=bottoms, seed=2)
+
+
+def test_every_group_has_weights_of_its_own():
+    scores = pd.DataFrame({"metric": ["a", "b", "a", "b"], "value": [0.0, 0.0, 1.0, 1.0], "weight": [3, 1, 1, 3]})
+    assert summarize(scores, ["metric"])["value"].tolist() == [pytest.approx(1 / 4), pytest.approx(3 / 4)]
+
+
+def test_means_are_over_the_last_axis_and_nan_where_no_value_has_weight():
+    values, weights = np.array([[1.0, 3.0], [5.0, 6.0]]), np.array([[3.0, 1.0], [0.0, 0.0]])
+    first, second = weighted_mean(values, weights)
+    assert first == pytest.approx(1.5)
+    assert math.isnan(second)
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_no_value_has_weight_there_is_neither_mean_nor_interval_nor_warning():
+    table = summarize(pd.DataFrame({"metric": "f1", "value": [0.0, 0.0], "weight": [0.0, 0.0]}), ["metric"])
+    assert table["n"].tolist() == [2]
+    assert table[["value", "low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_that_draw_no_weight_are_left_out():
+    # a quarter of the resamples of two draw the one without weight twice
+    assert bootstrap_interval(np.array([0.5, 0.0]), weights=np.array([4.0, 0.0])) == (0.5, 0.5)

@@ -20,7 +20,10 @@ REQUESTS = [
 @pytest.fixture
 def data(tmp_path) -> dict:
     """Give small files of two tasks."""
-    sums = [{"question": f"What is {i} and {i}?", "reasoning": f"{i} + {i} = {2 * i}", "answer": str(2 * i)} for i in range(4)]
+    sums = [
+        {"question": f"What is {i} and {i}?", "reasoning": f"{i} + {i} = {2 * i}", "answer": str(2 * i)}
+        for i in range(4)
+    ]
     words = [{"text": f"a {word} river", "positive": word in "old fine"} for word in ("old", "fine", "dull", "dry")]
     for name, records in (("reasoning", sums), ("sentiment", words)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, records)))

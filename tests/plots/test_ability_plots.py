@@ -1,5 +1,7 @@
 """The figures of abilities, read back from their artists."""
 
+from itertools import pairwise
+
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -57,7 +59,7 @@ def test_steps_of_a_series_differ_in_marker_and_in_brightness():
     assert len({look["marker"] for look in looks}) == 5
     grays = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b, _ in (look["color"] for look in looks[1:])]
     assert grays == sorted(grays)
-    assert min(b - a for a, b in zip(grays, grays[1:], strict=False)) > 0.05
+    assert min(b - a for a, b in pairwise(grays)) > 0.05
 
 
 def test_a_table_without_a_column_is_refused_with_its_name():

@@ -4,8 +4,10 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
@@ -50,7 +52,7 @@ class TaskRun:
         for i, (example, answers) in enumerate(zip(self.data.examples, self.answers, strict=True)):
             for metric, score in self.task.score(example, answers, self.protocol).items():
                 ratio = score if isinstance(score, Ratio) else Ratio(score, 1.0)
-                value = ratio.numerator / ratio.denominator if ratio.denominator else 0.0
+                value = ratio.numerator / ratio.denominator if ratio.denominator else math.nan
                 rows.append((self.task.name, metric, self.protocol, *self._where, i, value, ratio.denominator))
         columns = ["task", "metric", "protocol", "source", "split", "example", "value", "weight"]
         return pd.DataFrame(rows, columns=columns)
@@ -107,15 +109,17 @@ def ask_tasks(
     Raises
     ------
     SpecError
-        If a task or protocol is not known, `limit` is not positive, or `data` names a task that is not asked.
+        If a task or protocol is not known, `limit` or `batch_size` is below 1, or `data` names a task not asked.
     DataError
         If a task's examples cannot be had, or none of them fits the model.
     """
     chosen = tasks_named(tasks)
     if protocol not in PROTOCOLS:
         raise SpecError(f"protocol {protocol!r} is not known; known: {', '.join(PROTOCOLS)}.")
-    if limit is not None and limit < 1:
-        raise SpecError(f"limit must be at least 1; got {limit}.")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
+    if batch_size < 1:
+        raise SpecError(f"batch_size must be at least 1; got {batch_size}.")
     sets = [
         _fitting(lm, task, load_task(task.name, _source_of(task, data, chosen)), protocol, limit) for task in chosen
     ]
@@ -187,15 +191,17 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
         One row a task and protocol; columns title and floor added.
     """
     stands = [TASKS[t].headline[p] == m for t, m, p in zip(table.task, table.metric, table.protocol, strict=True)]
-    chosen = table[stands]
+    chosen = table[np.array(stands, dtype=bool)]
     return chosen.assign(title=[TASKS[t].title for t in chosen.task], floor=[TASKS[t].floor for t in chosen.task])
 
 
 def _fitting(lm: LanguageModel, task: Task, data: TaskData, protocol: Protocol, limit: int | None) -> TaskData:
     """The first examples that the model has room for; those passed over are told and kept as rejected."""
     longest = getattr(lm.model.config, "max_position_embeddings", None) or math.inf
+    left_out = {rejected.index for rejected in data.rejected}
+    records = (i for i in count() if i not in left_out)
     kept, too_long = [], []
-    for i, example in enumerate(data.examples):
+    for i, example in zip(records, data.examples, strict=False):
         if len(kept) == limit:
             break
         n = max(n_tokens(lm, query) for query in task.ask(example, protocol))
@@ -206,7 +212,7 @@ def _fitting(lm: LanguageModel, task: Task, data: TaskData, protocol: Protocol, 
     if not kept:
         raise DataError(f"{data.source} has no example for {task.name} that fits; {too_long[0]}")
     if too_long:
-        log.warning("%s: %d examples are too long; %s", data.source, len(too_long), too_long[0])
+        log.warning("%s: examples passed over, being too long: %d; %s", data.source, len(too_long), too_long[0])
     return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long))
 
 

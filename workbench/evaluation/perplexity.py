@@ -63,8 +63,8 @@ def perplexity(
     longest = getattr(lm.model.config, "max_position_embeddings", None) or window
     if not 2 <= window <= longest:
         raise SpecError(f"window must lie in 2 to {longest}, what {lm.name} takes; got {window}.")
-    if limit is not None and limit < 1:
-        raise SpecError(f"limit must be at least 1; got {limit}.")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
     documents = _documents(text)
     ids = [encode(lm.tokenizer, document).ids for document in documents]
     windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]

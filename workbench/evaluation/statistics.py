@@ -26,7 +26,7 @@ def bootstrap_interval(
     Returns
     -------
     low, high : float
-        Ends of the interval; both NaN for fewer than two values, of which no spread can be told.
+        Ends of the interval; both NaN for fewer than two values, of which no spread can be told, or for no weight.
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
@@ -34,13 +34,17 @@ def bootstrap_interval(
     weights = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
     draws = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
     means = weighted_mean(values[draws], weights[draws])
-    low, high = np.nanquantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    known = means[~np.isnan(means)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over the last axis, each value as often as its weight says; NaN where no value has any weight."""
     total = weights.sum(axis=-1)
+    values = np.where(weights > 0, values, 0.0)
     return np.divide((values * weights).sum(axis=-1), total, out=np.full_like(total, np.nan), where=total > 0)
 
 

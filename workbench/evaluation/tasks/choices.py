@@ -24,10 +24,12 @@ def said(text: str, labels: Sequence[str]) -> int | None:
     Returns
     -------
     int or None
-        Index of the only label that occurs in it as a word, in any case; None if none does or several do.
+        Index of the only label that occurs in it as a word, in any case, or as a letter, in its own case ("a" is an
+        article, not the letter A); None if none does or several do.
     """
-    words = set(re.findall(r"\w+", text.lower()))
-    found = [i for i, label in enumerate(labels) if label.lower() in words]
+    words = set(re.findall(r"\w+(?:'\w+)*", text))
+    words |= {word.lower() for word in words if len(word) > 1}
+    found = [i for i, label in enumerate(labels) if (label if len(label) == 1 else label.lower()) in words]
     return found[0] if len(found) == 1 else None
 
 

@@ -52,9 +52,12 @@ def names_in(text: str) -> list[str]:
     list of str
         Without quotes and full stops around them, each once.
     """
-    parts = re.split(r"[,;\n]|\band\b", text)
-    cleaned = [re.sub(r"^[\s\"'*.:()-]+|[\s\"'*.:()-]+$", "", part) for part in parts]
+    cleaned = map(_bare, re.split(r"[,;\n]|\band\b", text))
     return list(dict.fromkeys(name for name in cleaned if name.lower() not in _NOTHING))
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"^[\s\"'*.:()-]+|[\s\"'*.:()-]+$", "", name)
 
 
 def score(example: NERExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
@@ -62,7 +65,7 @@ def score(example: NERExample, answers: Sequence[Answer], protocol: Protocol) ->
 
     `valid_rate`: of the four answers, the share that lists a name that is in the text, or none.
     """
-    gold = {(kind, surface.lower()) for kind, surface in example.entities}
+    gold = {(kind, _bare(surface).lower()) for kind, surface in example.entities}
     listed = [names_in(answer.text) for answer in answers]
     found = {(kind, name.lower()) for kind, names in zip(ENTITY_TYPES, listed, strict=True) for name in names}
     hits = len(gold & found)

@@ -20,7 +20,7 @@ from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import Protocol, Scores, Task
 
 SOLVED, VALID = "solve_rate", "valid_rate"
-_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?(?<!\w)\.\d+")
 
 
 def numbers_in(text: str) -> list[Decimal]:

@@ -1,0 +1,165 @@
+"""What holds for all eight tasks: names, order, metrics, ranges."""
+
+import re
+
+import pytest
+
+from workbench.data.task_files import load_task
+from workbench.errors import SpecError
+from workbench.evaluation.engine import Answer
+from workbench.evaluation.tasks import TASKS, tasks_named
+from workbench.evaluation.tasks.task import PROTOCOLS, Ratio
+
+ORDER = ["reasoning", "nli", "open_qa", "closed_qa", "dialogue", "summarization", "ner", "sentiment"]
+KNOWN = "reasoning, nli, open_qa, closed_qa, dialogue, summarization, ner, sentiment, or all"
+TITLES = [
+    "Reasoning",
+    "NLI",
+    "Open-domain QA",
+    "Closed-domain QA",
+    "Dialogue",
+    "Summarization",
+    "NER",
+    "Sentiment",
+]  # as the paper's figures name them
+WRITTEN = [
+    "",
+    " \n",
+    " A",
+    " yes",
+    " True or False",
+    " positive",
+    " 5, 16 and -8.50",
+    " Marie Curie, France",
+    " none",
+    " in Paris.",
+    " ½ × 10² = ٣٤ — 千",
+    "<|endoftext|>",
+    "\\ {} %s \0",
+    " the " * 30,
+    "9" * 5000,
+]
+
+every_task = pytest.mark.parametrize("task", ORDER)
+every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
+
+
+def answered(task, example, protocol):
+    """Many made-up answers of a model to one example."""
+    queries = task.ask(example, protocol)
+    for text in WRITTEN:
+        for best in range(4):
+            yield tuple(
+                Answer(
+                    text if query.max_new_tokens else "",
+                    tuple(-1.0 if i == best else -2.0 - i for i in range(len(query.options))),
+                )
+                for query in queries
+            )
+
+
+def all_scores(name, protocol, folder):
+    task = TASKS[name]
+    return [
+        task.score(example, answers, protocol)
+        for example in load_task(name, folder).examples
+        for answers in answered(task, example, protocol)
+    ]
+
+
+def test_all_are_the_eight_in_the_papers_order():
+    assert list(TASKS) == ORDER
+    assert [task.name for task in tasks_named("all")] == ORDER
+    assert [task.title for task in tasks_named("all")] == TITLES
+
+
+def test_one_name_or_several_give_those_in_the_order_asked_for():
+    assert tasks_named("ner") == (TASKS["ner"],)
+    assert tasks_named(["sentiment", "nli"]) == (TASKS["sentiment"], TASKS["nli"])
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("squad", f"no task 'squad'; known: {KNOWN}."),
+        (["nli", "NER"], f"no task 'NER'; known: {KNOWN}."),
+        (["nli", "all"], f"no task 'all'; known: {KNOWN}."),
+        ("", f"no task ''; known: {KNOWN}."),
+        ([], f"no task is named; known: {KNOWN}."),
+        (("nli", "ner", "nli"), "task 'nli' is named 2 times; name it once."),
+    ],
+)
+def test_unknown_doubled_and_missing_names_are_refused(names, sentence):
+    with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
+        tasks_named(names)
+
+
+@every_protocol
+@every_task
+def test_every_example_has_the_same_metrics_whatever_is_answered(task, protocol, small_sets):
+    found = [tuple(scores) for scores in all_scores(task, protocol, small_sets)]
+    assert len(found) >= 3 * len(WRITTEN)
+    assert len(set(found)) == 1
+
+
+@every_task
+def test_both_protocols_have_the_same_metrics_and_their_headline_among_them(task, small_sets):
+    metrics = {protocol: tuple(all_scores(task, protocol, small_sets)[0]) for protocol in PROTOCOLS}
+    assert metrics["standard"] == metrics["paper"]
+    assert set(TASKS[task].headline) == {"standard", "paper"}
+    for protocol in PROTOCOLS:
+        assert TASKS[task].headline[protocol] in metrics[protocol]
+
+
+@every_task
+def test_every_task_tells_the_rate_of_valid_answers(task, small_sets):
+    assert "valid_rate" in all_scores(task, "standard", small_sets)[0]
+
+
+@pytest.mark.parametrize("task", ["nli", "closed_qa", "dialogue", "sentiment"])
+def test_where_there_are_options_accuracy_and_choice_are_apart(task, small_sets):
+    assert {"accuracy", "valid_rate", "choice_accuracy"} <= set(all_scores(task, "paper", small_sets)[0])
+    assert TASKS[task].headline == {"standard": "choice_accuracy", "paper": "accuracy"}
+
+
+@every_protocol
+@every_task
+def test_scores_lie_between_nought_and_one(task, protocol, small_sets):
+    seen = 0
+    for scores in all_scores(task, protocol, small_sets):
+        for score in scores.values():
+            top, bottom = (score.numerator, score.denominator) if isinstance(score, Ratio) else (score, 1)
+            assert 0 <= top <= bottom or top == bottom == 0
+            seen += 1
+    assert seen >= 3 * len(WRITTEN) * len(PROTOCOLS)
+
+
+@every_protocol
+@every_task
+def test_what_is_shown_is_text(task, protocol, small_sets):
+    found = load_task(task, small_sets).examples
+    shown = [TASKS[task].show(e, answers, protocol) for e in found for answers in answered(TASKS[task], e, protocol)]
+    assert len(shown) >= 3 * len(WRITTEN)
+    assert all(isinstance(text, str) for pair in shown for text in pair)
+
+
+def test_the_floor_is_what_guessing_reaches():
+    floors = {name: task.floor for name, task in TASKS.items() if task.floor}
+    assert floors == {"nli": 1 / 2, "closed_qa": 1 / 2, "dialogue": 1 / 4, "sentiment": 1 / 2}
+
+
+@every_task
+def test_standard_never_gives_the_expected_answer_away(task, small_sets):
+    hidden = {
+        "reasoning": lambda e: [e.reasoning, e.answer],
+        "nli": lambda e: [f"{e.hypothesis} {e.entailment}"],
+        "open_qa": lambda e: [] if e.passage else list(e.answers),
+        "closed_qa": lambda e: [f"yes\n{e.question}", f"no\n{e.question}"],
+        "dialogue": lambda e: [f"answer is {'ABCD'[e.answer]}"],
+        "summarization": lambda e: [e.summary],
+        "ner": lambda e: [f"Names: {surface}" for _, surface in e.entities],
+        "sentiment": lambda e: [f": {'positive' if e.positive else 'negative'}"],
+    }[task]
+    for example in load_task(task, small_sets).examples:
+        asked = " ".join(query.prompt + " " + query.lead for query in TASKS[task].ask(example, "standard"))
+        assert [text for text in hidden(example) if text in asked] == []

@@ -1,0 +1,361 @@
+"""The eight abilities of tiny random models on small sets: tables, protocols, batches, memo, errors."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+import torch
+
+from tests.tiny_models import build_tiny_lm
+from workbench.data.facts import Rejected
+from workbench.errors import DataError, SpecError
+from workbench.evaluation.abilities import TaskRun, ask_tasks, evaluate_tasks, headlines, summarize_runs
+from workbench.evaluation.engine import Answer
+from workbench.evaluation.tasks import TASKS
+from workbench.update import Dense, WeightUpdate
+
+COLUMNS = ["task", "metric", "protocol", "source", "split", "value", "n", "low", "high"]
+OPTIONS = ["choice_accuracy", "accuracy", "valid_rate"]
+METRICS = {
+    "reasoning": ["solve_rate", "valid_rate"],
+    "nli": OPTIONS,
+    "open_qa": ["span_match", "exact_match", "f1", "valid_rate"],
+    "closed_qa": OPTIONS,
+    "dialogue": OPTIONS,
+    "summarization": ["rouge_mean", "rouge1", "rouge2", "rougeL", "valid_rate"],
+    "ner": ["f1", "precision", "recall", "valid_rate"],
+    "sentiment": OPTIONS,
+}
+
+both_protocols = pytest.mark.parametrize("protocol", ["standard", "paper"])
+
+
+def disturbance(lm, *, size=5.0):
+    """A random update of the weights of one layer, large enough to change answers."""
+    name = lm.arch.mlp_out_weight(1)
+    W = lm.weight(name)
+    noise = torch.randn(W.shape, generator=torch.Generator().manual_seed(0))
+    return WeightUpdate({name: Dense(size * W.std() * noise)}, model=lm.name, fingerprint=lm.fingerprint)
+
+
+def generated(lm, prompt, n):
+    """Greedy continuation by transformers, of one prompt alone."""
+    inputs = lm.tokenizer(prompt, return_tensors="pt")
+    whole = lm.model.generate(**inputs, max_new_tokens=n, do_sample=False, pad_token_id=0)
+    return lm.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def same(a, b):
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def write_lines(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@both_protocols
+def test_the_table_has_a_row_for_each_task_and_metric(tiny_lm, small_sets, set_sizes, protocol):
+    table = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets)
+    assert list(table.columns) == COLUMNS
+    found = {task: part["metric"].tolist() for task, part in table.groupby("task", sort=False)}
+    assert list(found) == list(METRICS)
+    assert {task: sorted(metrics) for task, metrics in found.items()} == {t: sorted(m) for t, m in METRICS.items()}
+    assert table["n"].tolist() == [set_sizes[task] for task in table["task"]]
+
+
+@both_protocols
+def test_every_table_tells_protocol_source_and_split(tiny_lm, tmp_path, small_sets, protocol):
+    gsm8k = {"question": "Ann has 2 cats and 3 dogs. How many?", "answer": "2 + 3 = <<2+3=5>>5.\n#### 5"}
+    test_split = write_lines(tmp_path / "gsm8k" / "test.jsonl", [gsm8k])
+    data = {"reasoning": test_split, "nli": small_sets / "nli.jsonl", "sentiment": "bundled"}
+    table = evaluate_tasks(tiny_lm, tasks=list(data), protocol=protocol, data=data, limit=1)
+    assert set(table["protocol"]) == {protocol}
+    assert table.drop_duplicates("task")[["task", "source", "split"]].to_numpy().tolist() == [
+        ["reasoning", "gsm8k/test.jsonl", "test"],
+        ["nli", "nli.jsonl", "unknown"],
+        ["sentiment", "bundled", "bundled"],
+    ]
+
+
+@both_protocols
+def test_batch_size_never_changes_a_table(tiny_lm, small_sets, protocol):
+    alone = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=1)
+    tiny_lm.memo.clear()
+    together = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=32)
+    assert len(alone) == sum(map(len, METRICS.values()))
+    assert alone["value"].nunique() > 1
+    same(alone, together)
+
+
+@both_protocols
+def test_batch_size_never_changes_what_is_written(tiny_lm, small_sets, protocol):
+    alone = ask_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=1)
+    tiny_lm.memo.clear()
+    together = ask_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=32)
+    assert len(alone) == 8
+    for one, other in zip(alone, together, strict=True):
+        same(one.outputs(), other.outputs())
+
+
+def test_the_papers_answer_is_the_greedy_continuation_of_its_prompt(tiny_lm, small_sets):
+    seen = 0
+    for name, n in {"reasoning": 5, "open_qa": 20, "summarization": 25, "closed_qa": 1, "sentiment": 1}.items():
+        [run] = ask_tasks(tiny_lm, tasks=name, protocol="paper", data=small_sets)
+        for prompt, answered in run.outputs()[["prompt", "answered"]].to_numpy().tolist():
+            assert answered == generated(tiny_lm, prompt, n).strip()
+            assert not answered.startswith(prompt)
+            seen += 1
+    assert seen == 17
+
+
+@both_protocols
+def test_undoing_an_edit_gives_the_unedited_models_table(tiny_lm, small_sets, protocol):
+    before = ask_tasks(tiny_lm, protocol=protocol, data=small_sets)
+    with disturbance(tiny_lm).applied(tiny_lm):
+        edited = ask_tasks(tiny_lm, protocol=protocol, data=small_sets)
+    assert all(a.answers != b.answers for a, b in zip(before, edited, strict=True))
+    tiny_lm.memo.clear()  # so that nothing is remembered
+    same(evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets), summarize_runs(before))
+
+
+def test_an_edited_models_answers_are_those_of_a_model_with_these_weights(tiny_lm, small_sets):
+    twin = build_tiny_lm(tiny_lm.model.config.model_type)
+    evaluate_tasks(tiny_lm, data=small_sets)  # its memo holds the unedited answers
+    with disturbance(tiny_lm).applied(tiny_lm), torch.no_grad():
+        name = tiny_lm.arch.mlp_out_weight(1)
+        twin.model.get_parameter(name).copy_(tiny_lm.model.get_parameter(name))
+        same(evaluate_tasks(tiny_lm, data=small_sets), evaluate_tasks(twin, data=small_sets))
+
+
+def test_the_unedited_models_answers_are_not_computed_again(tiny_lm, small_sets):
+    first = evaluate_tasks(tiny_lm, data=small_sets, protocol="paper")
+    with disturbance(tiny_lm).applied(tiny_lm):
+        evaluate_tasks(tiny_lm, tasks="nli", data=small_sets, protocol="paper")
+    handle = tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("computed again"))
+    try:
+        same(evaluate_tasks(tiny_lm, data=small_sets, protocol="paper"), first)
+        evaluate_tasks(tiny_lm, tasks=["ner", "nli"], data=small_sets, protocol="paper", limit=2)
+    finally:
+        handle.remove()
+
+
+def test_a_limit_keeps_the_first_examples(tiny_lm, small_sets, set_sizes):
+    whole = ask_tasks(tiny_lm, data=small_sets)
+    limited = ask_tasks(tiny_lm, data=small_sets, limit=2)
+    assert [len(run.data) for run in limited] == [2] * 8
+    for a, b in zip(whole, limited, strict=True):
+        same(a.outputs()[:2], b.outputs())
+    assert set(summarize_runs(limited)["n"]) == {2}
+    beyond = ask_tasks(tiny_lm, data=small_sets, limit=1000)
+    assert [len(run.data) for run in beyond] == list(set_sizes.values())  # nothing is repeated
+
+
+def test_tasks_come_in_the_order_asked_for(tiny_lm, small_sets):
+    runs = ask_tasks(tiny_lm, tasks=["sentiment", "nli"], data=small_sets, limit=1)
+    assert [run.task.name for run in runs] == ["sentiment", "nli"]
+    table = evaluate_tasks(tiny_lm, tasks=["sentiment", "nli"], data=small_sets, limit=1)
+    assert table["task"].unique().tolist() == ["sentiment", "nli"]
+
+
+def test_a_file_does_for_one_task_and_a_mapping_for_some(tiny_lm, small_sets):
+    [from_folder] = ask_tasks(tiny_lm, tasks="nli", data=small_sets)
+    [from_file] = ask_tasks(tiny_lm, tasks="nli", data=small_sets / "nli.jsonl")
+    [from_text] = ask_tasks(tiny_lm, tasks="nli", data={"nli": str(small_sets / "nli.jsonl")})
+    assert from_file == from_folder == from_text
+
+
+def test_a_task_that_a_mapping_leaves_out_has_its_default(tiny_lm, small_sets, monkeypatch):
+    monkeypatch.delenv("WORKBENCH_DATA", raising=False)
+    runs = ask_tasks(tiny_lm, tasks=["nli", "ner"], data={"nli": small_sets}, limit=1)
+    assert [run.data.source for run in runs] == ["nli.jsonl", "bundled"]
+    monkeypatch.setenv("WORKBENCH_DATA", str(small_sets))
+    runs = ask_tasks(tiny_lm, tasks=["nli", "ner"], data={"nli": "bundled"}, limit=1)
+    assert [run.data.source for run in runs] == ["bundled", "ner.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"protocol": "strict"}, "protocol 'strict' is not known; known: standard, paper."),
+        ({"limit": 0}, "limit must be a whole number of at least 1; got 0."),
+        ({"limit": -3}, "limit must be a whole number of at least 1; got -3."),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0."),
+        ({"batch_size": -1}, "batch_size must be at least 1; got -1."),
+        (
+            {"tasks": ["ner", "nli"], "data": {"reasoning": "bundled", "nli": "bundled"}},
+            "data names the task 'reasoning', which is not asked; asked: ner, nli.",
+        ),
+        ({"tasks": "nli", "data": {"rte": "bundled"}}, "data names the task 'rte', which is not asked; asked: nli."),
+        (
+            {"tasks": "squad"},
+            "no task 'squad'; known: reasoning, nli, open_qa, closed_qa, dialogue, summarization, ner, sentiment, "
+            "or all.",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_any_work(tiny_lm, changes, sentence):
+    handle = tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("worked"))
+    try:
+        for ask in (ask_tasks, evaluate_tasks):
+            with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
+                ask(tiny_lm, **changes)
+    finally:
+        handle.remove()
+
+
+def test_data_that_cannot_be_had_are_refused_before_any_work(tiny_lm, small_sets, tmp_path):
+    handle = tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("worked"))
+    missing = tmp_path / "none.jsonl"
+    sentence = f"{missing} does not exist; give a file or folder of data, 'bundled' or 'hub'."
+    try:
+        with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
+            evaluate_tasks(tiny_lm, tasks=["nli", "ner"], data={"nli": small_sets, "ner": missing})
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "standing"),
+    [
+        (
+            "standard",
+            "solve_rate choice_accuracy span_match choice_accuracy choice_accuracy rouge_mean f1 choice_accuracy",
+        ),
+        ("paper", "solve_rate accuracy span_match accuracy accuracy rouge_mean f1 accuracy"),
+    ],
+)
+def test_headlines_are_one_row_a_task_with_title_and_floor(tiny_lm, small_sets, protocol, standing):
+    table = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, limit=2)
+    found = headlines(table)
+    assert found["task"].tolist() == list(METRICS)
+    assert found["metric"].tolist() == standing.split()
+    assert found["title"].tolist() == [TASKS[task].title for task in METRICS]
+    assert found["floor"].tolist() == [0, 0.5, 0, 0.5, 0.25, 0, 0, 0.5]
+    same(found[COLUMNS], table.loc[found.index])
+
+
+def test_headlines_of_two_protocols_stand_side_by_side(tiny_lm, small_sets):
+    tables = [evaluate_tasks(tiny_lm, tasks="nli", protocol=p, data=small_sets) for p in ("paper", "standard")]
+    found = headlines(pd.concat(tables, ignore_index=True))
+    assert found[["protocol", "metric"]].to_numpy().tolist() == [
+        ["paper", "accuracy"],
+        ["standard", "choice_accuracy"],
+    ]
+
+
+@both_protocols
+def test_outputs_hold_prompt_expected_answered_and_every_metric(tiny_lm, small_sets, set_sizes, protocol):
+    for run in ask_tasks(tiny_lm, protocol=protocol, data=small_sets):
+        name, outputs = run.task.name, run.outputs()
+        assert list(outputs.columns[:5]) == ["task", "example", "prompt", "expected", "answered"]
+        assert sorted(outputs.columns[5:]) == sorted(METRICS[name])
+        assert outputs["example"].tolist() == list(range(set_sizes[name]))
+        for i, example in enumerate(run.data.examples):
+            assert outputs["prompt"][i] == run.task.ask(example, protocol)[0].prompt
+        assert all(isinstance(text, str) for text in [*outputs["expected"], *outputs["answered"]])
+
+
+def test_headlines_of_no_rows_are_no_rows(tiny_lm, small_sets):
+    table = evaluate_tasks(tiny_lm, tasks="nli", data=small_sets, limit=1)
+    found = headlines(table[:0])
+    assert list(found.columns) == [*COLUMNS, "title", "floor"]
+    assert len(found) == 0
+
+
+def hand_run(protocol="paper"):
+    """Three pairs, of which the first is right, the second wrong and the third not answered."""
+    [run] = ask_tasks(build_tiny_lm("gpt2"), tasks="nli", protocol=protocol, data="bundled", limit=3)
+    labels = [str(example.entailment) for example in run.data.examples]
+    wrong = {"True": "False", "False": "True"}[labels[1]]
+    likelihoods = [(-1.0, -2.0) if label == "True" else (-2.0, -1.0) for label in labels]  # always the other label
+    texts = [f" {labels[0]}", f" {wrong}", " Well"]
+    answers = tuple((Answer(text, pair),) for text, pair in zip(texts, likelihoods, strict=True))
+    return TaskRun(run.task, run.data, protocol, answers), labels, wrong
+
+
+def test_the_table_is_the_mean_over_examples_and_outputs_hold_each():
+    run, labels, wrong = hand_run()
+    outputs = run.outputs()
+    assert outputs["expected"].tolist() == labels
+    assert outputs["answered"].tolist() == [labels[0], wrong, "Well"]
+    assert outputs["accuracy"].tolist() == [1, 0, 0]
+    assert outputs["valid_rate"].tolist() == [1, 1, 0]
+    assert outputs["choice_accuracy"].tolist() == [0, 0, 0]
+    table = summarize_runs([run]).set_index("metric")
+    assert table.loc["accuracy", "value"] == pytest.approx(1 / 3)
+    assert table.loc["valid_rate", "value"] == pytest.approx(2 / 3)
+    assert table.loc["choice_accuracy", "value"] == 0
+    assert table["n"].tolist() == [3, 3, 3]
+
+
+def test_intervals_hold_the_values_and_follow_the_seed(tiny_lm, small_sets):
+    table = evaluate_tasks(tiny_lm, data=small_sets)
+    rows = table.dropna(subset=["value"])
+    assert len(rows) >= 24
+    assert ((rows["low"] <= rows["value"] + 1e-9) & (rows["value"] <= rows["high"] + 1e-9)).all()
+    same(table, evaluate_tasks(tiny_lm, data=small_sets))
+    runs = ask_tasks(tiny_lm, data=small_sets)
+    same(summarize_runs(runs, seed=5), evaluate_tasks(tiny_lm, data=small_sets, seed=5))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_never_names_anything_has_no_precision_and_no_warning():
+    [run] = ask_tasks(build_tiny_lm("gpt2"), tasks="ner", data="bundled", limit=3)
+    none = tuple((Answer(" none", ()),) * 4 for _ in range(3))
+    table = summarize_runs([TaskRun(run.task, run.data, "standard", none)]).set_index("metric")
+    assert table.loc["recall", "value"] == 0
+    assert pd.isna(table.loc["precision", ["value", "low", "high"]]).all()
+
+
+def test_rejected_records_are_not_asked(tiny_lm, tmp_path):
+    good = {"text": "see it !", "positive": True}
+    path = write_lines(tmp_path / "sentiment.jsonl", [good, {"text": "", "positive": True}, good])
+    [run] = ask_tasks(tiny_lm, tasks="sentiment", data=path)
+    assert (len(run.answers), len(run.data.rejected)) == (2, 1)
+    assert set(summarize_runs([run])["n"]) == {2}
+
+
+def chat_of(lm, n):
+    """A record whose paper prompt, with the 25 tokens to be written, is n tokens long."""
+    empty = len(lm.tokenizer("Ann: \nTL;DR:")["input_ids"])
+    record = {"dialogue": "Ann: " + "x" * (n - 25 - empty), "summary": "Ann."}
+    assert len(lm.tokenizer(record["dialogue"] + "\nTL;DR:")["input_ids"]) + 25 == n
+    return record
+
+
+def test_an_example_that_just_fits_is_asked_and_one_token_more_is_told(tiny_lm, tmp_path, caplog):
+    records = [chat_of(tiny_lm, n) for n in (513, 512, 514)]
+    path = write_lines(tmp_path / "summarization.jsonl", records)
+    [run] = ask_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path)
+    assert [example.dialogue for example in run.data.examples] == [records[1]["dialogue"]]
+    first, second = (f"{n} tokens, more than the 512 that {tiny_lm.name} takes." for n in (513, 514))
+    assert run.data.rejected == (Rejected(0, first), Rejected(2, second))
+    assert caplog.messages == [f"summarization.jsonl: examples passed over, being too long: 2; record 0: {first}"]
+    assert set(summarize_runs([run])["n"]) == {1}
+
+
+def test_a_limit_counts_examples_that_fit(tiny_lm, tmp_path):
+    records = [chat_of(tiny_lm, n) for n in (60, 600, 70, 80)]
+    path = write_lines(tmp_path / "summarization.jsonl", records)
+    [run] = ask_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path, limit=2)
+    assert [example.dialogue for example in run.data.examples] == [records[0]["dialogue"], records[2]["dialogue"]]
+
+
+def test_an_example_that_is_too_long_is_named_by_its_record(tiny_lm, tmp_path):
+    records = [{"dialogue": "", "summary": "None."}, chat_of(tiny_lm, 60), chat_of(tiny_lm, 600)]
+    path = write_lines(tmp_path / "summarization.jsonl", records)
+    [run] = ask_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path)
+    assert [rejected.index for rejected in run.data.rejected] == [0, 2]
+
+
+def test_data_of_which_nothing_fits_are_refused(tiny_lm, tmp_path):
+    path = write_lines(tmp_path / "summarization.jsonl", [chat_of(tiny_lm, 600), chat_of(tiny_lm, 700)])
+    sentence = (
+        "summarization.jsonl has no example for summarization that fits; record 0: 600 tokens, more than the 512 that "
+        f"{tiny_lm.name} takes."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
+        evaluate_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path)
