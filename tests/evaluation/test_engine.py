@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from tests.tiny_models import SENTENCES
-from workbench.evaluation.decoding import Prefix
 from workbench.evaluation.engine import Query, answer_queries
 from workbench.update import WeightUpdate
 
@@ -54,21 +53,43 @@ def test_batch_size_never_changes_an_answer(every_tiny_lm):
         assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
 
 
+def shapes_run(lm, queries, **given):
+    """Rows and columns of each forward pass, and the answers."""
+    seen = []
+    embedding = lm.model.get_input_embeddings()
+    hook = embedding.register_forward_hook(lambda module, args, output: seen.append(tuple(args[0].shape)))
+    try:
+        return seen, answer_queries(lm, queries, **given)
+    finally:
+        hook.remove()
+
+
 def test_a_beginning_that_all_share_is_run_once_and_changes_no_answer(every_tiny_lm):
     shared = [Query(OPENING + text, OPTIONS, max_new_tokens=4) for text in SENTENCES]
-    rows = [tuple(every_tiny_lm.tokenizer(q.prompt)["input_ids"]) for q in shared]
-    assert len(Prefix.of(every_tiny_lm, rows).ids) >= 8
-    seen = []
-    hook = every_tiny_lm.model.get_input_embeddings().register_forward_hook(
-        lambda module, args, output: seen.append(args[0].shape)
-    )
-    together = answer_queries(every_tiny_lm, shared)
-    hook.remove()
-    assert seen[0][0] == 1  # the beginning, alone
-    assert seen[1][1] + seen[0][1] == max(map(len, rows))  # then only what comes after it
+    rows = [every_tiny_lm.tokenizer(q.prompt)["input_ids"] for q in shared]
+    opening = next(i for i, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)
+    assert opening >= 8
+    seen, together = shapes_run(every_tiny_lm, shared)
+    assert seen[:2] == [(1, opening), (len(rows), max(map(len, rows)) - opening)]
     every_tiny_lm.memo.clear()
     alone = [answer_queries(every_tiny_lm, [query])[0] for query in shared]
     assert [a.text for a in together] == [a.text for a in alone]
+
+
+def test_a_beginning_that_some_share_is_run_once_for_them_and_changes_no_answer(every_tiny_lm):
+    endings = (" Paris.", " It is old.", " 1820.")
+    several = [Query(text + end, OPTIONS, max_new_tokens=4) for text in SENTENCES[:3] for end in endings]
+    seen, together = shapes_run(every_tiny_lm, several)
+    beginnings, endings_run = seen[:2]
+    longest = max(len(every_tiny_lm.tokenizer(query.prompt)["input_ids"]) for query in several)
+    assert (beginnings[0], endings_run[0]) == (3, 9)
+    assert beginnings[1] + endings_run[1] <= longest + 2  # the longest ending need not follow the longest beginning
+    every_tiny_lm.memo.clear()
+    for query, answer in zip(several, together, strict=True):
+        [alone] = answer_queries(every_tiny_lm, [query])
+        assert alone.text == answer.text
+        assert answer.log_likelihoods == pytest.approx(alone.log_likelihoods, abs=1e-4)
+    every_tiny_lm.memo.clear()
 
 
 def test_a_continuation_stops_at_the_end_of_text_and_at_a_stop(tiny_lm):

@@ -1,8 +1,8 @@
 """Texts run once and then continued: greedily, or by given options whose likelihood is wanted.
 
 Rows are run padded on the right, so that no token stands before a row's first; what is kept of them is shifted so that
-their last tokens line up, since windows of attention are counted in columns. A beginning that all rows share is run
-once, in a batch of one. Everything goes through the model's own forward pass.
+their last tokens line up, since windows of attention are counted in columns. Texts can be run piece by piece, so that
+a beginning that several share is run once. Everything goes through the model's own forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,51 +48,8 @@ def _with_room(tensor: Tensor, room: int) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Prefix:
-    """The beginning that texts share, run once.
-
-    Attributes
-    ----------
-    ids : tuple of int
-        Its P tokens; may be none.
-    keys_values : list of (Tensor, Tensor)
-        (1, heads, P, d_head) each, for each block; empty for no tokens.
-    """
-
-    ids: tuple[int, ...]
-    keys_values: KeysValues
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, lm: LanguageModel, rows: Sequence[tuple[int, ...]], *, at_least: int = 8) -> "Prefix":
-        """The longest beginning that all rows share and that leaves each a token of its own.
-
-        Parameters
-        ----------
-        lm : LanguageModel
-            The model as it is now.
-        rows : sequence of tuple of int
-            Token ids.
-        at_least : int
-            A shorter beginning is not worth a pass of its own, and is taken as none.
-
-        Returns
-        -------
-        Prefix
-        """
-        low, high = min(rows), max(rows)  # the two that differ first
-        limit = min(map(len, rows)) - 1
-        n = next((i for i in range(limit) if low[i] != high[i]), limit)
-        if n < at_least or len(rows) == 1:
-            return cls((), [])
-        cache = DynamicCache()
-        lm.model(torch.tensor([low[:n]], device=lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return cls(low[:n], _keys_values(cache))
-
-
-@dataclass(frozen=True, eq=False)
 class Prefilled:
-    """B texts, run to their last tokens.
+    """B texts, run to their last tokens, ready to be gone on with.
 
     Attributes
     ----------
@@ -100,6 +57,7 @@ class Prefilled:
         Its weights must stay as they are while this object is used.
     keys_values : list of (Tensor, Tensor)
         (B, heads, T, d_head) each, for each block, T being the longest text; the last tokens stand in the last column.
+        Empty where they were not kept.
     mask : Tensor (B, T)
         1 for a token and 0 for padding, which comes first.
     lengths : Tensor (B,)
@@ -115,51 +73,51 @@ class Prefilled:
     logits: Tensor
 
     @classmethod
+    def nothing(cls, lm: LanguageModel, n: int) -> "Prefilled":
+        """As many texts without a token, to be extended."""
+        mask = torch.ones(n, 0, dtype=torch.long, device=lm.device)
+        return cls(lm, [], mask, mask.sum(dim=1), torch.empty(n, 0))
+
     @torch.no_grad()
-    def of(cls, lm: LanguageModel, rows: list[tuple[int, ...]], prefix: Prefix, *, keep: bool) -> "Prefilled":
-        """Run texts that begin with a prefix.
+    def extended(self, rows: Sequence[tuple[int, ...]], *, keep: bool = True) -> "Prefilled":
+        """Run what comes after each text.
 
         Parameters
         ----------
-        lm : LanguageModel
-            The model as it is now.
-        rows : list of tuple of int
-            Token ids of B texts, the prefix included.
-        prefix : Prefix
-            Of these texts and this model.
+        rows : sequence of tuple of int
+            Token ids, at least one for each of the B texts.
         keep : bool
             Whether keys and values are kept for a continuation; without them there are only the logits.
 
         Returns
         -------
         Prefilled
+            The texts as they are then.
         """
-        n = len(prefix.ids)
-        batch = pad([row[n:] for row in rows], pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
-        mask = torch.cat([batch.mask.new_ones(len(rows), n), batch.mask], dim=1)
+        batch = pad(list(rows), pad_id=self.lm.tokenizer.pad_token_id or 0, device=self.lm.device)
         own = batch.mask.sum(dim=1)
-        last = torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, own[:, None] - 1, True)
-        cache = None
-        if keep or n:
-            cache = DynamicCache([tuple(t.expand(len(rows), -1, -1, -1) for t in pair) for pair in prefix.keys_values])
-        logits = lm.model(
+        mask = torch.cat([self.mask, batch.mask], dim=1)
+        cache = DynamicCache(self.keys_values) if keep or self.keys_values else None
+        logits = self.lm.model(
             batch.ids,
             attention_mask=mask,
-            position_ids=batch.positions + n,
+            position_ids=self.lengths[:, None] + batch.positions,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=last,
+            logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, own[:, None] - 1, True),
         ).logits
-        lengths, width = own + n, mask.shape[1]
-        # column of what goes to each column, so that the last tokens line up
-        source = (torch.arange(width, device=mask.device) + lengths[:, None]) % width  # (B, T)
+        lengths, width = self.lengths + own, mask.shape[1]
+        # the column that goes to each column, so that padding comes first; columns of padding alone are dropped
+        columns = torch.arange(width - int(lengths.max()), width, device=mask.device)
+        source = (columns - (batch.ids.shape[1] - own)[:, None]) % width  # (B, T)
         kept = [tuple(_columns(t, source) for t in pair) for pair in _keys_values(cache)] if keep else []
-        return cls(lm, kept, mask.gather(1, source), lengths, _widened(logits))
+        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, _widened(logits))
 
     def rows(self, index: Tensor) -> "Prefilled":
         """Some of the texts, or texts repeatedly: `index` (B',) of row numbers."""
         kept = _selected(self.keys_values, index)
-        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], self.logits[index])
+        logits = self.logits[index.to(self.logits.device)]
+        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], logits)
 
     @torch.no_grad()
     def log_likelihoods(self, options: Sequence[Sequence[tuple[int, ...]]]) -> list[list[float]]:
@@ -282,7 +240,7 @@ def continue_greedily(
     rows = [(*prompts[i], *whole[i]) for i in short]
     for batch in like_lengths([len(row) for row in rows], batch_size):
         chosen = [short[j] for j in batch]
-        texts = Prefilled.of(lm, [rows[j] for j in batch], Prefix((), []), keep=True)
+        texts = Prefilled.nothing(lm, len(batch)).extended([rows[j] for j in batch])
         more = texts.continue_greedily(lambda k, new, of=chosen: finished(of[k], whole[of[k]] + new))
         for i, tokens in zip(chosen, more, strict=True):
             whole[i] += tokens
@@ -300,8 +258,9 @@ def _keys_values(cache: Cache) -> KeysValues:
 
 
 def _columns(tensor: Tensor, source: Tensor) -> Tensor:
-    """Rearrange the columns of keys or values (B, heads, T, d_head), row by row."""
-    return tensor.gather(2, source.to(tensor.device)[:, None, :, None].expand_as(tensor))
+    """Columns `source` (B, T') of keys or values (B, heads, T, d_head), row by row."""
+    index = source.to(tensor.device)[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3])
+    return tensor.gather(2, index)
 
 
 def _selected(keys_values: KeysValues, index: Tensor) -> KeysValues:

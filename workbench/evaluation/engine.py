@@ -1,20 +1,22 @@
 """What a model writes after many prompts, and how probable it finds given options: the engine under the tasks.
 
-Prompts go in batches of like length; a beginning that all of them share is run once; only the logits after the last
-token are computed; continuations are decoded together and each stops by itself. Neither padding nor batch size changes
-an answer. What the unedited model answers is kept, by content, in `lm.memo`.
+Prompts go in batches of like length; a beginning that all of them share, or some, is run once; only the logits after
+the last token are computed; continuations are decoded together and each stops by itself. Neither padding nor batch size
+changes an answer. What the unedited model answers is kept, by content, in `lm.memo`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from tqdm.auto import tqdm
 
 from workbench.encoding import encode, join_target
-from workbench.evaluation.decoding import Prefilled, Prefix, ends_of_text
-from workbench.forward import like_lengths
+from workbench.evaluation.decoding import Prefilled, ends_of_text
 from workbench.lm import LanguageModel
+
+_WORTH_A_PASS = 8  # tokens; a shorter beginning is run with what follows it
 
 
 @dataclass(frozen=True)
@@ -104,16 +106,10 @@ def answer_queries(
     if bar is not None:
         bar.update(sum(row in known for row in rows))
     counts = Counter(rows)
-    if missing:
-        prefix = Prefix.of(lm, [row.prompt for row in missing])
-        # rows that go on keep their attention keys and values, the others need none
-        for goes_on in (False, True):
-            alike = [row for row in missing if row.goes_on == goes_on]
-            for batch in like_lengths([len(row.prompt) for row in alike], batch_size):
-                chosen = [alike[i] for i in batch]
-                known.update(zip(chosen, _answers(lm, chosen, prefix, keep=goes_on), strict=True))
-                if bar is not None:
-                    bar.update(sum(counts[row] for row in chosen))
+    for chosen, texts in _prefilled(lm, missing, batch_size):
+        known.update(zip(chosen, _answers(lm, chosen, texts), strict=True))
+        if bar is not None:
+            bar.update(sum(counts[row] for row in chosen))
     return [known[row] for row in rows]
 
 
@@ -152,8 +148,68 @@ def _option_ids(
     return encode(lm.tokenizer, join_target(prompt, option)[len(prompt) :], add_special_tokens=False).ids
 
 
-def _answers(lm: LanguageModel, rows: list[_Row], prefix: Prefix, *, keep: bool) -> list[Answer]:
-    texts = Prefilled.of(lm, [row.prompt for row in rows], prefix, keep=keep)
+def _prefilled(lm: LanguageModel, rows: list[_Row], batch_size: int) -> Iterator[tuple[list[_Row], Prefilled]]:
+    """The prompts in batches, run: the beginning that all share once, that of some which share more once, too."""
+    shared = _shared_length(rows) if len(rows) > 1 else 0
+    start = Prefilled.nothing(lm, 1)
+    if shared:
+        start = start.extended([rows[0].prompt[:shared]])
+    for parts in _batches(_alike(rows, shared), batch_size):
+        chosen = [row for part in parts for row in part]
+        texts, done = _begun(start, shared, parts)
+        rest = [row.prompt[n:] for row, n in zip(chosen, done, strict=True)]
+        yield chosen, texts.extended(rest, keep=chosen[0].goes_on)
+
+
+def _begun(start: Prefilled, shared: int, parts: list[list[_Row]]) -> tuple[Prefilled, list[int]]:
+    """For each row the beginning that its part shares, run, and how many of its tokens that are."""
+    texts = start.rows(torch.zeros(len(parts), dtype=torch.long, device=start.mask.device))
+    if len(parts[0]) == 1:
+        return texts, [shared] * len(parts)
+    ends = [_shared_length(part) for part in parts]
+    texts = texts.extended([part[0].prompt[shared:end] for part, end in zip(parts, ends, strict=True)])
+    of_row = [i for i, part in enumerate(parts) for _ in part]
+    return texts.rows(torch.tensor(of_row, device=start.mask.device)), [ends[i] for i in of_row]
+
+
+def _alike(rows: list[_Row], shared: int) -> list[list[_Row]]:
+    """Rows together where most of what comes after the beginning that all share is the same."""
+    groups: list[list[_Row]] = []
+    for row in sorted(rows, key=lambda row: row.prompt):
+        same = _shared_length([groups[-1][0], row]) - shared if groups else 0
+        if same >= max(_WORTH_A_PASS, (len(row.prompt) - shared) / 2):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups
+
+
+def _batches(groups: list[list[_Row]], batch_size: int) -> Iterator[list[list[_Row]]]:
+    """Groups, or parts of them, in batches of so many rows and of like lengths; single rows apart from the others."""
+    parts = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
+
+    def kind(part: list[_Row]) -> tuple[bool, bool]:
+        return part[0].goes_on, len(part) > 1
+
+    batch: list[list[_Row]] = []
+    for part in sorted(parts, key=lambda part: (kind(part), len(part[0].prompt))):
+        if batch and (sum(map(len, batch)) + len(part) > batch_size or kind(part) != kind(batch[0])):
+            yield batch
+            batch = []
+        batch.append(part)
+    if batch:
+        yield batch
+
+
+def _shared_length(rows: list[_Row]) -> int:
+    """Tokens with which all prompts begin, leaving each one of its own; 0 if too few to be worth a pass."""
+    low, high = min(row.prompt for row in rows), max(row.prompt for row in rows)  # the two that differ first
+    limit = min(len(row.prompt) for row in rows) - 1
+    n = next((i for i in range(limit) if low[i] != high[i]), limit)
+    return n if n >= _WORTH_A_PASS else 0
+
+
+def _answers(lm: LanguageModel, rows: list[_Row], texts: Prefilled) -> list[Answer]:
     likelihoods = texts.log_likelihoods([row.options for row in rows])
     written = _written(lm, rows, texts)
     return [Answer(text, tuple(each)) for text, each in zip(written, likelihoods, strict=True)]
