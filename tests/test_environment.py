@@ -37,11 +37,17 @@ def requirements(lines):
 
 DEPENDENCIES = requirements(PROJECT["dependencies"])
 DEV = requirements(PROJECT["optional-dependencies"]["dev"])
+OPTIONAL = {extra: requirements(lines) for extra, lines in PROJECT["optional-dependencies"].items() if extra != "dev"}
 
 
 def test_every_requirement_has_a_version():
     assert len(DEPENDENCIES) > 10
     assert all(re.search(r"[=>]=\d", specifier) for specifier in (DEPENDENCIES | DEV).values())
+
+
+def test_every_extra_is_tested():
+    assert [*OPTIONAL] == ["lm-eval"]
+    assert all(needed.items() <= DEV.items() for needed in OPTIONAL.values())
 
 
 def test_conda_environment_has_the_same_packages_and_versions():
@@ -111,8 +117,10 @@ def test_make_without_a_target_lists_the_targets():
     assert listed == ["help", "setup", "figures", "figures-smoke", "test", "test-fast", "lint", "explore", "clean"]
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(path, *, at_once=False):
+    """What a file imports; with `at_once`, what it imports as soon as it is imported itself."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -125,7 +133,10 @@ def test_every_package_that_is_imported_is_required():
     modules = {name for path in files for name in imported(path)} - set(sys.stdlib_module_names) - {"workbench"}
     homes = packages_distributions()
     needed = {canonical(homes[module][0]) for module in modules}
-    assert needed - DEPENDENCIES.keys() <= BROUGHT_BY.keys()
+    optional = {name for extra in OPTIONAL.values() for name in extra}
+    assert needed - DEPENDENCIES.keys() <= BROUGHT_BY.keys() | optional
+    at_once = {name for path in files for name in imported(path, at_once=True)} & modules
+    assert not optional & {canonical(homes[module][0]) for module in at_once}
     for name, bringer in BROUGHT_BY.items():
         always = [line for line in requires(bringer) if "extra ==" not in line]
         assert name in requirements(re.split(r"[ ;]", line)[0] for line in always)

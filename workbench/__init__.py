@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.errors import WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.edits import evaluate_edits, score_edits
+    from workbench.evaluation.harness import evaluate_harness
     from workbench.evaluation.perplexity import perplexity
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
@@ -40,6 +41,7 @@ __all__ = [
     "WorkbenchError",
     "ask_tasks",
     "evaluate_edits",
+    "evaluate_harness",
     "evaluate_tasks",
     "load",
     "load_facts",
@@ -63,6 +65,7 @@ _HOMES = {
     "errors": ("WorkbenchError",),
     "data.task_files": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
+    "evaluation.harness": ("evaluate_harness",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
     "lm": ("LanguageModel", "load"),

@@ -1,5 +1,6 @@
 """`workbench evaluate` on a tiny model: scores before and after saved updates, files, and what it refuses."""
 
+import json
 from functools import partial
 
 import pandas as pd
@@ -115,3 +116,22 @@ def test_a_folder_without_data_is_refused_with_the_names_looked_for(cli, folder)
 def test_an_update_of_another_model_is_named(cli, folder):
     WeightUpdate({"no.such.weight": torch.ones(2, 2)}, (), "another", "0" * 16).save(folder / "other.safetensors")
     assert refused(cli("--tasks", "sentiment", "--update", "other.safetensors")).startswith("other.safetensors: ")
+
+
+def test_tasks_of_the_harness_are_asked_of_the_edited_model(cli, folder, update):
+    records = [{"question": f"{word} is in", "answer": i % 2} for i, word in enumerate(("Rome", "Paris", "Warsaw"))]
+    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (folder / "own.yaml").write_text(
+        "task: own_choice\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {folder / 'own.jsonl'}}}}}\n"
+        "doc_to_text: '{{question}}'\ndoc_to_choice: ['Italy', 'France']\ndoc_to_target: answer\n"
+        "metric_list: [{metric: acc}]\n"
+    )
+    options = ("--tasks", "none", "--text", "none", "--lm-eval", "own_choice", "--lm-eval-folder", folder)
+    result = cli(*options, "--update", update, "--out", "scores.csv")
+    assert result.code == 0
+    scores = pd.read_csv("scores.csv")
+    assert list(zip(scores["model"], scores["task"], scores["metric"], scores["n"], strict=True)) == [
+        ("unedited", "own_choice", "acc", 3),
+        ("edited", "own_choice", "acc", 3),
+    ]

@@ -1,5 +1,6 @@
 """`workbench evaluate`: the eight abilities and perplexity of a model, and what saved updates do to them."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -46,7 +47,12 @@ def evaluate(
         str | None,
         typer.Option(help="Tasks of lm-evaluation-harness, with commas: hellaswag,arc_easy.", rich_help_panel=_WHAT),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the intervals.", rich_help_panel=_WHAT)] = 0,
+    lm_eval_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the harness's YAML files of your own.", rich_help_panel=_WHAT)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of the intervals, and of lm-eval.", rich_help_panel=_WHAT)
+    ] = 0,
     model: Annotated[
         str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=_MODEL)
     ] = "smollm2-135m",
@@ -85,12 +91,13 @@ def evaluate(
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     check_updates_fit(updates, lm)
     asked = {"tasks": chosen, "limit": limit, "protocol": protocol, "data": data, "batch_size": batch_size}
-    parts = {UNEDITED: _measure(lm, asked, text=text, lm_eval=lm_eval, seed=seed)}
+    measure = partial(_measure, lm, asked, text=text, lm_eval=lm_eval, lm_eval_folder=lm_eval_folder, seed=seed)
+    parts = {UNEDITED: measure()}
     if updates:
         with lm.restored_after():
             for _, of_file in updates:
                 of_file.apply(lm)
-            parts[EDITED] = _measure(lm, asked, text=text, lm_eval=lm_eval, seed=seed)
+            parts[EDITED] = measure()
     scores, answers = (_joined({name: part[i] for name, part in parts.items()}) for i in (0, 1))
     _report(lm, updates, scores)
     for path, table in ((out, scores), (outputs, answers)):
@@ -99,7 +106,7 @@ def evaluate(
 
 
 def _measure(
-    lm: "LanguageModel", asked: dict, *, text: str, lm_eval: str | None, seed: int
+    lm: "LanguageModel", asked: dict, *, text: str, lm_eval: str | None, lm_eval_folder: Path | None, seed: int
 ) -> "tuple[pd.DataFrame, pd.DataFrame]":
     """Scores, and each example's answer, of the model as it is now."""
     import pandas as pd
@@ -115,7 +122,7 @@ def _measure(
         from workbench.evaluation.harness import evaluate_harness
 
         limits = {"limit": asked["limit"], "batch_size": asked["batch_size"]}
-        scores.append(evaluate_harness(lm, _parts(lm_eval), **limits, seed=seed))
+        scores.append(evaluate_harness(lm, _parts(lm_eval), **limits, task_folder=lm_eval_folder, seed=seed))
     return pd.concat(scores, ignore_index=True), pd.concat([pd.DataFrame(), *(run.outputs() for run in runs)])
 
 

@@ -1,0 +1,342 @@
+"""Tasks of EleutherAI's lm-evaluation-harness, asked of a model as it is now; needs the extra ``lm-eval``.
+
+The harness (https://github.com/EleutherAI/lm-evaluation-harness) gets the model and tokenizer that the workbench
+holds, so an edit counts as soon as it is applied, and nothing is saved or loaded again.
+"""
+
+import copy
+import logging
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from importlib import import_module
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from workbench.errors import DataError, SpecError
+from workbench.lm import LanguageModel
+
+log = logging.getLogger(__name__)
+
+_COLUMNS = ("task", "metric", "protocol", "source", "split", "value", "n", "low", "high", "version")
+_STDERRS = 1.96  # on either side of a value: the 95 % interval of a normal distribution
+_MODEL_LOG = "lm_eval.models.huggingface"
+_WITH_BARS = ("lm_eval.api.task", "lm_eval.api.model", _MODEL_LOG)
+# The first two warn of each default that a task's file leaves to the harness, and of each setting we were asked for.
+_LEVELS = {"lm_eval.api.task": logging.ERROR, "lm_eval.evaluator": logging.ERROR, "lm_eval": logging.WARNING}
+
+
+def evaluate_harness(
+    lm: LanguageModel,
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    batch_size: int = 8,
+    num_fewshot: int | None = None,
+    task_folder: str | Path | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Scores of a model, as it is now, on tasks of the lm-evaluation-harness, with its standard errors as intervals.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Not changed, nor is its tokenizer.
+    tasks : sequence of str
+        Names of tasks, groups or tags; ``lm-eval ls tasks`` lists them.
+    limit : int, optional
+        The first so many examples of each task; all by default.
+    batch_size : int
+        Prompts in one forward pass.
+    num_fewshot : int, optional
+        Solved examples in front of each question; by default as many as the task's file says. A task whose file says
+        0 keeps 0.
+    task_folder : str or Path, optional
+        Folder with YAML files of tasks of your own, which go before the harness's of the same name. Python code that
+        such a file names is run.
+    seed : int
+        Of everything the harness draws, such as the solved examples, for which its own command line has 1234. The
+        global random states are put back.
+
+    Returns
+    -------
+    DataFrame
+        Columns task, metric, protocol ("lm-eval" and the filter of the answers, if any), source (data set path and
+        configuration or file), split, value, n (examples), low, high (value ± 1.96 standard errors; NaN where the
+        harness gives none), version (of the task). A row a task and metric, then the groups that have scores.
+
+    Raises
+    ------
+    SpecError
+        If lm-eval is missing, a setting is out of range, or a task is not known, is asked for twice, runs code that
+        the model writes, or asks about pictures or sound.
+    DataError
+        If a task or its data cannot be loaded.
+    """
+    names = _checked(tasks, limit=limit, batch_size=batch_size, num_fewshot=num_fewshot, task_folder=task_folder)
+    _import_lm_eval()
+    from lm_eval import simple_evaluate
+
+    with _hushed(), _seeded(seed), _training_modes_kept(lm.model):
+        manager = _manager_of(names, task_folder)
+        chosen = [item for name in names for item in _load(manager, name)]
+        leaves = _leaves_of(chosen)
+        with tqdm(desc="lm-eval", unit="request") as bar:
+            harness_lm = _harness_lm(lm, batch_size)
+            harness_lm.set_cache_hook(_Progress(bar, leaves))
+            results = simple_evaluate(
+                model=harness_lm,
+                tasks=chosen,
+                task_manager=manager,
+                num_fewshot=num_fewshot,
+                limit=limit,
+                log_samples=False,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+        return _table(results, chosen)  # still inside: the harness draws a number where it is asked a task's name
+
+
+def _checked(
+    tasks: Sequence[str],
+    *,
+    limit: int | None,
+    batch_size: int,
+    num_fewshot: int | None,
+    task_folder: str | Path | None,
+) -> list[str]:
+    """The names asked for, each once; `SpecError` if there are none, or a setting is out of range."""
+    for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("num_fewshot", num_fewshot, 0)):
+        if value is not None and value < least:
+            raise SpecError(f"{name} must be at least {least}; got {value}.")
+    if task_folder is not None and not Path(task_folder).is_dir():
+        raise SpecError(f"the task folder {task_folder} does not exist; give a folder of the harness's YAML files.")
+    names = [tasks] if isinstance(tasks, str) else [*dict.fromkeys(tasks)]
+    if not names:
+        raise SpecError("no task of the harness is asked for; `lm-eval ls tasks` lists those it has.")
+    return names
+
+
+def _import_lm_eval() -> None:
+    try:
+        import lm_eval  # noqa: F401
+    except ModuleNotFoundError as err:
+        if err.name != "lm_eval":
+            raise
+        raise SpecError(
+            'lm-evaluation-harness is not installed; install it with pip install "workbench[lm-eval]".'
+        ) from err
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Turn the harness down: no bar of its own, what it prints goes to stderr, and few of its warnings are logged.
+
+    It has a bar for each task and each step, and warns of each setting that it takes from its defaults.
+    """
+    modules = [import_module(name) for name in _WITH_BARS]
+    bars, levels = [module.tqdm for module in modules], {name: logging.getLogger(name).level for name in _LEVELS}
+    once = _OnceAPlace()
+    try:
+        logging.getLogger(_MODEL_LOG).addFilter(once)
+        for module in modules:
+            module.tqdm = _no_bar
+        for name, level in _LEVELS.items():
+            logging.getLogger(name).setLevel(level)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.getLogger(_MODEL_LOG).removeFilter(once)
+        for module, bar in zip(modules, bars, strict=True):
+            module.tqdm = bar
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _OnceAPlace(logging.Filter):
+    """Lets each line of code speak once: the harness warns of every single prompt that it truncates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        new = record.lineno not in self.heard
+        self.heard.add(record.lineno)
+        return new
+
+
+def _no_bar(iterable=None, **_) -> tqdm:
+    return tqdm(iterable, disable=True)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global random states, as the harness does before it loads tasks, and put them back on leaving.
+
+    `simple_evaluate` seeds them too, but gets tasks that are loaded; some shuffle their choices on loading.
+    """
+    python, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
+
+
+@contextmanager
+def _training_modes_kept(model: torch.nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _harness_lm(lm: LanguageModel, batch_size: int):
+    """The harness's view of the model: the very same weights, and a copy of the tokenizer."""
+    from lm_eval.models.huggingface import HFLM
+
+    talker = logging.getLogger(_MODEL_LOG)
+    level = talker.level
+    talker.setLevel(logging.ERROR)  # it warns that a model which is loaded already is not loaded again
+    try:
+        return HFLM(
+            pretrained=lm.model,
+            backend="causal",
+            tokenizer=copy.deepcopy(lm.tokenizer),  # HFLM gives it a padding token where it has none
+            batch_size=batch_size,
+        )
+    finally:
+        talker.setLevel(level)
+
+
+class _Progress:
+    """Stands in for the harness's store of answers, which hears of each answer: moves the bar by one."""
+
+    def __init__(self, bar: tqdm, tasks: Sequence) -> None:
+        self.bar, self.tasks = bar, tasks
+
+    def add_partial(self, attr: str, req: object, res: object) -> None:
+        if self.bar.total is None:  # all requests of all tasks are made before the first is answered
+            self.bar.reset(sum(request.repeats for task in self.tasks for request in task.instances))
+        self.bar.update()
+
+
+def _manager_of(names: Sequence[str], folder: str | Path | None):
+    """The harness's index of tasks, that knows all of `names`."""
+    from lm_eval.tasks import TaskManager
+
+    if folder is not None:
+        own = TaskManager(include_path=str(folder), include_defaults=False)
+        if set(names) <= set(own.all_subtasks):  # groups and tags may hold tasks of the harness
+            return own
+    manager = TaskManager(include_path=str(folder)) if folder is not None else _built_in_tasks()
+    if unknown := [repr(name) for name in names if name not in manager.task_index]:
+        raise SpecError(
+            f"the harness has no task {', '.join(unknown)}; `lm-eval ls tasks` lists those it has, and task_folder "
+            "adds your own."
+        )
+    return manager
+
+
+@cache
+def _built_in_tasks():
+    """The index of the harness's own tasks: 14 000 files, which take seconds to read."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _load(manager, name: str) -> list:
+    """The group of this name, or the task, or the tasks of the tag."""
+    try:
+        loaded = manager.load([name])
+    except Exception as err:  # a task's file may name any data set and any code
+        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
+        raise DataError(
+            f"the harness task {name!r} cannot be loaded ({reason.rstrip('.')}); check the connection and "
+            "HF_HUB_OFFLINE, and the task's own file."
+        ) from err
+    groups = loaded["groups"]
+    return [groups[name]] if name in groups else [*loaded["tasks"].values()]
+
+
+def _leaves_of(chosen: Sequence) -> list:
+    """The tasks among `chosen` and in its groups; `SpecError` if one is there twice, or is not for us to run."""
+    leaves = [task for item in chosen for task in _tasks_in(item)]
+    names = [task.task_name for task in leaves]
+    for task in leaves:
+        if names.count(task.task_name) > 1:
+            raise SpecError(f"the harness task {task.task_name!r} is asked for twice, by a group or tag; ask once.")
+        if getattr(task, "UNSAFE_CODE", False):
+            raise SpecError(f"the harness task {task.task_name!r} runs code that the model writes; use lm-eval itself.")
+        if getattr(task, "MULTIMODAL", False):
+            raise SpecError(f"the harness task {task.task_name!r} asks about pictures or sound, not text alone.")
+    return leaves
+
+
+def _tasks_in(item) -> list:
+    """The tasks of a group; of a task, itself."""
+    return item.get_all_tasks() if hasattr(item, "get_all_tasks") else [item]
+
+
+def _table(results: Mapping, chosen: Sequence) -> pd.DataFrame:
+    groups = [group for item in chosen if hasattr(item, "get_all_groups") for group in (item, *item.get_all_groups())]
+    tasks_of = {task.task_name: [task] for item in chosen for task in _tasks_in(item)}
+    tasks_of |= {group.name: group.get_all_tasks() for group in groups}
+    rows = []
+    for name, scores in results["results"].items():
+        where = (_joined(map(_source_of, tasks_of[name])), _joined(map(_split_of, tasks_of[name])))
+        for key, value in scores.items():
+            metric, comma, answer_filter = key.partition(",")  # as in "acc_stderr,none"
+            if not comma or metric.endswith("_stderr"):
+                continue
+            if not isinstance(value, Real):
+                log.warning("%s: %s is no number and is left out; it is %.60r.", name, metric, value)
+                continue
+            protocol = "lm-eval" if answer_filter == "none" else f"lm-eval {answer_filter}"
+            margin = _STDERRS * _number_or_nan(scores.get(f"{metric}_stderr,{answer_filter}"))
+            n = scores.get("sample_count", {}).get(key, scores["sample_len"])
+            interval = (float(value) - margin, float(value) + margin)
+            rows.append((name, metric, protocol, *where, float(value), n, *interval, str(results["versions"][name])))
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _number_or_nan(value: object) -> float:
+    return float(value) if isinstance(value, Real) else float("nan")
+
+
+def _joined(values: Iterator[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _source_of(task) -> str:
+    """``path:configuration`` of the data set, or ``json:file`` of local data."""
+    config = task.config
+    files = (config.dataset_kwargs or {}).get("data_files")
+    if isinstance(files, Mapping):
+        files = files.get(_split_of(task), files)
+    detail = config.dataset_name or files
+    return f"{config.dataset_path or ''}{f':{detail}' if detail else ''}"
+
+
+def _split_of(task) -> str:
+    """The split whose examples are asked: the harness takes the validation split where a task has no test split."""
+    if task.has_test_docs():
+        return task.config.test_split or "test"
+    return task.config.validation_split or "validation"
