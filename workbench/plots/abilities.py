@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from workbench.plots.look import look_of, ordered_looks, require_columns
 
@@ -31,13 +32,18 @@ def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def perplexity_curve(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Perplexity against the number of edits; the band is the 95 % interval."""
+    """Perplexity, on a log axis, against the number of edits; the band is the 95 % interval."""
     require_columns(table, "n_edits", "value", "low", "high")
     look = look_of("perplexity")
     ax.plot(table["n_edits"], table["value"], **look)
     ax.fill_between(table["n_edits"], table["low"], table["high"], color=look["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text")
-    ax.set_xticks(list(table["n_edits"]))
+    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text", yscale="log")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if table["high"].max() < 3 * table["low"].min():  # too few whole ticks on so short an axis
+        ax.set_ylim(table["low"].min() / 1.5, table["high"].max() * 1.5)
     ax.grid(axis="y", color="0.9", zorder=0)
     return ax
 

@@ -69,7 +69,7 @@ def ordered_looks(n: int) -> list[dict]:
     colors = mpl.colormaps[HEATMAP]
     return [
         {
-            "color": BLACK if i == 0 else colors(0.15 + 0.7 * (i - 1) / max(n - 2, 1)),
+            "color": BLACK if i == 0 else colors(0.15 + 0.6 * (i - 1) / max(n - 2, 1)),
             "marker": _MARKERS[i % len(_MARKERS)],
         }
         for i in range(n)
