@@ -4,6 +4,7 @@ Small enough to be made afresh in a test, and awkward on purpose: d_ff is not 4 
 at their neutral start, sliding windows are shorter than the prompts, and Gemma 2 caps its logits.
 """
 
+import copy
 import json
 from functools import cache
 
@@ -191,7 +192,8 @@ def build_tiny_lm(model_type: str, *, seed: int = 0, dtype: torch.dtype = torch.
         for parameter in model.parameters():
             if parameter.dim() == 1:  # biases start at 0 and norms at 1, which would hide a slip
                 parameter += 0.1 * torch.randn(parameter.shape)
-    return LanguageModel(f"tiny-{model_type}", model.to(dtype), tokenizer_for(model_type), architecture_of(config))
+    tokenizer = copy.deepcopy(tokenizer_for(model_type))  # a test may change its own
+    return LanguageModel(f"tiny-{model_type}", model.to(dtype), tokenizer, architecture_of(config))
 
 
 def save_tiny_lm(lm: LanguageModel, path, tokenizer=None) -> str:
