@@ -31,3 +31,8 @@ class SpecError(WorkbenchError, ValueError):
 
 class RunError(WorkbenchError, RuntimeError):
     """A notebook failed while it ran; what it had made until then is kept."""
+
+
+def first_line(err: Exception) -> str:
+    """What another library's error says, in one line: its first, or its name where it says nothing."""
+    return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -32,7 +32,12 @@ def logits_at(lm: LanguageModel, rows: list[tuple[int, ...]], reads: list[tuple[
     for i, read in enumerate(reads):
         wanted[i, list(read)] = True
     logits = lm.model(**batch.model_inputs, logits_to_keep=wanted, use_cache=False).logits
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return widened(logits)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The same numbers in float32, or as they are where they are wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def read_targets(lm: LanguageModel, texts: Sequence[Encoded]) -> list[tuple[Tensor, Tensor]]:

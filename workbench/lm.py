@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
-from workbench.errors import EditError, ModelError, UpdateError
+from workbench.errors import EditError, ModelError, UpdateError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +126,10 @@ class LanguageModel:
         """(d_in, d_out) of the linear layer whose weight is parameter `name`."""
         n_rows, n_cols = self.weight(name).shape
         return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
+
+    def unedited_memo(self, name: str) -> dict:
+        """Results of the unedited model kept under `name`; with an update in force an empty one, which is not kept."""
+        return {} if self._applied else self.memo.setdefault(name, {})
 
     @property
     def applied_updates(self) -> tuple:
@@ -267,7 +271,7 @@ def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None
     try:
         model.to(device)
     except (RuntimeError, AssertionError) as err:  # no such device, torch built without it, or too little memory
-        raise ModelError(f"{name} cannot be put on device {str(device)!r} ({_first_line(err)}).") from err
+        raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -278,17 +282,11 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0] if str(err).strip() else type(err).__name__
-
-
 def _cannot_load(name: str, err: Exception) -> str:
-    first_line = _first_line(err)
+    reason = first_line(err)
     if Path(name).is_dir():
-        return (
-            f"the model folder {name} cannot be loaded ({first_line}); it must hold config.json, weights and tokenizer."
-        )
+        return f"the model folder {name} cannot be loaded ({reason}); it must hold config.json, weights and tokenizer."
     return (
         f"no model {name!r}: it is neither {embedded.NAME!r}, nor a folder, nor a hub id that can be reached "
-        f"({first_line})."
+        f"({reason})."
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands.printing import bare_table, quiet_libraries, show, tell
-from workbench.errors import ModelError
+from workbench.errors import ModelError, first_line
 
 app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
 
@@ -67,7 +67,7 @@ def _fetch_from_hub(name: str, *, again: bool) -> Path:
         skipped = [*_NOT_NEEDED, "*.bin"] if both else _NOT_NEEDED
         return Path(snapshot_download(name, ignore_patterns=skipped, force_download=again))
     except (OSError, ValueError, RuntimeError) as err:
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
         raise ModelError(
-            f"{name!r} cannot be fetched from the hub ({reason}); check the name, the connection and HF_HUB_OFFLINE."
+            f"{name!r} cannot be fetched from the hub ({first_line(err)}); check the name, the connection and "
+            "HF_HUB_OFFLINE."
         ) from err

@@ -10,7 +10,7 @@ then asks for knowledge.
 from dataclasses import dataclass
 
 from workbench.data.conll import HUB_TAGS
-from workbench.errors import DataError
+from workbench.errors import DataError, first_line
 
 _CURE = "check the connection and HF_HUB_OFFLINE, or give a file or folder of data"
 
@@ -75,8 +75,7 @@ def hub_rows(task: str) -> tuple[str, str, list[dict]]:
     try:
         rows = load_dataset(path=wanted.repo, name=wanted.config, split=wanted.split, revision=wanted.revision)
     except (OSError, ValueError, RuntimeError, DatasetsError) as err:
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
-        raise DataError(f"{wanted.name} cannot be read ({reason.rstrip('.')}); {_CURE}.") from err
+        raise DataError(f"{wanted.name} cannot be read ({first_line(err).rstrip('.')}); {_CURE}.") from err
     _check_label_names(wanted, rows.features)
     return wanted.name, wanted.split, rows.to_list()
 

@@ -16,6 +16,7 @@ from workbench.editing.hooks import hooked
 from workbench.editing.upper_blocks import UpperBlocks, prefix_of
 from workbench.encoding import Batch, Encoded, pad
 from workbench.errors import EditError
+from workbench.forward import widened
 from workbench.lm import LanguageModel
 
 _AT_ONCE = 8  # texts whose points share a forward pass
@@ -172,7 +173,7 @@ def _integrated_gradients(above: UpperBlocks, activation: Tensor, tokens: Tensor
 
     with torch.enable_grad(), hooked(above.lm.mlp_out(above.layer), stand_in, before=True):
         logits = above.logits()
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        wide = widened(logits)
         nll = torch.nn.functional.cross_entropy(wide, tokens.to(wide.device), reduction="none")
         (gradient,) = torch.autograd.grad((-nll).exp().sum(), points)
     return activation.to(wider) * gradient.to(wider).unflatten(0, (-1, steps)).mean(dim=1)

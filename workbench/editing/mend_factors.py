@@ -11,6 +11,7 @@ from workbench.editing.target_texts import target_nll
 from workbench.editing.upper_blocks import UpperBlocks
 from workbench.encoding import Encoded
 from workbench.errors import EditError
+from workbench.forward import widened
 from workbench.lm import LanguageModel
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # parameter name -> u (t, d_in) and δ (t, d_out), a row each token
@@ -108,12 +109,8 @@ def gradient_factors(
         gradients = dict(zip(names, torch.autograd.grad(losses.sum(), [offsets[name] for name in names]), strict=True))
     rows: list[Factors] = [{} for _ in texts]
     for name in names:
-        u, delta = (_wide(tensor.reshape(shape)) for tensor in (inputs[name], gradients[name]))  # (B, T, d)
+        u, delta = (widened(tensor.reshape(shape)) for tensor in (inputs[name], gradients[name]))  # (B, T, d)
         for i, row in enumerate(rows):
             kept = upper.mask[i].bool().to(delta.device) & (delta[i] != 0).any(dim=-1)
             row[name] = (u[i][kept], delta[i][kept])
     return rows, losses.detach()
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

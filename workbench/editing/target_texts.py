@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from workbench.editing.upper_blocks import UpperBlocks
 from workbench.encoding import Batch, Encoded, pad
+from workbench.forward import widened
 from workbench.lm import LanguageModel
 
 
@@ -68,7 +69,7 @@ def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
     Tensor (B,)
         float32 or wider.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = widened(logits)
     tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
     lengths = torch.tensor([len(ids) for ids in targets], device=logits.device)
     nll = cross_entropy(logits, tokens, reduction="none")

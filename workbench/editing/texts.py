@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from workbench.encoding import encode
-from workbench.errors import EditError
+from workbench.errors import EditError, first_line
 
 CHUNK = 256  # tokens of one chunk, or the longest text that a model takes
 
@@ -253,5 +253,4 @@ def _rows(label: str, cure: str, **dataset: Any) -> Iterator[str]:
     except EditError:
         raise
     except (OSError, ValueError, RuntimeError, DatasetsError) as err:
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
-        raise EditError(f"{label} cannot be read ({reason.rstrip('.')}); {cure}.") from err
+        raise EditError(f"{label} cannot be read ({first_line(err).rstrip('.')}); {cure}.") from err

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from workbench.data.facts import Rejected
 from workbench.data.task_files import TaskData, load_task
 from workbench.errors import DataError, SpecError
-from workbench.evaluation.engine import Answer, answer_queries, n_tokens
+from workbench.evaluation.engine import Answer, Query, answer_queries, n_tokens
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.tasks import TASKS, tasks_named
 from workbench.evaluation.tasks.task import PROTOCOLS, Protocol, Ratio, Task
@@ -120,20 +120,18 @@ def ask_tasks(
         raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
     if batch_size < 1:
         raise SpecError(f"batch_size must be at least 1; got {batch_size}.")
-    sets = [
-        _fitting(lm, task, load_task(task.name, _source_of(task, data, chosen)), protocol, limit) for task in chosen
-    ]
     asked = [
-        [task.ask(example, protocol) for example in found.examples] for task, found in zip(chosen, sets, strict=True)
+        (task, *_asked(lm, task, load_task(task.name, _source_of(task, data, chosen)), protocol, limit))
+        for task in chosen
     ]
     runs = []
-    with tqdm(total=sum(len(queries) for examples in asked for queries in examples), unit="query") as bar:
-        for task, found, examples in zip(chosen, sets, asked, strict=True):
+    with tqdm(total=sum(len(queries) for *_, each in asked for queries in each), unit="query") as bar:
+        for task, fitting, each in asked:
             bar.set_description(task.title)
-            flat = [query for queries in examples for query in queries]
+            flat = [query for queries in each for query in queries]
             answers = iter(answer_queries(lm, flat, batch_size=batch_size, bar=bar))
-            each = tuple(tuple(next(answers) for _ in queries) for queries in examples)
-            runs.append(TaskRun(task, found, protocol, each))
+            said = tuple(tuple(next(answers) for _ in queries) for queries in each)
+            runs.append(TaskRun(task, fitting, protocol, said))
     return runs
 
 
@@ -195,25 +193,29 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
     return chosen.assign(title=[TASKS[t].title for t in chosen.task], floor=[TASKS[t].floor for t in chosen.task])
 
 
-def _fitting(lm: LanguageModel, task: Task, data: TaskData, protocol: Protocol, limit: int | None) -> TaskData:
-    """The first examples that the model has room for; those passed over are told and kept as rejected."""
+def _asked(
+    lm: LanguageModel, task: Task, data: TaskData, protocol: Protocol, limit: int | None
+) -> tuple[TaskData, list[tuple[Query, ...]]]:
+    """The first examples that the model has room for, and what they ask; those passed over are told and rejected."""
     longest = getattr(lm.model.config, "max_position_embeddings", None) or math.inf
     left_out = {rejected.index for rejected in data.rejected}
     records = (i for i in count() if i not in left_out)
-    kept, too_long = [], []
+    kept, asked, too_long = [], [], []
     for i, example in zip(records, data.examples, strict=False):
         if len(kept) == limit:
             break
-        n = max(n_tokens(lm, query) for query in task.ask(example, protocol))
+        queries = task.ask(example, protocol)
+        n = max(n_tokens(lm, query) for query in queries)
         if n <= longest:
             kept.append(example)
+            asked.append(queries)
         else:
             too_long.append(Rejected(i, f"{n} tokens, more than the {longest} that {lm.name} takes."))
     if not kept:
         raise DataError(f"{data.source} has no example for {task.name} that fits; {too_long[0]}")
     if too_long:
         log.warning("%s: examples passed over, being too long: %d; %s", data.source, len(too_long), too_long[0])
-    return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long))
+    return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long)), asked
 
 
 def _source_of(task: Task, data: DataSource, chosen: Sequence[Task]) -> str | Path | None:

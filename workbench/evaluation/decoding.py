@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
-from workbench.forward import like_lengths
+from workbench.forward import like_lengths, widened
 from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # (B, heads, T, d_head) each, for each block
@@ -111,7 +111,7 @@ class Prefilled:
         columns = torch.arange(width - int(lengths.max()), width, device=mask.device)
         source = (columns - (batch.ids.shape[1] - own)[:, None]) % width  # (B, T)
         kept = [tuple(_columns(t, source) for t in pair) for pair in _keys_values(cache)] if keep else []
-        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, _widened(logits))
+        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widened(logits))
 
     def rows(self, index: Tensor) -> "Prefilled":
         """Some of the texts, or texts repeatedly: `index` (B',) of row numbers."""
@@ -155,7 +155,7 @@ class Prefilled:
             logits_to_keep=batch.mask.bool(),
         ).logits  # (tokens of all, V)
         wanted = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
-        log_probs = _widened(logits).log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
+        log_probs = widened(logits).log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
         return [float(part.sum()) for part in log_probs.split([len(ids) - 1 for ids in continuations])]
 
     @torch.no_grad()
@@ -269,7 +269,3 @@ def _selected(keys_values: KeysValues, index: Tensor) -> KeysValues:
 
 def _roomy(keys_values: KeysValues) -> Cache:
     return Cache(layers=[_RoomyLayer(keys, values) for keys, values in keys_values])
-
-
-def _widened(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -101,7 +101,7 @@ def answer_queries(
         One for each query.
     """
     rows = [_row(lm, query) for query in queries]
-    known = lm.memo.setdefault("answers", {}) if not lm.applied_updates else {}
+    known = lm.unedited_memo("answers")
     missing = [row for row in dict.fromkeys(rows) if row not in known]
     if bar is not None:
         bar.update(sum(row in known for row in rows))

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.errors import DataError, SpecError
+from workbench.errors import DataError, SpecError, first_line
 from workbench.lm import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -267,9 +267,8 @@ def _load(manager, name: str) -> list:
     try:
         loaded = manager.load([name])
     except Exception as err:  # a task's file may name any data set and any code
-        reason = (str(err).strip().splitlines() or [type(err).__name__])[0]
         raise DataError(
-            f"the harness task {name!r} cannot be loaded ({reason.rstrip('.')}); check the connection and "
+            f"the harness task {name!r} cannot be loaded ({first_line(err).rstrip('.')}); check the connection and "
             "HF_HUB_OFFLINE, and the task's own file."
         ) from err
     groups = loaded["groups"]

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from workbench.data.facts import BUNDLED
-from workbench.encoding import encode
+from workbench.encoding import Encoded, encode
 from workbench.errors import DataError, SpecError
 from workbench.evaluation.statistics import bootstrap_interval
-from workbench.forward import like_lengths, logits_at
+from workbench.forward import like_lengths, read_targets
 from workbench.lm import LanguageModel
 
 WINDOW = 512  # tokens
@@ -102,16 +101,14 @@ def _documents(text: str | Path) -> list[str]:
 
 def _window_nll(lm: LanguageModel, windows: Sequence[tuple[int, ...]]) -> list[float]:
     """Summed NLL of each window's tokens after its first."""
-    known = lm.memo.setdefault("window_nll", {}) if not lm.applied_updates else {}
+    known = lm.unedited_memo("window_nll")
     missing = [row for row in dict.fromkeys(windows) if row not in known]
     at_once = max(1, _TOKENS_AT_ONCE // max(map(len, windows)))
     with tqdm(total=len(missing), desc="Perplexity", unit="window", disable=not missing) as bar:
         for batch in like_lengths([len(row) for row in missing], at_once):
             rows = [missing[i] for i in batch]
-            logits = logits_at(lm, [row[:-1] for row in rows], [tuple(range(len(row) - 1)) for row in rows])
-            wanted = torch.tensor([token for row in rows for token in row[1:]], device=logits.device)
-            each = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-            sums = [float(part.double().sum()) for part in each.split([len(row) - 1 for row in rows])]
+            read = read_targets(lm, [Encoded(row, n_prompt=1) for row in rows])
+            sums = [-float(log_probs.double().sum()) for _, log_probs in read]
             known.update(zip(rows, sums, strict=True))
             bar.update(len(rows))
     return [known[row] for row in windows]

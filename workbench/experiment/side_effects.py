@@ -114,8 +114,8 @@ def side_effects(
     for n_edits, update in {0: WeightUpdate({}), **updates}.items():
         with update.applied(lm) if n_edits else lm.restored_after():
             runs[n_edits] = ask_tasks(lm, tasks=tasks, limit=limit, protocol=protocol, data=data)
-            scores += [summarize_runs(runs[n_edits], seed=seed), perplexity(lm, seed=seed)]
+            for table in (summarize_runs(runs[n_edits], seed=seed), perplexity(lm, seed=seed)):
+                scores.append(table.assign(n_edits=n_edits))
             done = evaluate_edits(lm, requests[: n_edits or max(updates)], seed=seed)
-        edits.append(done.assign(n_edits=n_edits))
-        scores[-2:] = [table.assign(n_edits=n_edits) for table in scores[-2:]]
+            edits.append(done.assign(n_edits=n_edits))
     return SideEffects(pd.concat(scores, ignore_index=True), pd.concat(edits, ignore_index=True), runs)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from workbench.plots.look import look_of, ordered_looks, require_columns
+from workbench.plots.look import error_bar, look_of, ordered_looks, require_columns
 
 _STEP = 0.18  # between the points of one task
 
@@ -19,8 +19,9 @@ def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
     for row in scores.itertuples():
         look = looks[counts.index(row.n_edits)]
         height = titles.index(row.title) + _STEP * (counts.index(row.n_edits) - (len(counts) - 1) / 2)
-        ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
-        ax.errorbar(row.value, height, xerr=ends, color=look["color"], marker=look["marker"], capsize=2, linestyle="")
+        ax.errorbar(
+            row.value, height, xerr=error_bar(row), color=look["color"], marker=look["marker"], capsize=2, linestyle=""
+        )
     floors = scores.drop_duplicates("title")
     for place, floor in enumerate(floors["floor"]):
         if floor:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from workbench.plots.look import look_of, require_columns
+from workbench.plots.look import error_bar, look_of, require_columns
 
 
 def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:
@@ -15,8 +15,9 @@ def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:
     require_columns(scores, "regularizer", "value", "low", "high")
     for place, row in enumerate(scores.itertuples()):
         look = look_of(row.regularizer)
-        ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
-        ax.errorbar(place, row.value, yerr=ends, color=look["color"], marker=look["marker"], capsize=2.5, markersize=6)
+        ax.errorbar(
+            place, row.value, yerr=error_bar(row), color=look["color"], marker=look["marker"], capsize=2.5, markersize=6
+        )
     first = scores.iloc[0]
     ax.axhline(first["value"], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xticks(range(len(scores)), scores["regularizer"], rotation=40, ha="right", rotation_mode="anchor")
@@ -91,8 +92,7 @@ def _protocol_points(rows: pd.DataFrame, place: int, look: dict, ax: Axes, proto
     """A method's score of one metric under each protocol: the first filled, the second hollow, a little lower."""
     for i, protocol in enumerate(protocols):
         for row in rows[rows["protocol"] == protocol].itertuples():
-            ends = [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
             fill = look["color"] if i == 0 else _FILLS[i]["markerfacecolor"]
             height = place + 0.3 * (i - (len(protocols) - 1) / 2)
             point = {"color": look["color"], "marker": look["marker"], "markerfacecolor": fill, "capsize": 2}
-            ax.errorbar(row.value, height, xerr=ends, **point)
+            ax.errorbar(row.value, height, xerr=error_bar(row), **point)

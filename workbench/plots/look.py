@@ -83,6 +83,11 @@ def styled() -> Iterator[None]:
         yield
 
 
+def error_bar(row: object) -> list[list[float]]:
+    """Lengths of an error bar below and above `row.value`, from `row.low` to `row.high`, as matplotlib takes them."""
+    return [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+
+
 def require_columns(table: pd.DataFrame, *columns: str) -> None:
     """Raise `SpecError` unless the table has these columns."""
     if missing := [column for column in columns if column not in table]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.evaluation.engine import Answer
-from workbench.evaluation.tasks.task import Scores
+from workbench.evaluation.tasks.task import VALID, Protocol, Scores
 
-ACCURACY, VALID, CHOICE = "accuracy", "valid_rate", "choice_accuracy"
+ACCURACY, CHOICE = "accuracy", "choice_accuracy"
 
 
 def said(text: str, labels: Sequence[str]) -> int | None:
@@ -38,13 +38,15 @@ def most_probable(answer: Answer) -> int:
     return int(np.argmax(answer.log_likelihoods))
 
 
-def choice_scores(answer: Answer, labels: Sequence[str], gold: int) -> Scores:
+def choice_scores(text: str, chosen: int, labels: Sequence[str], gold: int) -> Scores:
     """Accuracy over all, valid rate, and accuracy of the choice by log-likelihood.
 
     Parameters
     ----------
-    answer : Answer
-        With the log-likelihood of each label.
+    text : str
+        What the model wrote.
+    chosen : int
+        Index of the option that it found most probable.
     labels : sequence of str
         The possible answers, one word each.
     gold : int
@@ -54,11 +56,16 @@ def choice_scores(answer: Answer, labels: Sequence[str], gold: int) -> Scores:
     -------
     dict
         `accuracy`: the written answer says the right label, and an answer that says none counts as wrong;
-        `valid_rate`: it says one of the labels; `choice_accuracy`: the right label is the most probable one.
+        `valid_rate`: it says one of the labels; `choice_accuracy`: the right one is the most probable one.
     """
-    index = said(answer.text, labels)
+    index = said(text, labels)
     return {
-        CHOICE: float(most_probable(answer) == gold),
+        CHOICE: float(chosen == gold),
         ACCURACY: float(index == gold),
         VALID: float(index is not None),
     }
+
+
+def shown_choice(answer: Answer, labels: Sequence[str], gold: int, protocol: Protocol) -> tuple[str, str]:
+    """The right label, and the model's answer: as it wrote it (paper), or the most probable label (standard)."""
+    return labels[gold], answer.text.strip() if protocol == "paper" else labels[most_probable(answer)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from workbench.data.examples import ClosedQAExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task
 
 LABELS = ("no", "yes")
@@ -34,13 +34,12 @@ def ask(example: ClosedQAExample, protocol: Protocol) -> tuple[Query, ...]:
 
 def score(example: ClosedQAExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
     """Accuracy over all (neither yes nor no is wrong), valid rate, choice by log-likelihood."""
-    return choice_scores(answers[0], LABELS, int(example.answer))
+    return choice_scores(answers[0].text, most_probable(answers[0]), LABELS, int(example.answer))
 
 
 def show(example: ClosedQAExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
     """The right label, and the model's answer: written (paper) or chosen (standard)."""
-    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
-    return LABELS[example.answer], said
+    return shown_choice(answers[0], LABELS, int(example.answer), protocol)
 
 
 TASK = Task("closed_qa", "Closed-domain QA", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

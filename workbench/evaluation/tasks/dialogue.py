@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.data.examples import DialogueExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, said
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task
 
 LABELS = ("A", "B", "C", "D")
@@ -40,15 +40,8 @@ def score(example: DialogueExample, answers: Sequence[Answer], protocol: Protoco
     In `standard` the choice is of the turn with the highest log-likelihood per character, as lm-evaluation-harness's
     acc_norm takes it: turns differ in length.
     """
-    if protocol == "paper":
-        return choice_scores(answers[0], LABELS, example.answer)
-    chosen = _most_probable_turn(example, answers[1])
-    letter = said(answers[0].text, LABELS)
-    return {
-        CHOICE: float(chosen == example.answer),
-        ACCURACY: float(letter == example.answer),
-        "valid_rate": float(letter is not None),
-    }
+    chosen = most_probable(answers[0]) if protocol == "paper" else _most_probable_turn(example, answers[1])
+    return choice_scores(answers[0].text, chosen, LABELS, example.answer)
 
 
 def _most_probable_turn(example: DialogueExample, answer: Answer) -> int:
@@ -58,7 +51,7 @@ def _most_probable_turn(example: DialogueExample, answer: Answer) -> int:
 def show(example: DialogueExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
     """The right turn, and the model's answer: written (paper) or chosen (standard)."""
     if protocol == "paper":
-        return LABELS[example.answer], answers[0].text.strip()
+        return shown_choice(answers[0], LABELS, example.answer, protocol)
     return example.options[example.answer], example.options[_most_probable_turn(example, answers[1])]
 
 

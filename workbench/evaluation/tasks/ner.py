@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from workbench.data.examples import ENTITY_TYPES, NERExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import Protocol, Ratio, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Protocol, Ratio, Scores, Task
 
-F1, PRECISION, RECALL, VALID = "f1", "precision", "recall", "valid_rate"
+F1, PRECISION, RECALL = "f1", "precision", "recall"
 _PAPER_WORDS = {"PER": "Person", "LOC": "Location", "ORG": "Organization", "MISC": "Miscellaneous"}
 _PLAIN_WORDS = {
     "PER": "people",

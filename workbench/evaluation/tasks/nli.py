@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from workbench.data.examples import NLIExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task
 
 LABELS = ("False", "True")
@@ -32,13 +32,12 @@ def ask(example: NLIExample, protocol: Protocol) -> tuple[Query, ...]:
 
 def score(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
     """Accuracy over all (neither true nor false is wrong), valid rate, choice by log-likelihood."""
-    return choice_scores(answers[0], LABELS, int(example.entailment))
+    return choice_scores(answers[0].text, most_probable(answers[0]), LABELS, int(example.entailment))
 
 
 def show(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
     """The right label, and the model's answer: written (paper) or chosen (standard)."""
-    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
-    return LABELS[example.entailment], said
+    return shown_choice(answers[0], LABELS, int(example.entailment), protocol)
 
 
 TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 from workbench.data.examples import OpenQAExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 from workbench.evaluation.text import normalize_answer
 
-SPAN, EXACT, F1, VALID = "span_match", "exact_match", "f1", "valid_rate"
+SPAN, EXACT, F1 = "span_match", "exact_match", "f1"
 
 
 def ask(example: OpenQAExample, protocol: Protocol) -> tuple[Query, ...]:

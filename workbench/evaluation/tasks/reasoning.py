@@ -17,9 +17,9 @@ from decimal import Decimal
 
 from workbench.data.examples import ReasoningExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 
-SOLVED, VALID = "solve_rate", "valid_rate"
+SOLVED = "solve_rate"
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?(?<!\w)\.\d+")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from workbench.data.examples import SentimentExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task
 
 LABELS = ("negative", "positive")
@@ -30,13 +30,12 @@ def ask(example: SentimentExample, protocol: Protocol) -> tuple[Query, ...]:
 
 def score(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
     """Accuracy over all, valid rate, accuracy of the choice by log-likelihood."""
-    return choice_scores(answers[0], LABELS, int(example.positive))
+    return choice_scores(answers[0].text, most_probable(answers[0]), LABELS, int(example.positive))
 
 
 def show(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
     """The right label, and the model's answer: written (paper) or chosen (standard)."""
-    said = answers[0].text.strip() if protocol == "paper" else LABELS[most_probable(answers[0])]
-    return LABELS[example.positive], said
+    return shown_choice(answers[0], LABELS, int(example.positive), protocol)
 
 
 TASK = Task("sentiment", "Sentiment", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

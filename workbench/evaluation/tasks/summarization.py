@@ -17,9 +17,9 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from workbench.data.examples import SummarizationExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 
-MEAN, VALID = "rouge_mean", "valid_rate"
+MEAN = "rouge_mean"
 ROUGES = ("rouge1", "rouge2", "rougeL")
 
 

@@ -13,6 +13,7 @@ from workbench.data.examples import TaskExample
 from workbench.evaluation.engine import Answer, Query
 
 Protocol = Literal["standard", "paper"]
+VALID = "valid_rate"  # in every task: the share of answers that are of the kind asked for
 PROTOCOLS: tuple[Protocol, ...] = ("standard", "paper")
 
 
