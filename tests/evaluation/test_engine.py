@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.tiny_models import SENTENCES
+from workbench.evaluation import decoding, engine
 from workbench.evaluation.engine import Query, answer_queries
 from workbench.update import WeightUpdate
 
@@ -62,6 +63,19 @@ def shapes_run(lm, queries, **given):
         return seen, answer_queries(lm, queries, **given)
     finally:
         hook.remove()
+
+
+def test_passes_hold_no_more_than_they_may_and_answers_stay(tiny_lm, monkeypatch):
+    whole = answer_queries(tiny_lm, queries())
+    tiny_lm.memo.clear()
+    monkeypatch.setattr(engine, "_TOKENS_AT_ONCE", 60)
+    monkeypatch.setattr(decoding, "_OPTIONS_AT_ONCE", 4)
+    seen, parted = shapes_run(tiny_lm, queries())
+    assert len(seen) > len(PROMPTS) / 2
+    assert all(n_rows == 1 or n_rows * n_tokens <= 60 for n_rows, n_tokens in seen)
+    assert [a.text for a in parted] == [a.text for a in whole]
+    for a, b in zip(parted, whole, strict=True):
+        assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
 
 
 def test_a_beginning_that_all_share_is_run_once_and_changes_no_answer(every_tiny_lm):

@@ -18,6 +18,7 @@ from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # (B, heads, T, d_head) each, for each block
 
+_OPTIONS_AT_ONCE = 32  # logits of all their tokens are held, and a copy of their texts' keys and values
 _ROOM = 16  # tokens that a cache makes room for at a time: growing by one copies everything at every token
 
 
@@ -136,10 +137,11 @@ class Prefilled:
         first = self.logits.log_softmax(dim=-1)
         found = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
         longer = [(i, j) for i, given in enumerate(options) for j, ids in enumerate(given) if len(ids) > 1]
-        if longer:
-            texts = self.rows(torch.tensor([i for i, _ in longer], device=self.mask.device))
-            rest = texts._log_probs_of_rest([options[i][j] for i, j in longer])
-            for (i, j), log_prob in zip(longer, rest, strict=True):
+        for start in range(0, len(longer), _OPTIONS_AT_ONCE):
+            part = longer[start : start + _OPTIONS_AT_ONCE]
+            texts = self.rows(torch.tensor([i for i, _ in part], device=self.mask.device))
+            rest = texts._log_probs_of_rest([options[i][j] for i, j in part])
+            for (i, j), log_prob in zip(part, rest, strict=True):
                 found[i][j] += log_prob
         return found
 

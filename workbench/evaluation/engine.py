@@ -17,6 +17,7 @@ from workbench.evaluation.decoding import Prefilled, ends_of_text
 from workbench.lm import LanguageModel
 
 _WORTH_A_PASS = 8  # tokens; a shorter beginning is run with what follows it
+_TOKENS_AT_ONCE = 3072  # in a forward pass: beyond, memory that comes and goes costs more than a larger batch saves
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _prefilled(lm: LanguageModel, rows: list[_Row], batch_size: int) -> Iterator
     start = Prefilled.nothing(lm, 1)
     if shared:
         start = start.extended([rows[0].prompt[:shared]])
-    for parts in _batches(_alike(rows, shared), batch_size):
+    for parts in _batches(_alike(rows, shared), batch_size, shared):
         chosen = [row for part in parts for row in part]
         texts, done = _begun(start, shared, parts)
         rest = [row.prompt[n:] for row, n in zip(chosen, done, strict=True)]
@@ -184,8 +185,11 @@ def _alike(rows: list[_Row], shared: int) -> list[list[_Row]]:
     return groups
 
 
-def _batches(groups: list[list[_Row]], batch_size: int) -> Iterator[list[list[_Row]]]:
-    """Groups, or parts of them, in batches of so many rows and of like lengths; single rows apart from the others."""
+def _batches(groups: list[list[_Row]], batch_size: int, shared: int) -> Iterator[list[list[_Row]]]:
+    """Groups, or parts of them, in batches of so many rows and of like lengths; single rows apart from the others.
+
+    Of longer prompts there are fewer rows, so that what comes after the `shared` beginning is `_TOKENS_AT_ONCE`.
+    """
     parts = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
 
     def kind(part: list[_Row]) -> tuple[bool, bool]:
@@ -193,7 +197,9 @@ def _batches(groups: list[list[_Row]], batch_size: int) -> Iterator[list[list[_R
 
     batch: list[list[_Row]] = []
     for part in sorted(parts, key=lambda part: (kind(part), len(part[0].prompt))):
-        if batch and (sum(map(len, batch)) + len(part) > batch_size or kind(part) != kind(batch[0])):
+        n_rows, longest = sum(map(len, batch)) + len(part), len(part[0].prompt) - shared
+        full = n_rows > batch_size or n_rows * longest > _TOKENS_AT_ONCE
+        if batch and (full or kind(part) != kind(batch[0])):
             yield batch
             batch = []
         batch.append(part)
