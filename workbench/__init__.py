@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from workbench.evaluation.edits import evaluate_edits, score_edits
     from workbench.evaluation.harness import evaluate_harness
     from workbench.evaluation.perplexity import perplexity
+    from workbench.experiment.runner import run
+    from workbench.experiment.spec import ExperimentSpec, FactsSpec, TasksSpec, grid, read_specs
+    from workbench.experiment.store import Store
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
     from workbench.request import EditRequest, LocalityProbe
@@ -32,10 +35,14 @@ __all__ = [
     "RECT",
     "ROME",
     "EditRequest",
+    "ExperimentSpec",
+    "FactsSpec",
     "LanguageModel",
     "LocalityProbe",
     "RandomK",
     "SecondMoment",
+    "Store",
+    "TasksSpec",
     "Unregularized",
     "WeightUpdate",
     "WorkbenchError",
@@ -43,12 +50,15 @@ __all__ = [
     "evaluate_edits",
     "evaluate_harness",
     "evaluate_tasks",
+    "grid",
     "load",
     "load_facts",
     "load_task",
     "perplexity",
     "read_facts",
+    "read_specs",
     "relative_change",
+    "run",
     "score_edits",
     "weight_change",
 ]
@@ -68,6 +78,9 @@ _HOMES = {
     "evaluation.harness": ("evaluate_harness",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
+    "experiment.runner": ("run",),
+    "experiment.spec": ("ExperimentSpec", "FactsSpec", "TasksSpec", "grid", "read_specs"),
+    "experiment.store": ("Store",),
     "lm": ("LanguageModel", "load"),
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),
     "request": ("EditRequest", "LocalityProbe"),

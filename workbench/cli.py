@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands import apply, edit, evaluate, facts, models, regenerate, second_moment, train_mend
+from workbench.commands import apply, edit, evaluate, facts, models, regenerate, results, run, second_moment, train_mend
 from workbench.errors import WorkbenchError
 
 EXIT_BAD_INPUT = 2
@@ -28,6 +28,8 @@ app.command()(edit.edit)
 app.command()(evaluate.evaluate)
 app.command()(apply.apply)
 app.command()(regenerate.regenerate)
+app.command()(run.run)
+app.command()(results.results)
 app.command()(second_moment.second_moment)
 app.command()(train_mend.train_mend)
 app.add_typer(models.app, name="models")

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm.auto import tqdm
 
 from workbench.errors import RunError, SpecError
+from workbench.experiment.place import store_for_children
 
 Profile = Literal["smoke", "default", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -186,7 +187,8 @@ def regenerate(
     figures : str or Path, optional
         Where figures go; by default ``figures`` for the default profile, else ``<build>/<profile>/figures``.
     build : str or Path
-        Executed notebooks go to ``<build>/<profile>/notebooks``.
+        Executed notebooks go to ``<build>/<profile>/notebooks``; results of experiments are kept in ``<build>/store``,
+        unless the environment variable WORKBENCH_STORE names another place.
     overrides : dict, optional
         Parameters that win over the list's, for every notebook run.
 
@@ -212,7 +214,8 @@ def regenerate(
         check_parameters(entry, notebooks, parameters)
         runs.append((entry, parameters))
     made = []
-    with tqdm(runs, desc=f"Figures, profile {profile}", unit="notebook") as bar:
+    bar = tqdm(runs, desc=f"Figures, profile {profile}", unit="notebook")
+    with store_for_children(build.parent / "store"), bar:
         for entry, parameters in bar:
             bar.set_postfix_str(entry.figure)
             made.append(_make(entry, notebooks, build / "notebooks", folder, parameters))

@@ -44,13 +44,15 @@ def regenerate(
     show(f"{len(made)} figures in {sum(run.seconds for run in made):.0f} s")
 
 
-def setting_from(text: str) -> tuple[str, Any]:
+def setting_from(text: str, option: str = "--set") -> tuple[str, Any]:
     """Name and value of a ``NAME=VALUE``, the value as YAML: a number, text, true, false, null, or a list.
 
     Parameters
     ----------
     text : str
-        What stood after ``--set``.
+        What stood after the option.
+    option : str
+        Its name.
 
     Returns
     -------
@@ -65,15 +67,15 @@ def setting_from(text: str) -> tuple[str, Any]:
 
     name, equals, given = text.partition("=")
     if not equals or not name.strip():
-        raise SpecError(f"--set {text!r} must be NAME=VALUE, such as n_facts=5.")
+        raise SpecError(f"{option} {text!r} must be NAME=VALUE, such as n_facts=5.")
     if _YAML11_MISSES.fullmatch(given.strip()):
         return name.strip(), float(given)
     try:
         value = yaml.safe_load(given)
     except yaml.YAMLError as err:
-        raise SpecError(f"--set {text!r}: the value is not YAML; quote text that holds signs.") from err
+        raise SpecError(f"{option} {text!r}: the value is not YAML; quote text that holds signs.") from err
     if not isinstance(value, str | int | float | list | None):
-        raise SpecError(f"--set {text!r}: the value must be a number, text, true, false, null or a list.")
+        raise SpecError(f"{option} {text!r}: the value must be a number, text, true, false, null or a list.")
     return name.strip(), value
 
 

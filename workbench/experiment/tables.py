@@ -13,7 +13,9 @@ import torch
 from workbench.data.facts import FactSet
 from workbench.editing.editor import Editor
 from workbench.evaluation.statistics import bootstrap_interval
+from workbench.experiment.keys import unit_key
 from workbench.experiment.published import TABLE1
+from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.regularize import PCAK, RECT, RandomK, Regularizer, Unregularized, keep_most_changed
 from workbench.update import WeightUpdate
@@ -193,9 +195,7 @@ def provenance(lm: LanguageModel, editors: Sequence[Editor], facts: FactSet, *, 
     model = f"{lm.name}, fingerprint {lm.fingerprint}, {str(lm.model.dtype).removeprefix('torch.')}"
     rest = {
         "facts": f"{facts.source} ({facts.format}), {n} of {len(facts)} drawn with seed {seed}",
-        "versions": ", ".join(f"{p} {version(p)}" for p in ("workbench", "torch", "transformers", "numpy")),
-        "python": platform.python_version(),
-        "date": date.today().isoformat(),
+        **_environment(),
     }
     methods = {f"method {editor.label}": _settings_line(editor) for editor in editors}
     return pd.Series({"model": model, **methods, **rest}, name="provenance")
@@ -241,3 +241,36 @@ def rect_example(*, keep: float) -> pd.DataFrame:
         for j in range(4)
     ]
     return pd.DataFrame(rows, columns=["matrix", "row", "column", "value", "kept"])
+
+
+def experiment_provenance(specs: Sequence[ExperimentSpec], results: pd.DataFrame) -> pd.Series:
+    """What the results of experiments hang on: each trajectory and its key, data, versions.
+
+    Parameters
+    ----------
+    specs : sequence of ExperimentSpec
+        What was run.
+    results : DataFrame
+        From `workbench.run`.
+
+    Returns
+    -------
+    Series
+        One line each, as text.
+    """
+    trajectories = {f"trajectory {unit_key(spec)}": str(spec) for spec in specs}
+    facts = {f"facts of seed {spec.seed}": f"{spec.facts.source}, {spec.n_facts} drawn" for spec in specs}
+    asked = results.dropna(subset=["source"]).drop_duplicates("task")
+    data = {
+        f"task {row.task}": f"{row.source}, split {row.split}, {row.n} examples, protocol {row.protocol}"
+        for row in asked.itertuples()
+    }
+    return pd.Series({**trajectories, **facts, **data, **_environment()}, name="provenance")
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "versions": ", ".join(f"{p} {version(p)}" for p in ("workbench", "torch", "transformers", "numpy")),
+        "python": platform.python_version(),
+        "date": date.today().isoformat(),
+    }

@@ -1,0 +1,106 @@
+"""`workbench run` and `workbench results`: from a YAML file to a table."""
+
+import pandas as pd
+import pytest
+
+SPEC = """
+model: {model}
+n_operations: 2
+hyperparameters: {{v_num_grad_steps: 2, contexts: ["{{}}"]}}
+tasks: {{tasks: [nli], limit: 2}}
+grid:
+  regularizer: [{{kind: Unregularized}}, {{kind: RECT, keep: 0.4}}]
+"""
+
+
+@pytest.fixture
+def spec(folder, tiny):
+    """Give the file of a small experiment, in an empty working folder."""
+    path = folder / "spec.yaml"
+    path.write_text(SPEC.format(model=tiny))
+    return path
+
+
+@pytest.fixture
+def done(spec, cli):
+    """Give the folder of a store with its results."""
+    assert cli("run", spec, "--store", "store").code == 0
+    return spec.parent / "store"
+
+
+def test_a_plan_is_shown_and_nothing_is_run(spec, cli):
+    shown = cli("run", spec, "--store", "store", "--plan")
+    assert shown.code == 0
+    assert shown.out.startswith("2 trajectories, 0 of them finished\n")
+    assert shown.out.count("to run") == 2
+    assert not (spec.parent / "store").exists()
+
+
+def test_a_run_is_finished_once(spec, done, cli):
+    again = cli("run", spec, "--store", "store")
+    assert again.out.startswith("2 trajectories, 2 of them finished\n")
+
+
+def test_results_lists_the_trajectories(done, cli):
+    listed = cli("results", "--store", "store")
+    assert listed.code == 0
+    assert "rome, RECT 40 %, sequential 2, seed 0" in listed.out
+    assert len(listed.out.splitlines()) == 2
+
+
+def test_results_takes_the_rows_asked_for(done, cli):
+    rows = cli("results", "--store", "store", "--where", "task=perplexity", "--where", "regularizer=RECT 40 %")
+    assert rows.code == 0
+    assert len(rows.out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_results_exports_what_pandas_reads(done, cli, ending):
+    assert cli("results", "--store", "store", "--export", f"out.{ending}").code == 0
+    written = getattr(pd, f"read_{ending}")(done.parent / f"out.{ending}")
+    assert len(written) == len(pd.read_parquet(done / "results")) > 20
+
+
+def test_operations_have_a_row_each(done, cli):
+    assert cli("results", "--store", "store", "--operations", "--export", "out.csv").code == 0
+    assert len(pd.read_csv(done.parent / "out.csv")) == 4
+
+
+def test_stores_are_merged(done, cli):
+    merged = cli("results", "--store", "other", "--merge", "store")
+    assert merged.code == 0
+    assert len(merged.out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--where", "colour=red"], "--where 'colour=red': no column 'colour'; there are unit, model,"),
+        (["--where", "task=chess"], "no row has task=chess; workbench results lists what there is."),
+        (["--export", "out.txt"], "--export out.txt: the name must end in .csv or .parquet."),
+        (
+            ["--export", "nowhere/out.csv"],
+            "--export nowhere/out.csv: the folder nowhere does not exist; make it first.",
+        ),
+    ],
+)
+def test_what_results_cannot_do_is_refused(done, cli, args, sentence):
+    refused = cli("results", "--store", "store", *args)
+    assert refused.code == 2
+    assert refused.err.startswith(f"workbench: {sentence}")
+
+
+def test_an_empty_store_is_refused(folder, cli):
+    refused = cli("results", "--store", "store")
+    assert (refused.code, refused.err) == (
+        2,
+        "workbench: the store store holds no results; workbench run makes some.\n",
+    )
+
+
+def test_a_spec_that_cannot_be_run_is_refused_and_nothing_is_written(folder, cli):
+    (folder / "spec.yaml").write_text("n_operations: 2\nmethod: lora\n")
+    refused = cli("run", "spec.yaml", "--store", "store")
+    assert refused.code == 2
+    assert refused.err.startswith("workbench: spec.yaml, method: no method 'lora'; known: rome,")
+    assert not (folder / "store").exists()

@@ -1,0 +1,268 @@
+"""Experiments against edits made by hand; killed, resumed, shared, and gone on with after edits that fail."""
+
+import os
+import random
+import signal
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+import workbench as wb
+from workbench.editing.rome import ROME
+from workbench.errors import EditError
+from workbench.experiment import measures
+from workbench.experiment.runner import loaded, run
+from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import Store
+
+ROME_FIELDS = {"v_num_grad_steps": 3, "contexts": ["{}"]}
+RECT = {"kind": "RECT", "keep": 0.4}
+KEYS = ["unit", "operation", "task", "metric", "protocol", "moment", "parameter", "at"]
+
+
+@pytest.fixture
+def spec(tiny):
+    """Give a function that makes a small spec, four edits in sequence unless it says otherwise."""
+
+    def make(**fields):
+        small = {"model": tiny, "hyperparameters": ROME_FIELDS, "tasks": {"tasks": ["nli"], "limit": 2}}
+        return ExperimentSpec(**{**small, "n_operations": 4, "checkpoints": [0, 2], **fields})
+
+    return make
+
+
+@pytest.fixture
+def lm(tiny):
+    """Give the model that the runner uses in this process."""
+    return loaded(tiny, "float32", None, None)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Give the list of facts whose edits were computed."""
+    subjects, compute = [], ROME.compute_update
+
+    def counted(self, lm, requests):
+        subjects.append(requests[0].subject)
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(ROME, "compute_update", counted)
+    return subjects
+
+
+def value(table, **where):
+    rows = table
+    for name, wanted in where.items():
+        rows = rows[rows[name] == wanted]
+    [found] = rows["value"]
+    return found
+
+
+def test_a_sequence_is_what_edits_made_by_hand_give(spec, lm, tmp_path):
+    chosen = spec(regularizer=RECT, n_operations=2, checkpoints=[0, 1])
+    table = run(chosen, store=tmp_path)
+    requests = [request for [request] in chosen.draw_requests()]
+    rome, rect = wb.ROME.for_model(lm), wb.RECT(0.4)
+    rome = chosen.make_editor(lm)
+    with lm.restored_after():
+        first = rect(rome.compute_update(lm, requests[:1]), lm)
+        first.apply(lm)
+        right_after = wb.score_edits(lm, requests[:1])
+        second = rect(rome.compute_update(lm, requests[1:]), lm)
+        second.apply(lm)
+        right_after = pd.concat([right_after, wb.score_edits(lm, requests[1:])])
+        now, perplexity = wb.evaluate_edits(lm, requests), wb.perplexity(lm)["value"].item()
+    last = table[table["operation"] == 2]
+    for metric in ("reliability", "generalization", "locality"):
+        where = {"metric": metric, "protocol": "teacher_forced"}
+        rows = right_after[(right_after["metric"] == metric) & (right_after["protocol"] == "teacher_forced")]
+        assert value(last, moment="after_edit", **where) == pytest.approx(rows["value"].mean())
+        assert value(last, moment="now", **where) == pytest.approx(value(now, **where))
+    assert value(last, task="perplexity") == pytest.approx(perplexity, rel=1e-5)
+    change = wb.weight_change(first + second, lm).set_index("metric")["value"]
+    assert value(last, metric="manhattan_distance") == pytest.approx(change["manhattan_distance"], rel=1e-4)
+
+
+def test_single_edits_start_from_the_unedited_model(spec, lm, tmp_path):
+    chosen = spec(setting="single", n_operations=3, checkpoints=[3], tasks=None)
+    table = run(chosen, store=tmp_path)
+    scores = []
+    for batch in chosen.draw_requests():
+        with chosen.make_editor(lm).compute_update(lm, list(batch)).applied(lm):
+            scores.append(wb.score_edits(lm, batch))
+    scores = pd.concat(scores)
+    mean = scores[(scores["metric"] == "reliability") & (scores["protocol"] == "teacher_forced")]["value"].mean()
+    found = value(table, metric="reliability", protocol="teacher_forced", moment="after_edit")
+    assert found == pytest.approx(mean)
+    assert "now" not in set(table["moment"])
+
+
+def test_weights_are_measured_against_the_unedited_model(spec, lm, tmp_path):
+    table = run(spec(tasks=None), store=tmp_path)
+    last = table[(table["task"] == "weights") & (table["operation"] == 4)].set_index("metric")["value"]
+    name = lm.arch.mlp_out_weight(spec().make_editor(lm).layer)
+    assert last["weight_norm_before"] == pytest.approx(float(lm.weight(name).norm()), rel=1e-6)
+    assert last["norm"] / last["weight_norm_before"] == pytest.approx(last["relative_norm"], rel=1e-6)
+
+
+def test_the_kept_update_gives_the_measured_model(spec, lm, tmp_path):
+    store = Store(tmp_path)
+    table = run(spec(), store=store)
+    [record] = store.units().values()
+    update = store.read_update(f"updates/{record['states']['4']}.safetensors")
+    with update.applied(lm):
+        again = wb.perplexity(lm)["value"].item()
+    assert again == value(table[table["operation"] == 4], task="perplexity")
+
+
+def test_the_model_is_left_to_the_bit(spec, lm, tmp_path):
+    before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
+    run(spec(regularizer=RECT), store=tmp_path)
+    assert all(torch.equal(before[name], weight) for name, weight in lm.model.named_parameters())
+    assert lm.applied_updates == ()
+
+
+def test_each_operation_has_a_row(spec, tmp_path):
+    store = Store(tmp_path)
+    run(spec(), store=store)
+    rows = store.operations()
+    assert list(rows["operation"]) == [1, 2, 3, 4]
+    assert (rows[["seconds", "norm", "relative_norm", "applied_norm"]] > 0).all().all()
+    assert rows["denominator"].notna().all()
+    assert rows["failed"].isna().all()
+
+
+def test_a_finished_run_computes_nothing(spec, tmp_path, computed, monkeypatch):
+    first = run(spec(), store=tmp_path)
+    assert len(computed) == 4
+    monkeypatch.setattr("workbench.experiment.runner.loaded", lambda *args: pytest.fail("the model was loaded"))
+    pd.testing.assert_frame_equal(run(spec(), store=tmp_path), first)
+
+
+def test_a_longer_run_goes_on_from_a_shorter(spec, tmp_path, computed):
+    run(spec(n_operations=2, checkpoints=[]), store=tmp_path / "a")
+    run(spec(), store=tmp_path / "a")
+    assert len(computed) == 4
+    pd.testing.assert_frame_equal(run(spec(), store=tmp_path / "a"), run(spec(), store=tmp_path / "b"))
+
+
+def test_other_tasks_are_measured_without_editing_again(spec, tmp_path, computed, monkeypatch):
+    run(spec(), store=tmp_path)
+    asked, ask = [], measures.ask_tasks
+    monkeypatch.setattr(measures, "ask_tasks", lambda lm, **given: asked.append(given["tasks"]) or ask(lm, **given))
+    run(spec(tasks={"tasks": ["nli", "sentiment"], "limit": 2}), store=tmp_path)
+    assert asked == ["sentiment"] * 3
+    assert len(computed) == 4
+
+
+def test_regularizers_share_the_first_edit_of_a_sequence_and_all_single_ones(spec, tmp_path, computed):
+    both = [spec(regularizer=RECT), spec()]
+    run(both, store=tmp_path / "sequential")
+    assert len(computed) == 7
+    computed.clear()
+    run([each.model_copy(update={"setting": "single"}) for each in both], store=tmp_path / "single")
+    assert len(computed) == 4
+
+
+def test_the_unedited_model_is_measured_once_for_all(spec, tmp_path, monkeypatch):
+    asked, ask = [], measures.ask_tasks
+
+    def counted(lm, **given):
+        asked.append(len(lm.applied_updates))
+        return ask(lm, **given)
+
+    monkeypatch.setattr(measures, "ask_tasks", counted)
+    run([spec(), spec(regularizer=RECT), spec(seed=1)], store=tmp_path)
+    assert asked.count(0) == 1
+    assert len(asked) == 1 + 3 * 2
+
+
+def test_a_failed_edit_is_recorded_and_the_run_goes_on_without_it(spec, tmp_path, lm, monkeypatch):
+    compute, store = ROME.compute_update, Store(tmp_path)
+    second = spec().draw_requests()[1][0]
+
+    def failing(self, lm, requests):
+        if requests[0] == second:
+            raise EditError("the loss is not finite.")
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(ROME, "compute_update", failing)
+    table = run(spec(), store=store)
+    rows = store.operations().set_index("operation")
+    assert rows["failed"].dropna().to_dict() == {2: "the loss is not finite."}
+    assert pd.isna(rows.loc[2, "norm"])
+    assert value(table[table["operation"] == 4], metric="failed") == 1
+    monkeypatch.setattr(ROME, "compute_update", lambda *args: pytest.fail("computed again"))
+    pd.testing.assert_frame_equal(run(spec(checkpoints=[4]), store=store)[KEYS[1:]], table_of_last(table))
+
+
+def table_of_last(table):
+    return table[table["operation"] == 4].reset_index(drop=True)[KEYS[1:]]
+
+
+def test_edits_that_diverge_are_recorded(spec, tmp_path):
+    store = Store(tmp_path)
+    run(spec(method="ft", hyperparameters={"lr": 1e37}, tasks=None), store=store)
+    rows = store.operations()
+    assert len(rows) == 4
+    assert rows["failed"].notna().all()
+
+
+def in_a_process_that_is_killed(spec, url, kill) -> bool:
+    """Run in a forked process, in which `kill` has been called; return whether it was killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kill()
+            run(spec, store=url)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def dies_at_second_file():
+    """Kill this process when its second file is written but not yet renamed: one file is new in each life."""
+    written, rename = [], Store._rename
+
+    def dying(self, scratch, path):
+        written.append(path)
+        if len(written) == 3:  # the first is the unit's record, which every life writes anew
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(self, scratch, path)
+
+    Store._rename = dying
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_every_file_ends_with_the_same_table(spec, lm, tmp_path):
+    chosen = spec(regularizer=RECT)
+    lives = 1
+    while in_a_process_that_is_killed(chosen, tmp_path / "killed", dies_at_second_file):
+        lives += 1
+        assert lives < 100
+    assert lives > 20
+    killed, whole = run(chosen, store=tmp_path / "killed"), run(chosen, store=tmp_path / "whole")
+    pd.testing.assert_frame_equal(killed, whole)
+    assert not killed.duplicated(KEYS).any()
+    operations = [Store(tmp_path / name).operations().drop(columns="seconds") for name in ("killed", "whole")]
+    pd.testing.assert_frame_equal(*operations)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_with_the_same_table(spec, lm, tmp_path):
+    chosen, draw = spec(n_operations=8, checkpoints=[0, 3, 5]), random.Random(0)
+    start = time.monotonic()
+    whole = run(chosen, store=tmp_path / "whole")
+    longest = time.monotonic() - start
+    kills = 0
+    for _ in range(12):
+        seconds = draw.uniform(0.02, longest / 3)
+        kills += in_a_process_that_is_killed(
+            chosen, tmp_path / "killed", lambda s=seconds: signal.setitimer(signal.ITIMER_REAL, s)
+        )
+    assert kills > 2
+    killed = run(chosen, store=tmp_path / "killed")
+    pd.testing.assert_frame_equal(killed, whole)

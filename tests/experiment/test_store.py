@@ -1,0 +1,104 @@
+"""The store: whole files or none, one table from many, merged by content, in folders and elsewhere."""
+
+import uuid
+
+import pandas as pd
+import pytest
+import torch
+
+from workbench.errors import SpecError
+from workbench.experiment.store import RESULTS, Store
+from workbench.update import LowRank, WeightUpdate
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request, tmp_path):
+    """Give an empty store in a folder, and one in a file system that is none."""
+    return Store(tmp_path / "store" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
+
+
+def rows(unit, value):
+    return pd.DataFrame([{"unit": unit, "method": "ROME", "task": "nli", "value": value, "n": 3}])
+
+
+def finished(store, unit):
+    store.write_table(f"results/{unit}/000001.parquet", rows(unit, 0.5), RESULTS)
+    store.write_json(f"units/{unit}.json", {"finished": True})
+
+
+def test_what_is_written_is_read(store):
+    store.write("edits/a.json", b"{}")
+    assert store.read("edits/a.json") == b"{}"
+    assert store.names("edits") == ["edits/a.json"]
+    assert store.read("edits/b.json") is None
+
+
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(store, monkeypatch):
+    store.write("edits/a.json", b"old")
+    monkeypatch.setattr(store, "_rename", lambda *names: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.write("edits/a.json", b"new")
+    monkeypatch.undo()
+    assert store.read("edits/a.json") == b"old"
+    assert store._fs.ls(store._path("edits"), detail=False) == [store._path("edits/a.json")]
+
+
+def test_files_left_behind_by_a_killed_write_are_no_results(tmp_path):
+    store = Store(tmp_path)
+    finished(store, "a")
+    (tmp_path / "results/a/.000002.parquet-123").write_bytes(b"half")
+    assert len(store.results()) == 1
+    assert len(pd.read_parquet(tmp_path / "results")) == 1
+
+
+def test_updates_come_back_bit_for_bit(store):
+    factors = torch.randn(5, 2), torch.randn(4, 2)
+    store.write_update("updates/a.safetensors", WeightUpdate({"w": LowRank(*factors)}, ({"method": "ROME"},)))
+    update = store.read_update("updates/a.safetensors")
+    assert torch.equal(update["w"].rows, factors[0])
+    assert torch.equal(update["w"].cols, factors[1])
+    assert update.info == ({"method": "ROME"},)
+
+
+def test_all_results_are_one_pandas_call(tmp_path):
+    store = Store(tmp_path)
+    for unit, value in (("a", 0.5), ("b", 0.25)):
+        store.write_table(f"results/{unit}/000001.parquet", rows(unit, value), RESULTS)
+    table = pd.read_parquet(tmp_path / "results")
+    assert list(table.columns) == RESULTS.names
+    assert dict(zip(table["unit"], table["value"], strict=True)) == {"a": 0.5, "b": 0.25}
+    pd.testing.assert_frame_equal(store.results(["b"]), table[table["unit"] == "b"].reset_index(drop=True))
+
+
+def test_an_empty_store_has_no_rows_but_all_columns(store):
+    assert list(store.results().columns) == RESULTS.names
+    assert store.results().empty
+    assert store.units() == {}
+
+
+def test_merging_copies_what_is_not_there_and_completes_what_is_not_finished(tmp_path):
+    ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
+    finished(ours, "a")
+    ours.write_json("units/b.json", {"finished": False})
+    finished(theirs, "b")
+    finished(theirs, "c")
+    assert ours.merge(theirs) == 4
+    assert sorted(ours.results()["unit"]) == ["a", "b", "c"]
+    assert all(ours.finished(unit) for unit in "abc")
+    assert ours.merge(theirs) == 0
+
+
+def test_a_finished_unit_is_not_replaced_by_one_that_is_not(tmp_path):
+    ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
+    finished(ours, "a")
+    theirs.write_json("units/a.json", {"finished": False})
+    ours.merge(theirs)
+    assert ours.finished("a")
+
+
+def test_a_store_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecError, match="is a file; give a folder"):
+        Store(tmp_path / "file")
+    with pytest.raises(SpecError, match="nowhere://x cannot be opened"):
+        Store("nowhere://x")

@@ -1,0 +1,59 @@
+"""Curves over edits, read back from their artists."""
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from workbench.errors import SpecError
+from workbench.plots.curves import ability_curves, edit_curves
+from workbench.plots.look import LOOK
+
+SCORES = pd.DataFrame(
+    [
+        ("NLI", 0.5, "Unregularized", 0, 0.6, 0.5, 0.7),
+        ("NLI", 0.5, "Unregularized", 10, 0.3, 0.2, 0.4),
+        ("NLI", 0.5, "RECT 40 %", 0, 0.6, 0.5, 0.7),
+        ("NLI", 0.5, "RECT 40 %", 10, 0.5, 0.4, 0.6),
+        ("NER", 0.0, "Unregularized", 0, 0.2, 0.1, 0.3),
+        ("NER", 0.0, "Unregularized", 10, 0.1, 0.0, 0.2),
+    ],
+    columns=["title", "floor", "regularizer", "n_edits", "value", "low", "high"],
+)
+PERPLEXITIES = SCORES[SCORES["title"] == "NER"].assign(value=[20.0, 300.0], low=[18.0, 200.0], high=[22.0, 400.0])
+
+
+def test_each_line_is_a_series_of_the_table_in_its_own_look():
+    nli = SCORES[SCORES["title"] == "NLI"]
+    ax = edit_curves(nli, Figure().subplots(), series="regularizer")
+    for line in ax.get_lines():
+        rows = nli[nli["regularizer"] == line.get_label()]
+        assert list(line.get_xdata()) == list(rows["n_edits"])
+        assert list(line.get_ydata()) == list(rows["value"])
+        assert line.get_color() == LOOK[line.get_label()]["color"]
+    assert len(ax.get_lines()) == 2
+    extents = [band.get_paths()[0].get_extents() for band in ax.collections]
+    assert [(box.ymin, box.ymax) for box in extents] == [(0.2, 0.7), (0.4, 0.7)]
+
+
+def test_each_ability_has_a_panel_and_perplexity_the_last():
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    shown = [ax for ax in figure.axes if ax.axison]
+    assert [ax.get_title() for ax in shown] == ["NLI", "NER", "perplexity of held-out text"]
+    assert [ax.get_yscale() for ax in shown] == ["linear", "linear", "log"]
+
+
+def test_guessing_is_drawn_where_there_is_something_to_guess():
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    marks = [[line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] for ax in figure.axes[:2]]
+    assert marks == [[0.5], []]
+
+
+def test_the_legend_names_each_series_once():
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Unregularized", "RECT 40 %", "guessing"]
+
+
+def test_a_table_without_its_columns_is_refused():
+    with pytest.raises(SpecError, match="the table lacks the column 'regularizer'"):
+        edit_curves(SCORES.drop(columns="regularizer"), Figure().subplots(), series="regularizer")

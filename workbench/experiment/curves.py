@@ -1,0 +1,53 @@
+"""Curves over edits from the results of experiments: one value a point, with what is known of its spread."""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from workbench.evaluation.abilities import headlines
+from workbench.evaluation.tasks import TASKS
+
+SERIES = ["method", "regularizer", "setting", "batch_size"]  # what tells one curve from another
+_PLACE = ["task", "metric", "protocol", "source", "split", "moment", "parameter", "at"]
+OVER_SEEDS, OVER_EXAMPLES = "seeds", "examples"
+
+
+def over_seeds(results: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Mean over seeds of every score of every trajectory, at each number of edits.
+
+    Parameters
+    ----------
+    results : DataFrame
+        From `workbench.run`.
+    confidence : float
+        Coverage of the interval, between 0 and 1.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, regularizer, setting, batch_size, n_edits, those that say which score, value, low, high,
+        n (examples of a seed), seeds, and `spread`. Where there are several seeds, low and high are the ends of
+        Student's interval of their mean and spread is ``seeds``; with one seed they are the trajectory's own, over
+        examples, and spread is ``examples``.
+    """
+    rows = []
+    by = [*SERIES, "operation", "n_edits", *_PLACE]
+    for group, part in results.groupby(by, sort=False, dropna=False):
+        low, high, spread = _interval(part, confidence)
+        mean = part["value"].mean()
+        rows.append((*group, mean, low, high, part["n"].max(), part["seed"].nunique(), spread))
+    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n", "seeds", "spread"])
+
+
+def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]:
+    values = part["value"].to_numpy()
+    if len(values) == 1:
+        return *part[["low", "high"]].iloc[0], OVER_EXAMPLES
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half, OVER_SEEDS
+
+
+def abilities_and_perplexity(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the score that stands for each ability, with title and floor, and those of perplexity."""
+    abilities = curves[curves["task"].isin(TASKS)]
+    return headlines(abilities), curves[curves["task"] == "perplexity"]

@@ -1,0 +1,87 @@
+"""What is measured of a model in a state: edits, tasks, perplexity, weights; kept in the store by content."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+
+from workbench.data.task_files import load_task
+from workbench.evaluation.abilities import ask_tasks
+from workbench.evaluation.edits import Protocol, score_edits
+from workbench.evaluation.perplexity import perplexity
+from workbench.evaluation.statistics import summarize
+from workbench.experiment.keys import data_key, key_of
+from workbench.experiment.spec import TasksSpec
+from workbench.experiment.store import Store
+from workbench.lm import LanguageModel
+from workbench.request import EditRequest
+from workbench.update import WeightUpdate
+from workbench.weightstats import weight_change
+
+EDITS, WEIGHTS = "edits", "weights"  # what stands in the column task, beside the eight tasks and perplexity
+
+
+def edit_scores(
+    lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[Protocol]
+) -> pd.DataFrame:
+    """Scores of each request on the model as it is now, which is in `state`: the columns of `score_edits`."""
+    key = key_of("edits", state, tuple(requests), protocols)
+    return _kept(store, key, lambda: score_edits(lm, requests, protocols=protocols))
+
+
+def task_scores(lm: LanguageModel, store: Store, state: str, tasks: TasksSpec) -> pd.DataFrame:
+    """Scores of each example of each task on the model as it is now: the columns of `TaskRun.scores`."""
+    parts = []
+    for name in tasks.tasks:
+        data = load_task(name, tasks.data)
+        key = key_of("task", state, tasks.protocol, tasks.limit, data.source, data.split, data_key(data))
+        parts.append(_kept(store, key, lambda name=name: _ask(lm, tasks, name)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _ask(lm: LanguageModel, tasks: TasksSpec, name: str) -> pd.DataFrame:
+    [run] = ask_tasks(lm, tasks=name, limit=tasks.limit, protocol=tasks.protocol, data=tasks.data)
+    return run.scores()
+
+
+def perplexity_row(lm: LanguageModel, store: Store, state: str) -> pd.DataFrame:
+    """Perplexity of the bundled paragraphs: the row of `perplexity`."""
+    return _kept(store, key_of("perplexity", state), lambda: perplexity(lm))
+
+
+def weight_rows(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:
+    """How far the weights of a state are from the unedited ones: the rows of `weight_change`, and both norms."""
+    return _kept(store, key_of("weights", state), lambda: _weights(lm, total))
+
+
+def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
+    with lm.unedited():
+        changes = weight_change(total, lm)
+        rows = []
+        for name in total:
+            W = lm.weight(name)
+            norms = {"weight_norm_before": W, "weight_norm": W + total.delta(name).to(W.device)}
+            rows += [
+                (name, metric, None, float(torch.linalg.vector_norm(matrix, dtype=torch.float64)))
+                for metric, matrix in norms.items()
+            ]
+    return pd.concat([changes, pd.DataFrame(rows, columns=changes.columns)], ignore_index=True).astype({"at": float})
+
+
+def summary_of_edits(scores: pd.DataFrame, moment: str) -> pd.DataFrame:
+    """Mean and interval over facts of each metric and protocol; `moment` says when they were measured."""
+    return summarize(scores, ["metric", "protocol"]).assign(task=EDITS, moment=moment)
+
+
+def summary_of_tasks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and interval over examples of each task and metric."""
+    return summarize(scores, ["task", "metric", "protocol", "source", "split"])
+
+
+def _kept(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    name = f"measures/{key}.parquet"
+    found = store.read_table(name)
+    if found is None:
+        found = compute()
+        store.write_table(name, found)
+    return found

@@ -1,0 +1,207 @@
+"""Runs experiments into a store: trajectory after trajectory, and what is measured at their checkpoints."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.errors import RunError, WorkbenchError, first_line
+from workbench.experiment import measures
+from workbench.experiment.keys import unedited_state, unit_key, versions
+from workbench.experiment.place import default_store
+from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import OPERATIONS, RESULTS, Store
+from workbench.experiment.trajectory import Point, points
+from workbench.lm import LanguageModel, load
+
+
+def run(
+    specs: ExperimentSpec | Sequence[ExperimentSpec],
+    *,
+    store: str | Path | Store | None = None,
+    cluster: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+) -> pd.DataFrame:
+    """Run experiments, or what is left of them, and return their results.
+
+    Parameters
+    ----------
+    specs : ExperimentSpec or sequence of them
+        What to run.
+    store : str, Path or Store, optional
+        Where results are kept and found again: a folder or an fsspec URL; by default what the environment variable
+        WORKBENCH_STORE says, or ``build/store``.
+    cluster : str, optional
+        ``"local"`` or ``"local:N"`` for N processes on this machine, the address of a Dask scheduler
+        (``"tcp://…"``), or the scheduler file that its workers share. By default all is run in this process.
+    device, device_map : str, optional
+        As `workbench.load` takes them.
+
+    Returns
+    -------
+    DataFrame
+        A row a trajectory, checkpoint and score: model, method, regularizer, setting, batch_size, seed, operation,
+        n_edits, facts, task, metric, protocol, source, split, moment, parameter, at, value, n, low, high, and the
+        key of the unit. `task` is ``edits`` (with `moment`: ``before`` the first edit, ``after_edit``, each fact right
+        after its own, or ``now``), one of the eight, ``perplexity`` or ``weights`` (the metrics of `weight_change`).
+
+    Raises
+    ------
+    SpecError, ModelError, RequestError, DataError
+        Before anything runs, if what a spec names cannot be had.
+    RunError
+        When all others are done, if a trajectory could not be finished. An edit that fails is no error: it is in
+        `Store.operations` with its reason, and the trajectory goes on without it.
+    """
+    if not isinstance(store, Store):
+        store = Store(store or default_store())
+    asked = [specs] if isinstance(specs, ExperimentSpec) else list(specs)
+    units = {unit_key(spec): spec for spec in asked}
+    waiting = {unit: spec for unit, spec in units.items() if not store.finished(unit)}
+    if waiting and cluster is not None:
+        from workbench.experiment.clusters import run_on  # distributed takes a second
+
+        failed = run_on(cluster, waiting, store, device_map=device_map)
+    else:
+        failed = _run_here(waiting, store, device, device_map)
+    if failed:
+        spec, reason = next(iter(failed.items()))
+        raise RunError(f"{len(failed)} of {len(units)} trajectories could not be finished; {spec}: {reason}")
+    return store.results(list(units))
+
+
+def _run_here(
+    units: dict[str, ExperimentSpec], store: Store, device: str | None, device_map: str | None
+) -> dict[str, str]:
+    """Run units one after another; return the reasons of those that could not be finished."""
+    failed = {}
+    with tqdm(units.values(), desc="Experiments", unit="trajectory", disable=not units) as bar:
+        for spec in bar:
+            try:
+                run_unit(loaded(spec.model, spec.dtype, device, device_map), spec, store)
+            except WorkbenchError as err:
+                failed[str(spec)] = first_line(err)
+    return failed
+
+
+@lru_cache(maxsize=1)
+def loaded(name: str, dtype: str, device: str | None, device_map: str | None) -> LanguageModel:
+    """A model, kept for the next trajectory on it."""
+    return load(name, dtype=dtype, device=device, device_map=device_map)
+
+
+def run_unit(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> str:
+    """Run one trajectory to its end.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The spec's model, unedited; left so.
+    spec : ExperimentSpec
+        What to run.
+    store : Store
+        Where results go, and where what is known is found.
+
+    Returns
+    -------
+    str
+        The unit's key.
+
+    Raises
+    ------
+    WorkbenchError
+        If the method cannot be used on the model, or a task's data do not fit it.
+    """
+    unit, start = unit_key(spec), time.perf_counter()
+    editor = spec.make_editor(lm).prepared(lm)
+    record = {"spec": spec.model_dump(mode="json"), "method": editor.label, "versions": versions()}
+    store.write_json(f"units/{unit}.json", {**record, "finished": False})
+    common = {
+        "unit": unit,
+        "model": spec.model,
+        "method": editor.label,
+        "regularizer": spec.make_regularizer().label,
+        "setting": spec.setting_name,
+        "batch_size": spec.batch_size,
+        "seed": spec.seed,
+        "facts": Path(spec.facts.source).name,
+    }
+    states = {}
+    with (
+        tqdm(total=spec.n_operations, desc=str(spec), unit="operation", leave=False) as bar,
+        closing(points(lm, spec, store, editor)) as trajectory,
+    ):
+        for point in trajectory:
+            if point.operation in spec.checkpoints:
+                states[point.operation] = point.state
+                _write(point, lm, spec, store, common)
+            bar.update(point.operation - bar.n)
+    seconds = round(time.perf_counter() - start, 1)
+    store.write_json(f"units/{unit}.json", {**record, "states": states, "seconds": seconds, "finished": True})
+    return unit
+
+
+def measure_unedited(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> str:
+    """Put into the store what a spec measures of the unedited model, for all trajectories that start there.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The spec's model, unedited.
+    spec : ExperimentSpec
+        Its tasks and perplexity.
+    store : Store
+        Where they go.
+
+    Returns
+    -------
+    str
+        The key of the unedited state.
+    """
+    state = unedited_state(lm)
+    if spec.tasks:
+        measures.task_scores(lm, store, state, spec.tasks)
+    if spec.perplexity:
+        measures.perplexity_row(lm, store, state)
+    return state
+
+
+def _write(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store, common: dict) -> None:
+    """Measure a checkpoint; write its scores, its update, and the operations since the checkpoint before."""
+    name = f"{common['unit']}/{point.operation:06}.parquet"
+    if len(point.update):
+        store.write_update(f"updates/{point.state}.safetensors", point.update)
+    before = max((t for t in spec.checkpoints if t < point.operation), default=0)
+    rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**common)
+    rows["operation"] = rows.index + 1
+    store.write_table(f"operations/{name}", rows, OPERATIONS)
+    scores = _measured(point, lm, spec, store).assign(**common, operation=point.operation)
+    store.write_table(f"results/{name}", scores.assign(n_edits=point.operation * spec.batch_size), RESULTS)
+
+
+def _measured(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> pd.DataFrame:
+    parts = []
+    if point.operation:
+        parts.append(measures.summary_of_edits(pd.concat(point.scores), "after_edit"))
+        parts.append(_failures(point))
+    if spec.setting == "sequential" or not point.operation:
+        scores = measures.edit_scores(lm, store, point.state, point.requests, spec.edit_protocols)
+        parts.append(measures.summary_of_edits(scores, "now" if point.operation else "before"))
+    if spec.tasks:
+        parts.append(measures.summary_of_tasks(measures.task_scores(lm, store, point.state, spec.tasks)))
+    if spec.perplexity:
+        parts.append(measures.perplexity_row(lm, store, point.state))
+    if len(point.update):
+        parts.append(measures.weight_rows(lm, store, point.state, point.update).assign(task=measures.WEIGHTS))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _failures(point: Point) -> pd.DataFrame:
+    failed = [row["failed"] is not None for row in point.operations]
+    row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
+    return pd.DataFrame([row])

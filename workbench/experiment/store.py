@@ -1,0 +1,224 @@
+"""What experiments leave: edits and measures by content, results by unit, in a folder or at any fsspec URL.
+
+::
+
+    units/<unit>.json            the spec, the versions, the state after each checkpoint, whether it is finished
+    results/<unit>/<n>.parquet   tidy scores after n operations
+    operations/<unit>/<n>…       a row an operation: seconds, norms, ROME's denominator, why it failed
+    edits/<key>                  an editor's update, by the state it was computed on, the method and the facts
+    measures/<key>.parquet       raw scores, by the state and what was asked
+    updates/<state>.safetensors  the accumulated update of a state
+
+``pd.read_parquet("<store>/results")`` reads all results. Whatever is named by its content is the same whoever writes
+it, so that stores can be merged file by file. A file is written under a temporary name and renamed.
+"""
+
+import io
+import json
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from workbench.errors import SpecError
+from workbench.update import WeightUpdate
+
+PARTS = ("units", "results", "operations", "edits", "measures", "updates")
+
+_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
+_TRAJECTORY = {
+    **dict.fromkeys(("unit", "model", "method", "regularizer", "setting", "facts"), _TEXT),
+    **dict.fromkeys(("batch_size", "seed", "operation"), _WHOLE),
+}
+RESULTS = pa.schema(
+    {
+        **_TRAJECTORY,
+        "n_edits": _WHOLE,
+        **dict.fromkeys(("task", "metric", "protocol", "source", "split", "moment", "parameter"), _TEXT),
+        "at": _REAL,
+        "value": _REAL,
+        "n": _WHOLE,
+        "low": _REAL,
+        "high": _REAL,
+    }
+)
+OPERATIONS = pa.schema(
+    {
+        **_TRAJECTORY,
+        "subject": _TEXT,  # of the operation's first fact
+        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator"), _REAL),
+        "failed": _TEXT,
+    }
+)
+
+
+class Store:
+    """A folder of results.
+
+    Parameters
+    ----------
+    url : str or Path
+        A folder, made when something is written, or a URL that fsspec knows, such as ``s3://bucket/folder``.
+
+    Raises
+    ------
+    SpecError
+        If there is no such file system, or the folder is a file.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as err:
+            raise SpecError(f"the store {self.url} cannot be opened ({err}); give a folder or an fsspec URL.") from err
+        if self._fs.isfile(self._root):
+            raise SpecError(f"the store {self.url} is a file; give a folder.")
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        return self._fs.exists(self._path(name))
+
+    def names(self, part: str) -> list[str]:
+        """Names of all files of a part, such as ``results/<unit>/00010.parquet``, sorted."""
+        if not self._fs.isdir(self._path(part)):
+            return []
+        found = (path[len(self._root) :].lstrip("/") for path in self._fs.find(self._path(part)))
+        return sorted(name for name in found if not Path(name).name.startswith("."))
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file; None if it is not there."""
+        try:
+            return self._fs.cat_file(self._path(name))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file under a temporary name, which readers of the folder pass over, and rename it."""
+        path = self._path(name)
+        folder, _, file = path.rpartition("/")
+        scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
+        self._fs.makedirs(folder, exist_ok=True)
+        try:
+            self._fs.pipe_file(scratch, content)
+            self._rename(scratch, path)
+        except BaseException:
+            if self._fs.exists(scratch):
+                self._fs.rm_file(scratch)
+            raise
+
+    def _rename(self, scratch: str, path: str) -> None:
+        if isinstance(self._fs, LocalFileSystem):
+            Path(scratch).replace(path)
+        else:
+            self._fs.mv(scratch, path)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Content of a JSON file; None if it is not there."""
+        content = self.read(name)
+        return None if content is None else json.loads(content)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write a JSON file."""
+        self.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+    def read_table(self, name: str) -> pd.DataFrame | None:
+        """A parquet file as a table; None if it is not there."""
+        content = self.read(name)
+        return None if content is None else pd.read_parquet(io.BytesIO(content))
+
+    def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
+        """Write a parquet file; columns of the schema that the table lacks are empty."""
+        if schema is not None:
+            table = table.reindex(columns=schema.names)
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False), buffer)
+        self.write(name, buffer.getvalue())
+
+    def read_update(self, name: str) -> WeightUpdate | None:
+        """A saved update; None if it is not there."""
+        content = self.read(name)
+        if content is None:
+            return None
+        with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+            file.write(content)
+            file.flush()
+            return WeightUpdate.load(file.name)
+
+    def write_update(self, name: str, update: WeightUpdate) -> None:
+        """Write an update as a safetensors file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "update.safetensors")
+            update.save(path)
+            self.write(name, path.read_bytes())
+
+    def units(self) -> dict[str, dict[str, Any]]:
+        """The record of each unit, by its key."""
+        return {Path(name).stem: self.read_json(name) for name in self.names("units")}
+
+    def finished(self, unit: str) -> bool:
+        """Whether a unit is complete."""
+        record = self.read_json(f"units/{unit}.json")
+        return record is not None and record["finished"]
+
+    def results(self, units: Sequence[str] | None = None) -> pd.DataFrame:
+        """Tidy scores of some units, or of all.
+
+        Parameters
+        ----------
+        units : sequence of str, optional
+            Their keys.
+
+        Returns
+        -------
+        DataFrame
+            The columns of `RESULTS`, by unit and number of operations.
+        """
+        return self._tables("results", RESULTS, units)
+
+    def operations(self, units: Sequence[str] | None = None) -> pd.DataFrame:
+        """A row an operation of some units, or of all; the columns of `OPERATIONS`."""
+        return self._tables("operations", OPERATIONS, units)
+
+    def _tables(self, part: str, schema: pa.Schema, units: Sequence[str] | None) -> pd.DataFrame:
+        folders = [part] if units is None else [f"{part}/{unit}" for unit in units]
+        tables = [pq.read_table(io.BytesIO(self.read(name))) for folder in folders for name in self.names(folder)]
+        return pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
+
+    def merge(self, other: "Store") -> int:
+        """Copy what `other` has and this store lacks; a finished unit wins over one that is not.
+
+        Parameters
+        ----------
+        other : Store
+            Left as it is.
+
+        Returns
+        -------
+        int
+            Files copied.
+        """
+        copied = 0
+        for name in other._merge_order():
+            if not self.has(name) or (name.startswith("units/") and not self.finished(Path(name).stem)):
+                self.write(name, other.read(name))
+                copied += 1
+        return copied
+
+    def _merge_order(self) -> Iterator[str]:
+        # a unit's record says that its results are there, so it comes last
+        for part in (*PARTS[1:], PARTS[0]):
+            yield from self.names(part)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"

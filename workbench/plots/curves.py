@@ -1,0 +1,51 @@
+"""Scores against the number of edits, one curve a regularizer or method."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from workbench.plots.look import look_of, require_columns
+
+
+def edit_curves(curves: pd.DataFrame, ax: Axes, *, series: str) -> Axes:
+    """Value against number of edits, one line for each label in the column `series`; bands are intervals."""
+    require_columns(curves, series, "n_edits", "value", "low", "high")
+    for label, curve in curves.groupby(series, sort=False):
+        look = look_of(label)
+        ax.plot(curve["n_edits"], curve["value"], label=label, **look)
+        ax.fill_between(curve["n_edits"], curve["low"], curve["high"], color=look["color"], alpha=0.15, linewidth=0)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.grid(axis="y", color="0.9", zorder=0)
+    return ax
+
+
+def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, series: str) -> Figure:
+    """A panel an ability, with what guessing reaches, and one of the perplexity; one legend."""
+    require_columns(scores, "title", "floor")
+    titles = list(dict.fromkeys(scores["title"]))
+    n_columns = 3
+    n_rows = -(-(len(titles) + 1) // n_columns)
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    highest = max(scores["high"].max(), scores["value"].max())
+    for ax, title in zip(axes, titles, strict=False):
+        panel = scores[scores["title"] == title]
+        edit_curves(panel, ax, series=series)
+        if floor := panel["floor"].iloc[0]:
+            ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
+        ax.set(title=title, ylim=(-0.03, min(1.03, highest + 0.05)))
+    last = axes[len(titles)]
+    edit_curves(perplexities, last, series=series)
+    last.set(title="perplexity of held-out text", yscale="log")
+    last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    last.yaxis.set_major_formatter("{x:g}")
+    last.yaxis.set_minor_formatter(NullFormatter())
+    for ax in axes[len(titles) + 1 :]:
+        ax.set_axis_off()
+    figure.supxlabel("number of edits", fontsize="medium")
+    labels = list(dict.fromkeys(scores[series]))
+    handles = [Line2D([], [], **look_of(label), label=label) for label in labels]
+    handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
