@@ -5,7 +5,14 @@ import math
 import pandas as pd
 import pytest
 
-from workbench.experiment.curves import OVER_EXAMPLES, OVER_SEEDS, abilities_and_perplexity, over_seeds
+from workbench.experiment.curves import (
+    OVER_EXAMPLES,
+    OVER_SEEDS,
+    abilities_and_perplexity,
+    by_batch_size,
+    label_series,
+    over_seeds,
+)
 
 PLACE = {"method": "ROME", "setting": "sequential-instance", "batch_size": 1, "task": "nli", "protocol": "standard"}
 
@@ -41,3 +48,26 @@ def test_the_score_that_stands_for_a_task_is_drawn_and_no_other():
     assert list(abilities["title"]) == ["NLI"]
     assert list(abilities["floor"]) == [0.5]
     assert list(perplexities["value"]) == [30.0]
+
+
+def test_a_series_is_named_by_what_differs():
+    def named(**columns):
+        table = pd.DataFrame({"method": "MEMIT", "regularizer": "RECT 40 %", "batch_size": 10, **columns})
+        return list(label_series(table)["series"])
+
+    assert named(regularizer=["RECT 40 %", "Unregularized"]) == ["RECT 40 %", "Unregularized"]
+    assert named(batch_size=[10, 30]) == ["10 facts at once", "30 facts at once"]
+    assert named(batch_size=[10, 30], method=["MEMIT", "MEND"]) == ["MEMIT, 10 facts at once", "MEND, 30 facts at once"]
+    assert named(method=["MEMIT"]) == ["MEMIT"]
+
+
+def test_batches_of_several_sizes_become_one_curve_from_the_unedited_model():
+    def single(size, operation, value):
+        place = {"unit": str(size), "setting": "single-batch", "batch_size": size, "n_edits": size * operation}
+        return row(0, value, operation=operation) | place
+
+    rows = [single(1, 0, 0.6), single(1, 1, 0.5), single(30, 0, 0.6), single(30, 1, 0.2)]
+    curve = over_seeds(by_batch_size(pd.DataFrame(rows)))
+    assert list(curve["n_edits"]) == [0, 1, 30]
+    assert list(curve["value"]) == [0.6, 0.5, 0.2]
+    assert label_series(curve)["series"].nunique() == 1

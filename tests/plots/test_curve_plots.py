@@ -17,16 +17,16 @@ SCORES = pd.DataFrame(
         ("NER", 0.0, "Unregularized", 0, 0.2, 0.1, 0.3),
         ("NER", 0.0, "Unregularized", 10, 0.1, 0.0, 0.2),
     ],
-    columns=["title", "floor", "regularizer", "n_edits", "value", "low", "high"],
+    columns=["title", "floor", "series", "n_edits", "value", "low", "high"],
 )
 PERPLEXITIES = SCORES[SCORES["title"] == "NER"].assign(value=[20.0, 300.0], low=[18.0, 200.0], high=[22.0, 400.0])
 
 
 def test_each_line_is_a_series_of_the_table_in_its_own_look():
     nli = SCORES[SCORES["title"] == "NLI"]
-    ax = edit_curves(nli, Figure().subplots(), series="regularizer")
+    ax = edit_curves(nli, Figure().subplots())
     for line in ax.get_lines():
-        rows = nli[nli["regularizer"] == line.get_label()]
+        rows = nli[nli["series"] == line.get_label()]
         assert list(line.get_xdata()) == list(rows["n_edits"])
         assert list(line.get_ydata()) == list(rows["value"])
         assert line.get_color() == LOOK[line.get_label()]["color"]
@@ -36,24 +36,30 @@ def test_each_line_is_a_series_of_the_table_in_its_own_look():
 
 
 def test_each_ability_has_a_panel_and_perplexity_the_last():
-    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     shown = [ax for ax in figure.axes if ax.axison]
     assert [ax.get_title() for ax in shown] == ["NLI", "NER", "perplexity of held-out text"]
     assert [ax.get_yscale() for ax in shown] == ["linear", "linear", "log"]
 
 
 def test_guessing_is_drawn_where_there_is_something_to_guess():
-    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     marks = [[line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] for ax in figure.axes[:2]]
     assert marks == [[0.5], []]
 
 
 def test_the_legend_names_each_series_once():
-    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"), series="regularizer")
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Unregularized", "RECT 40 %", "guessing"]
 
 
+def test_series_without_a_look_of_their_own_differ_in_marker():
+    other = SCORES.replace({"Unregularized": "10 facts at once", "RECT 40 %": "30 facts at once"})
+    ax = edit_curves(other[other["title"] == "NLI"], Figure().subplots())
+    assert len({line.get_marker() for line in ax.get_lines()}) == 2
+
+
 def test_a_table_without_its_columns_is_refused():
-    with pytest.raises(SpecError, match="the table lacks the column 'regularizer'"):
-        edit_curves(SCORES.drop(columns="regularizer"), Figure().subplots(), series="regularizer")
+    with pytest.raises(SpecError, match="the table lacks the column 'series'"):
+        edit_curves(SCORES.drop(columns="series"), Figure().subplots())

@@ -66,7 +66,7 @@ def summarize(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataF
         The columns of `by`, then value, n, low, high.
     """
     rows = []
-    for group, part in scores.groupby(by, sort=False):
+    for group, part in scores.groupby(by, sort=False, dropna=False):
         values = part["value"].to_numpy(dtype=float)
         weights = part["weight"].to_numpy(dtype=float) if "weight" in part else np.ones(len(part))
         low, high = bootstrap_interval(values, weights=weights, seed=seed)

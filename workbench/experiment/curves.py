@@ -47,6 +47,43 @@ def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]
     return values.mean() - half, values.mean() + half, OVER_SEEDS
 
 
+def label_series(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `series`: what tells the curves of a table apart, in words.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns method, regularizer and batch_size.
+
+    Returns
+    -------
+    DataFrame
+        `series` holds those of the three that differ; the method where none does.
+    """
+    parts = [table["method"], table["regularizer"], table["batch_size"].astype(str) + " facts at once"]
+    varying = [part for part in parts if part.nunique() > 1] or parts[:1]
+    return table.assign(series=pd.concat(varying, axis=1).agg(", ".join, axis=1))
+
+
+def by_batch_size(results: pd.DataFrame) -> pd.DataFrame:
+    """Results of one operation on batches of several sizes as points of one curve: the unedited model, then each size.
+
+    Parameters
+    ----------
+    results : DataFrame
+        From `workbench.run`, of single operations.
+
+    Returns
+    -------
+    DataFrame
+        The rows after the first operation and one set of those before it, all as of batch size 0, so that `n_edits`
+        alone tells them apart.
+    """
+    kept = results[results["operation"] <= 1].drop(columns="unit").assign(batch_size=0)
+    kept["operation"] = kept["n_edits"]
+    return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
+
+
 def abilities_and_perplexity(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the score that stands for each ability, with title and floor, and those of perplexity."""
     abilities = curves[curves["task"].isin(TASKS)]

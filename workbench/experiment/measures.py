@@ -24,7 +24,10 @@ EDITS, WEIGHTS = "edits", "weights"  # what stands in the column task, beside th
 def edit_scores(
     lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[Protocol]
 ) -> pd.DataFrame:
-    """Scores of each request on the model as it is now, which is in `state`: the columns of `score_edits`."""
+    """Scores of each request on the model as it is now, which is in `state`: the columns of `score_edits`.
+
+    Each in its own row of `request`, counted from 0.
+    """
     key = key_of("edits", state, tuple(requests), protocols)
     return _kept(store, key, lambda: score_edits(lm, requests, protocols=protocols))
 
@@ -68,14 +71,9 @@ def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
     return pd.concat([changes, pd.DataFrame(rows, columns=changes.columns)], ignore_index=True).astype({"at": float})
 
 
-def summary_of_edits(scores: pd.DataFrame, moment: str) -> pd.DataFrame:
-    """Mean and interval over facts of each metric and protocol; `moment` says when they were measured."""
-    return summarize(scores, ["metric", "protocol"]).assign(task=EDITS, moment=moment)
-
-
-def summary_of_tasks(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and interval over examples of each task and metric."""
-    return summarize(scores, ["task", "metric", "protocol", "source", "split"])
+def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean, n and interval over facts or examples of each task, metric and moment."""
+    return summarize(scores, ["task", "metric", "protocol", "source", "split", "moment"])
 
 
 def _kept(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:

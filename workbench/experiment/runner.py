@@ -1,7 +1,7 @@
 """Runs experiments into a store: trajectory after trajectory, and what is measured at their checkpoints."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,11 @@ from workbench.experiment import measures
 from workbench.experiment.keys import unedited_state, unit_key, versions
 from workbench.experiment.place import default_store
 from workbench.experiment.spec import ExperimentSpec
-from workbench.experiment.store import OPERATIONS, RESULTS, Store
+from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
 from workbench.experiment.trajectory import Point, points
 from workbench.lm import LanguageModel, load
+
+_MEASURED = ["task", "metric", "protocol", "source", "split", "moment", "example", "value", "weight"]
 
 
 def run(
@@ -180,28 +182,35 @@ def _write(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store, 
     rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**common)
     rows["operation"] = rows.index + 1
     store.write_table(f"operations/{name}", rows, OPERATIONS)
-    scores = _measured(point, lm, spec, store).assign(**common, operation=point.operation)
-    store.write_table(f"results/{name}", scores.assign(n_edits=point.operation * spec.batch_size), RESULTS)
+    common = {**common, "operation": point.operation, "n_edits": point.operation * spec.batch_size}
+    scores = _scores(point, lm, spec, store)
+    store.write_table(f"scores/{name}", scores.assign(**common), SCORES)
+    rows = [measures.summarize_scores(scores), *_other_rows(point, lm, spec, store)]
+    store.write_table(f"results/{name}", pd.concat(rows, ignore_index=True).assign(**common), RESULTS)
 
 
-def _measured(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> pd.DataFrame:
+def _scores(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> pd.DataFrame:
+    """Of each fact right after its edit, of each fact so far now, and of each task's examples."""
     parts = []
     if point.operation:
-        parts.append(measures.summary_of_edits(pd.concat(point.scores), "after_edit"))
-        parts.append(_failures(point))
+        after = [part.assign(request=part["request"] + i * spec.batch_size) for i, part in enumerate(point.scores)]
+        parts.append(pd.concat(after).assign(moment="after_edit"))
     if spec.setting == "sequential" or not point.operation:
-        scores = measures.edit_scores(lm, store, point.state, point.requests, spec.edit_protocols)
-        parts.append(measures.summary_of_edits(scores, "now" if point.operation else "before"))
+        now = measures.edit_scores(lm, store, point.state, point.requests, spec.edit_protocols)
+        parts.append(now.assign(moment="now" if point.operation else "before"))
+    scores = pd.concat(parts).rename(columns={"request": "example"}).assign(task=measures.EDITS, weight=1.0)
     if spec.tasks:
-        parts.append(measures.summary_of_tasks(measures.task_scores(lm, store, point.state, spec.tasks)))
+        scores = pd.concat([scores, measures.task_scores(lm, store, point.state, spec.tasks)])
+    return scores.reindex(columns=_MEASURED)
+
+
+def _other_rows(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> Iterator[pd.DataFrame]:
+    """What has no examples: failed edits, perplexity, weights."""
+    if point.operation:
+        failed = [row["failed"] is not None for row in point.operations]
+        row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
+        yield pd.DataFrame([row])
     if spec.perplexity:
-        parts.append(measures.perplexity_row(lm, store, point.state))
+        yield measures.perplexity_row(lm, store, point.state)
     if len(point.update):
-        parts.append(measures.weight_rows(lm, store, point.state, point.update).assign(task=measures.WEIGHTS))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _failures(point: Point) -> pd.DataFrame:
-    failed = [row["failed"] is not None for row in point.operations]
-    row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
-    return pd.DataFrame([row])
+        yield measures.weight_rows(lm, store, point.state, point.update).assign(task=measures.WEIGHTS)

@@ -3,7 +3,8 @@
 ::
 
     units/<unit>.json            the spec, the versions, the state after each checkpoint, whether it is finished
-    results/<unit>/<n>.parquet   tidy scores after n operations
+    results/<unit>/<n>.parquet   tidy scores after n operations, with intervals
+    scores/<unit>/<n>.parquet    what they are the means of: a row a fact or example
     operations/<unit>/<n>…       a row an operation: seconds, norms, ROME's denominator, why it failed
     edits/<key>                  an editor's update, by the state it was computed on, the method and the facts
     measures/<key>.parquet       raw scores, by the state and what was asked
@@ -30,7 +31,7 @@ from fsspec.implementations.local import LocalFileSystem
 from workbench.errors import SpecError
 from workbench.update import WeightUpdate
 
-PARTS = ("units", "results", "operations", "edits", "measures", "updates")
+PARTS = ("units", "results", "scores", "operations", "edits", "measures", "updates")
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {
@@ -47,6 +48,16 @@ RESULTS = pa.schema(
         "n": _WHOLE,
         "low": _REAL,
         "high": _REAL,
+    }
+)
+SCORES = pa.schema(
+    {
+        **_TRAJECTORY,
+        "n_edits": _WHOLE,
+        **dict.fromkeys(("task", "metric", "protocol", "source", "split", "moment"), _TEXT),
+        "example": _WHOLE,  # of a task, by its place in the data; of the edits, the fact by its place in the sequence
+        "value": _REAL,
+        "weight": _REAL,
     }
 )
 OPERATIONS = pa.schema(
@@ -185,6 +196,10 @@ class Store:
             The columns of `RESULTS`, by unit and number of operations.
         """
         return self._tables("results", RESULTS, units)
+
+    def scores(self, units: Sequence[str] | None = None) -> pd.DataFrame:
+        """A row a fact or example and score of some units, or of all; the columns of `SCORES`."""
+        return self._tables("scores", SCORES, units)
 
     def operations(self, units: Sequence[str] | None = None) -> pd.DataFrame:
         """A row an operation of some units, or of all; the columns of `OPERATIONS`."""

@@ -6,14 +6,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from workbench.plots.look import look_of, require_columns
+from workbench.plots.look import looks_of, require_columns
 
 
-def edit_curves(curves: pd.DataFrame, ax: Axes, *, series: str) -> Axes:
-    """Value against number of edits, one line for each label in the column `series`; bands are intervals."""
-    require_columns(curves, series, "n_edits", "value", "low", "high")
-    for label, curve in curves.groupby(series, sort=False):
-        look = look_of(label)
+def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
+    """Value against number of facts edited, one line for each label in the column `series`; bands are intervals."""
+    require_columns(curves, "series", "n_edits", "value", "low", "high")
+    looks = looks_of(list(dict.fromkeys(curves["series"])))
+    for label, curve in curves.groupby("series", sort=False):
+        look = looks[label]
         ax.plot(curve["n_edits"], curve["value"], label=label, **look)
         ax.fill_between(curve["n_edits"], curve["low"], curve["high"], color=look["color"], alpha=0.15, linewidth=0)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -21,9 +22,9 @@ def edit_curves(curves: pd.DataFrame, ax: Axes, *, series: str) -> Axes:
     return ax
 
 
-def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, series: str) -> Figure:
+def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
     """A panel an ability, with what guessing reaches, and one of the perplexity; one legend."""
-    require_columns(scores, "title", "floor")
+    require_columns(scores, "title", "floor", "series", "high")
     titles = list(dict.fromkeys(scores["title"]))
     n_columns = 3
     n_rows = -(-(len(titles) + 1) // n_columns)
@@ -31,21 +32,21 @@ def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Fig
     highest = max(scores["high"].max(), scores["value"].max())
     for ax, title in zip(axes, titles, strict=False):
         panel = scores[scores["title"] == title]
-        edit_curves(panel, ax, series=series)
+        edit_curves(panel, ax)
         if floor := panel["floor"].iloc[0]:
             ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
         ax.set(title=title, ylim=(-0.03, min(1.03, highest + 0.05)))
     last = axes[len(titles)]
-    edit_curves(perplexities, last, series=series)
+    edit_curves(perplexities, last)
     last.set(title="perplexity of held-out text", yscale="log")
     last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     last.yaxis.set_major_formatter("{x:g}")
     last.yaxis.set_minor_formatter(NullFormatter())
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
-    figure.supxlabel("number of edits", fontsize="medium")
-    labels = list(dict.fromkeys(scores[series]))
-    handles = [Line2D([], [], **look_of(label), label=label) for label in labels]
+    figure.supxlabel("number of facts edited", fontsize="medium")
+    looks = looks_of(list(dict.fromkeys(scores["series"])))
+    handles = [Line2D([], [], **look, label=label) for label, look in looks.items()]
     handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure

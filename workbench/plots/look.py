@@ -1,6 +1,6 @@
 """One look for all figures: a regularizer or series has one color, marker and dash everywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -62,6 +62,13 @@ def look_of(label: str) -> dict:
     if label in LOOK:
         return LOOK[label]
     return {"color": _SPARE[sum(map(ord, label)) % len(_SPARE)], "marker": "o", "linestyle": "-"}
+
+
+def looks_of(labels: Sequence[str]) -> dict[str, dict]:
+    """A look for each series of a figure: those that have one everywhere; else steps from dark to light."""
+    if all(label in LOOK for label in labels):
+        return {label: LOOK[label] for label in labels}
+    return dict(zip(labels, ordered_looks(len(labels)), strict=True))
 
 
 def ordered_looks(n: int) -> list[dict]:
