@@ -13,7 +13,7 @@ import workbench as wb
 from workbench.editing.rome import ROME
 from workbench.errors import EditError
 from workbench.experiment import measures
-from workbench.experiment.runner import loaded, run
+from workbench.experiment.runner import kept_updates, loaded, run
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 
@@ -83,6 +83,16 @@ def test_a_sequence_is_what_edits_made_by_hand_give(spec, lm, tmp_path):
     assert value(last, task="perplexity") == pytest.approx(perplexity, rel=1e-5)
     change = wb.weight_change(first + second, lm).set_index("metric")["value"]
     assert value(last, metric="manhattan_distance") == pytest.approx(change["manhattan_distance"], rel=1e-4)
+
+
+def test_the_second_edit_of_a_sequence_sees_the_first(spec, lm, tmp_path):
+    store = Store(tmp_path)
+    run(spec(n_operations=2, checkpoints=[1]), store=store)
+    sums = kept_updates(spec(n_operations=2, checkpoints=[1]), store)
+    [name] = sums[2]
+    second = sums[2].delta(name) - sums[1].delta(name)
+    alone = spec().make_editor(lm).compute_update(lm, list(spec().draw_requests()[1])).delta(name)
+    assert (second - alone).norm() > 1e-3 * alone.norm()
 
 
 def test_single_edits_start_from_the_unedited_model(spec, lm, tmp_path):

@@ -178,11 +178,13 @@ def edit_success(
     DataFrame
         Columns facts, batch_size, metric, protocol, value, n, low, high.
     """
-    from workbench.experiment.compare import compare_methods
+    from workbench.evaluation.statistics import summarize
+    from workbench.experiment.trials import score_single_edits, single_updates
+    from workbench.regularize import Unregularized
 
-    table = compare_methods(lm, [(editor, batch_size)], requests).drop(columns=["method", "seconds"])
-    table.insert(0, "facts", label)
-    return table
+    updates = single_updates(lm, editor, requests, batch_size=batch_size)
+    scores = score_single_edits(lm, updates, requests, [Unregularized()], batch_size=batch_size)
+    return summarize(scores.assign(facts=label, batch_size=batch_size), ["facts", "batch_size", "metric", "protocol"])
 
 
 def _report(success: "DataFrame", record: dict, out: Path) -> None:

@@ -39,6 +39,13 @@ def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, i
     EditError
         If a number of texts is not a multiple of 5.
     """
+    known = lm.unedited_memo("contexts")
+    if (seed, lengths) not in known:
+        known[seed, lengths] = _sampled(lm, seed, lengths)
+    return known[seed, lengths]
+
+
+def _sampled(lm: LanguageModel, seed: int, lengths: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
     generator = torch.Generator().manual_seed(seed)
     templates = [PLACEHOLDER]
     for n_tokens, n_texts in lengths:

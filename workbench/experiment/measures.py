@@ -18,7 +18,8 @@ from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 from workbench.weightstats import weight_change
 
-EDITS, WEIGHTS = "edits", "weights"  # what stands in the column task, beside the eight tasks and perplexity
+EDITS, WEIGHTS = "edits", "weights"  # in the column task, beside the eight tasks and perplexity
+BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment, of edits
 
 
 def edit_scores(

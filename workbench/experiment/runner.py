@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
 from workbench.experiment.trajectory import Point, points
 from workbench.lm import LanguageModel, load
+from workbench.update import WeightUpdate
 
 _MEASURED = ["task", "metric", "protocol", "source", "split", "moment", "example", "value", "weight"]
 
@@ -60,8 +62,7 @@ def run(
         When all others are done, if a trajectory could not be finished. An edit that fails is no error: it is in
         `Store.operations` with its reason, and the trajectory goes on without it.
     """
-    if not isinstance(store, Store):
-        store = Store(store or default_store())
+    store = opened(store)
     asked = [specs] if isinstance(specs, ExperimentSpec) else list(specs)
     units = {unit_key(spec): spec for spec in asked}
     waiting = {unit: spec for unit, spec in units.items() if not store.finished(unit)}
@@ -97,6 +98,40 @@ def loaded(name: str, dtype: str, device: str | None, device_map: str | None) ->
     return load(name, dtype=dtype, device=device, device_map=device_map)
 
 
+def kept_updates(spec: ExperimentSpec, store: str | Path | Store | None = None) -> dict[int, WeightUpdate]:
+    """The accumulated update at each checkpoint of a trajectory that has been run, by number of operations.
+
+    Parameters
+    ----------
+    spec : ExperimentSpec
+        The trajectory; in the setting ``single`` each update is one operation's.
+    store : str, Path or Store, optional
+        As for `run`.
+
+    Returns
+    -------
+    dict of int to WeightUpdate
+        Without checkpoint 0, and without states in which every edit has failed.
+
+    Raises
+    ------
+    RunError
+        If it has not been run to its end.
+    """
+    store = opened(store)
+    record = store.read_json(f"units/{unit_key(spec)}.json")
+    if record is None or not record["finished"]:
+        raise RunError(f"{spec} has not been run to its end in {store.url}; run it first.")
+    states = {int(operation): state for operation, state in record["states"].items()}
+    updates = {t: store.read_update(f"updates/{state}.safetensors") for t, state in sorted(states.items())}
+    return {t: update for t, update in updates.items() if update is not None}
+
+
+def opened(store: str | Path | Store | None) -> Store:
+    """The store that is meant: itself, the one at a place, or the default one."""
+    return store if isinstance(store, Store) else Store(store or default_store())
+
+
 def run_unit(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> str:
     """Run one trajectory to its end.
 
@@ -121,7 +156,13 @@ def run_unit(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> str:
     """
     unit, start = unit_key(spec), time.perf_counter()
     editor = spec.make_editor(lm).prepared(lm)
-    record = {"spec": spec.model_dump(mode="json"), "method": editor.label, "versions": versions()}
+    record = {
+        "spec": spec.model_dump(mode="json"),
+        "method": editor.label,
+        "hyperparameters": asdict(editor),
+        "fingerprint": lm.fingerprint,
+        "versions": versions(),
+    }
     store.write_json(f"units/{unit}.json", {**record, "finished": False})
     common = {
         "unit": unit,
@@ -194,10 +235,10 @@ def _scores(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store)
     parts = []
     if point.operation:
         after = [part.assign(request=part["request"] + i * spec.batch_size) for i, part in enumerate(point.scores)]
-        parts.append(pd.concat(after).assign(moment="after_edit"))
+        parts.append(pd.concat(after).assign(moment=measures.AFTER_EDIT))
     if spec.setting == "sequential" or not point.operation:
         now = measures.edit_scores(lm, store, point.state, point.requests, spec.edit_protocols)
-        parts.append(now.assign(moment="now" if point.operation else "before"))
+        parts.append(now.assign(moment=measures.NOW if point.operation else measures.BEFORE))
     scores = pd.concat(parts).rename(columns={"request": "example"}).assign(task=measures.EDITS, weight=1.0)
     if spec.tasks:
         scores = pd.concat([scores, measures.task_scores(lm, store, point.state, spec.tasks)])

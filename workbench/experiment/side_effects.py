@@ -93,7 +93,7 @@ def side_effects(
     lm : LanguageModel
         The unedited model; left as it was.
     updates : mapping of int to WeightUpdate
-        The accumulated update after so many edits, as `sequential_updates` gives them.
+        The accumulated update after so many edits, as `kept_updates` gives it.
     requests : sequence of EditRequest
         The facts in the order of their edits.
     tasks, limit, protocol, data

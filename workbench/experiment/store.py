@@ -64,7 +64,7 @@ OPERATIONS = pa.schema(
     {
         **_TRAJECTORY,
         "subject": _TEXT,  # of the operation's first fact
-        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator"), _REAL),
+        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator", "steps"), _REAL),
         "failed": _TEXT,
     }
 )

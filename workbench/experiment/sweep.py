@@ -1,36 +1,33 @@
 """Sweeps over a hyperparameter: which layer, which rates."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from workbench.editing.rome import ROME
-from workbench.evaluation.statistics import summarize
-from workbench.experiment.trials import score_single_edits, single_updates
-from workbench.lm import LanguageModel
-from workbench.regularize import Unregularized
-from workbench.request import EditRequest
+from workbench.experiment.keys import unit_key
+from workbench.experiment.runner import opened, run
+from workbench.experiment.spec import ExperimentSpec, grid
+from workbench.experiment.store import Store
+from workbench.experiment.tables import edit_metrics
 
 
 def sweep(
-    lm: LanguageModel, editor: ROME, requests: Sequence[EditRequest], *, field: str, values: Sequence[Any]
+    spec: ExperimentSpec, *, field: str, values: Sequence[Any], store: str | Path | Store | None = None
 ) -> pd.DataFrame:
-    """Edit metrics of single edits for each value of one hyperparameter, the others as in `editor`.
+    """Edit metrics for each value of one hyperparameter, the others as in a spec.
 
     Parameters
     ----------
-    lm : LanguageModel
-        Unedited.
-    editor : ROME
-        The hyperparameters that stay.
-    requests : sequence of EditRequest
-        The same facts for each value.
+    spec : ExperimentSpec
+        Single edits of the same facts for each value.
     field : str
-        Name of a field of `editor`.
+        Name of a hyperparameter of its method.
     values : sequence
         What it takes.
+    store : str, Path or Store, optional
+        As for `workbench.run`.
 
     Returns
     -------
@@ -40,16 +37,17 @@ def sweep(
 
     Raises
     ------
-    EditError, RequestError
-        If an edit cannot be computed.
+    SpecError, RunError
+        As `workbench.run`.
     """
-    editor = editor.prepared(lm)
+    store = opened(store)
+    specs = dict(zip(values, grid(spec, {f"hyperparameters.{field}": values}), strict=True))
+    results = edit_metrics(run(list(specs.values()), store=store))
     parts = []
-    for value in values:
-        updates = single_updates(lm, replace(editor, **{field: value}), requests)
-        scores = score_single_edits(lm, updates, requests, [Unregularized()])
-        info = pd.DataFrame([update.info[0] for update in updates])
-        part = summarize(scores, ["metric", "protocol"])
+    for value, each in specs.items():
+        unit = unit_key(each)
+        part = results.loc[results["unit"] == unit, ["metric", "protocol", "value", "n", "low", "high"]]
         part.insert(0, field, value)
-        parts.append(part.assign(relative_norm=info["relative_norm"].mean(), steps=info["losses"].map(len).mean()))
+        means = store.operations([unit])[["relative_norm", "steps"]].mean()
+        parts.append(part.assign(**means))
     return pd.concat(parts, ignore_index=True)

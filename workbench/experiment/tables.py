@@ -1,23 +1,16 @@
 """Tables that notebooks show, from updates and scores."""
 
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import date
-from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 import torch
 
-from workbench.data.facts import FactSet
-from workbench.editing.editor import Editor
 from workbench.evaluation.statistics import bootstrap_interval
-from workbench.experiment.keys import unit_key
+from workbench.experiment.measures import AFTER_EDIT
 from workbench.experiment.published import TABLE1
-from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
-from workbench.regularize import PCAK, RECT, RandomK, Regularizer, Unregularized, keep_most_changed
+from workbench.regularize import PCAK, RECT, RandomK, Regularizer, Unregularized, keep_most_changed, settings_of
 from workbench.update import WeightUpdate
 from workbench.weightstats import (
     TABLE1_QUANTILES,
@@ -34,6 +27,11 @@ FIGURE7_REGULARIZERS: tuple[Regularizer, ...] = (
     RandomK(0.4),
     PCAK(0.4),
 )
+
+
+def figure7_regularizers() -> list[dict]:
+    """The regularizers of the paper's figure 7 as an `ExperimentSpec` takes them."""
+    return [settings_of(regularizer) for regularizer in FIGURE7_REGULARIZERS]
 
 
 def quantile_thresholds(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
@@ -147,66 +145,40 @@ def retention(scores: pd.DataFrame) -> pd.DataFrame:
     return wide / wide.loc["Unregularized"]
 
 
-def edit_sizes(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
-    """How large each edit is, the largest first.
+def edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of experiments that say what edits reached right after they were made, at the end of each trajectory.
 
     Parameters
     ----------
-    updates : sequence of WeightUpdate
-        With the requests in their records.
-    lm : LanguageModel
-        The model that they were computed on.
+    results : DataFrame
+        From `workbench.run`.
 
     Returns
     -------
     DataFrame
-        Columns subject (of the first fact), facts, relative_norm (the largest ‖ΔW‖/‖W‖ among the edited matrices), and
-        denominator for ROME.
+        Those of reliability, generalization and locality, with the columns as they were.
     """
-    rows = []
-    for update in updates:
-        [info] = update.info
-        norms = [float(update.delta(name).norm() / lm.weight(name).norm()) for name in update]
-        first = {"subject": info["requests"][0]["subject"], "facts": len(info["requests"])}
-        extra = {"denominator": info["denominator"]} if "denominator" in info else {}
-        rows.append({**first, "relative_norm": max(norms), **extra})
-    return pd.DataFrame(rows).sort_values("relative_norm", ascending=False, ignore_index=True)
+    last = results["operation"] == results.groupby("unit")["operation"].transform("max")
+    return results[last & (results["moment"] == AFTER_EDIT)].reset_index(drop=True)
 
 
-def provenance(lm: LanguageModel, editors: Sequence[Editor], facts: FactSet, *, n: int, seed: int) -> pd.Series:
-    """What a result hangs on: model, methods, data, seeds, versions.
+def largest_edits(operations: pd.DataFrame) -> pd.DataFrame:
+    """How large each edit is, the largest first.
 
     Parameters
     ----------
-    lm : LanguageModel
-        The model.
-    editors : sequence of Editor
-        With their hyperparameters.
-    facts : FactSet
-        Where the requests are from.
-    n, seed : int
-        How many were drawn, by which seed.
+    operations : DataFrame
+        From `Store.operations`.
 
     Returns
     -------
-    Series
-        One line each, as text.
+    DataFrame
+        Columns subject (of the first fact), relative_norm (‖ΔW‖/‖W‖ of all edited matrices together, before any
+        regularizer), and denominator for ROME.
     """
-    model = f"{lm.name}, fingerprint {lm.fingerprint}, {str(lm.model.dtype).removeprefix('torch.')}"
-    rest = {
-        "facts": f"{facts.source} ({facts.format}), {n} of {len(facts)} drawn with seed {seed}",
-        **_environment(),
-    }
-    methods = {f"method {editor.label}": _settings_line(editor) for editor in editors}
-    return pd.Series({"model": model, **methods, **rest}, name="provenance")
-
-
-def _settings_line(editor: Editor) -> str:
-    settings = asdict(editor)
-    contexts = settings.pop("contexts", None)
-    if contexts:
-        settings["contexts"] = f"{len(contexts)} templates, sampled from the model"
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
+    edits = operations.dropna(subset=["norm"]).drop_duplicates(["method", "operation"])
+    sizes = edits[["subject", "relative_norm", "denominator"]].dropna(axis="columns", how="all")
+    return sizes.sort_values("relative_norm", ascending=False, ignore_index=True)
 
 
 def rect_example(*, keep: float) -> pd.DataFrame:
@@ -241,36 +213,3 @@ def rect_example(*, keep: float) -> pd.DataFrame:
         for j in range(4)
     ]
     return pd.DataFrame(rows, columns=["matrix", "row", "column", "value", "kept"])
-
-
-def experiment_provenance(specs: Sequence[ExperimentSpec], results: pd.DataFrame) -> pd.Series:
-    """What the results of experiments hang on: each trajectory and its key, data, versions.
-
-    Parameters
-    ----------
-    specs : sequence of ExperimentSpec
-        What was run.
-    results : DataFrame
-        From `workbench.run`.
-
-    Returns
-    -------
-    Series
-        One line each, as text.
-    """
-    trajectories = {f"trajectory {unit_key(spec)}": str(spec) for spec in specs}
-    facts = {f"facts of seed {spec.seed}": f"{spec.facts.source}, {spec.n_facts} drawn" for spec in specs}
-    asked = results.dropna(subset=["source"]).drop_duplicates("task")
-    data = {
-        f"task {row.task}": f"{row.source}, split {row.split}, {row.n} examples, protocol {row.protocol}"
-        for row in asked.itertuples()
-    }
-    return pd.Series({**trajectories, **facts, **data, **_environment()}, name="provenance")
-
-
-def _environment() -> dict[str, str]:
-    return {
-        "versions": ", ".join(f"{p} {version(p)}" for p in ("workbench", "torch", "transformers", "numpy")),
-        "python": platform.python_version(),
-        "date": date.today().isoformat(),
-    }

@@ -107,6 +107,7 @@ def _operation_row(edit: Edit, applied: WeightUpdate, lm: LanguageModel, batch: 
         "relative_norm": norm / norm_before,
         "applied_norm": _norm(map(applied.delta, applied)),
         "denominator": info.get("denominator"),
+        "steps": len(info["losses"]) if "losses" in info else None,
     }
 
 

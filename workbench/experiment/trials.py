@@ -1,4 +1,4 @@
-"""Single edits, each on the unedited model, and sequences, each edit on the model that the last one left.
+"""Single edits of facts at hand, each on the unedited model, without a store.
 
 An edit is one operation on one fact or, where the method can, on a batch of facts.
 """
@@ -12,7 +12,7 @@ from workbench.editing.editor import Editor
 from workbench.errors import SpecError
 from workbench.evaluation.edits import DEFAULT_PROTOCOLS, Protocol, score_edits
 from workbench.lm import LanguageModel
-from workbench.regularize import Regularizer, Unregularized
+from workbench.regularize import Regularizer
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 
@@ -116,59 +116,3 @@ def score_single_edits(
             parts.append(scores.assign(regularizer=regularizer.label))
     table = pd.concat(parts, ignore_index=True)
     return table[["request", "regularizer", "metric", "protocol", "value"]]
-
-
-def sequential_updates(
-    lm: LanguageModel,
-    editor: Editor,
-    requests: Sequence[EditRequest],
-    *,
-    checkpoints: Sequence[int],
-    regularizer: Regularizer | None = None,
-) -> dict[int, WeightUpdate]:
-    """The accumulated update after some numbers of sequential edits; the model is left as it was.
-
-    Edit t is computed on the model edited t − 1 times, and its regularizer compares ΔW_t with the weight that it
-    is added to.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        Usually unedited.
-    editor : Editor
-        Its contexts are sampled once, before the first edit, unless given.
-    requests : sequence of EditRequest
-        The facts, in the order of their edits.
-    checkpoints : sequence of int
-        Numbers of edits, each from 1 to the number of requests.
-    regularizer : Regularizer, optional
-        Applied to each edit's update; none by default.
-
-    Returns
-    -------
-    dict of int to WeightUpdate
-        The sum of the first t updates, for each checkpoint t.
-
-    Raises
-    ------
-    SpecError
-        If a checkpoint lies outside 1 to the number of requests.
-    EditError, RequestError
-        If an edit cannot be computed.
-    """
-    if not checkpoints or min(checkpoints) < 1 or max(checkpoints) > len(requests):
-        raise SpecError(
-            f"checkpoints must lie from 1 to the number of facts, {len(requests)}; got {list(checkpoints)}."
-        )
-    regularizer, editor = regularizer or Unregularized(), editor.prepared(lm)
-    total, kept = WeightUpdate({}), {}
-    with lm.restored_after():
-        for t, request in enumerate(
-            tqdm(requests[: max(checkpoints)], desc=f"{editor.label}, sequential edits"), start=1
-        ):
-            update = regularizer(editor.compute_update(lm, [request]), lm)
-            update.apply(lm)
-            total = total + update
-            if t in checkpoints:
-                kept[t] = total
-    return kept
