@@ -183,6 +183,9 @@ def notebooks(folder) -> Path:
     return path
 
 
+VALUES = "a number, text, true, false, null, a list or a mapping"
+
+
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
@@ -194,7 +197,7 @@ def notebooks(folder) -> Path:
         (("--set", "n"), "--set 'n' must be NAME=VALUE, such as n_facts=5."),
         (("--set", "=1"), "--set '=1' must be NAME=VALUE, such as n_facts=5."),
         (("--set", "n=[1"), "--set 'n=[1': the value is not YAML; quote text that holds signs."),
-        (("--set", "n={a: 1}"), "--set 'n={a: 1}': the value must be a number, text, true, false, null or a list."),
+        (("--set", "n=2026-01-01"), f"--set 'n=2026-01-01': the value must be {VALUES}."),
         (
             ("--notebooks", "none"),
             "none/figures.yaml cannot be read (No such file or directory); run in the project's folder, or name it.",

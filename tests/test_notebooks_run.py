@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from workbench.regenerate import choose, read_list, regenerate
+from workbench.regenerate import choose, plan, read_list, regenerate
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -16,7 +16,8 @@ NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 def smoke(tmp_path_factory, smollm2) -> tuple[Path, list[Path]]:
     """Figures and executed notebooks of the smoke profile."""
     folder = tmp_path_factory.mktemp("smoke")
-    executed = regenerate(profile="smoke", notebooks=NOTEBOOKS, figures=folder / "figures", build=folder / "build")
+    places = {"notebooks": NOTEBOOKS, "figures": folder / "figures", "build": folder / "build"}
+    executed = regenerate(plan(profile="smoke", **places))
     return folder / "figures", [run.notebook for run in executed]
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from workbench import regenerate as module
 from workbench.errors import RunError, SpecError
-from workbench.regenerate import choose, read_list, regenerate
+from workbench.regenerate import choose, plan, read_list, regenerate
 
 PARAMETERS = """\
 n: int = 1  # rows of the table
@@ -76,6 +76,11 @@ def stand_in(notebooks, monkeypatch):
     return writes
 
 
+def make(*names, **given):
+    """Plan and run."""
+    return regenerate(plan(names, **given))
+
+
 def error_of(kind, function, *args, **kwargs):
     with pytest.raises(kind) as caught:
         function(*args, **kwargs)
@@ -88,7 +93,7 @@ def error_of(kind, function, *args, **kwargs):
 def test_a_notebook_is_run_with_the_parameters_of_list_profile_and_caller(notebooks, tmp_path):
     profiles = {"smoke": {"n": 2}, "default": {"n": 9}}
     write_list(notebooks, {**ENTRY, "parameters": {"n": 5, "name": "table"}, "makes": ["table"], "profiles": profiles})
-    [run] = regenerate(profile="smoke", notebooks="notebooks")
+    [run] = make(profile="smoke", notebooks="notebooks")
     assert run.files == (Path("build/smoke/figures/table.csv"),)
     assert pd.read_csv(run.files[0])["i"].tolist() == [0, 1]
     assert run.notebook == Path("build/smoke/notebooks/fig-fig.ipynb")
@@ -96,7 +101,7 @@ def test_a_notebook_is_run_with_the_parameters_of_list_profile_and_caller(notebo
     assert run.entry.figure == "fig"
     assert run.seconds > 0
     assert sorted(path.name for path in notebooks.iterdir()) == ["fig.ipynb", "figures.yaml"]
-    [again] = regenerate(["fig"], profile="default", notebooks=notebooks, figures="here", overrides={"n": 3})
+    [again] = make("fig", profile="default", notebooks=notebooks, figures="here", overrides={"n": 3})
     assert again.files == (Path("here/table.csv"),)
     assert pd.read_csv("here/table.csv")["i"].tolist() == [0, 1, 2]
     assert again.notebook == Path("build/default/notebooks/fig-fig.ipynb")
@@ -105,7 +110,7 @@ def test_a_notebook_is_run_with_the_parameters_of_list_profile_and_caller(notebo
 def test_a_failing_notebook_is_kept_up_to_the_failing_cell(notebooks):
     write_notebook(notebooks / "fig.ipynb", "print('so far')", "1 / 0", "print('never')")
     kept = Path("build/smoke/notebooks/fig-fig.ipynb")
-    assert error_of(RunError, regenerate, profile="smoke", notebooks=notebooks) == (
+    assert error_of(RunError, make, profile="smoke", notebooks=notebooks) == (
         "figure 'fig' failed at In [4] of fig.ipynb: ZeroDivisionError: division by zero "
         f"(the notebook as far as it ran: {kept})."
     )
@@ -118,7 +123,7 @@ def test_a_failing_notebook_is_kept_up_to_the_failing_cell(notebooks):
 def test_a_kernel_that_dies_is_reported_and_the_notebook_kept(notebooks):
     write_notebook(notebooks / "fig.ipynb", "print('so far')", "import os; os._exit(1)")
     kept = Path("build/smoke/notebooks/fig-fig.ipynb")
-    assert error_of(RunError, regenerate, profile="smoke", notebooks=notebooks) == (
+    assert error_of(RunError, make, profile="smoke", notebooks=notebooks) == (
         f"figure 'fig': the kernel of fig.ipynb died, often for want of memory (the notebook as far as it ran: {kept})."
     )
     assert "so far" in kept.read_text()
@@ -126,7 +131,7 @@ def test_a_kernel_that_dies_is_reported_and_the_notebook_kept(notebooks):
 
 def test_a_promised_file_that_is_not_written_is_an_error(stand_in):
     stand_in("other.csv", "fig.png")
-    assert error_of(RunError, regenerate, profile="smoke", figures="figures") == (
+    assert error_of(RunError, make, profile="smoke", figures="figures") == (
         "fig.ipynb ran but did not write fig.csv, which figures.yaml says it makes."
     )
 
@@ -134,7 +139,7 @@ def test_a_promised_file_that_is_not_written_is_an_error(stand_in):
 def test_an_old_file_does_not_stand_for_one_that_was_not_written(stand_in):
     folder = stand_in("fig.png")
     (folder / "fig.csv").write_text("old")
-    assert error_of(RunError, regenerate, profile="smoke", figures="figures") == (
+    assert error_of(RunError, make, profile="smoke", figures="figures") == (
         "fig.ipynb ran but did not write fig.csv, which figures.yaml says it makes."
     )
 
@@ -142,7 +147,7 @@ def test_an_old_file_does_not_stand_for_one_that_was_not_written(stand_in):
 def test_an_old_picture_beside_a_new_table_is_an_error(stand_in):
     folder = stand_in("fig.csv", "fig.svg")
     (folder / "fig.png").write_text("old")
-    assert error_of(RunError, regenerate, profile="smoke", figures="figures") == (
+    assert error_of(RunError, make, profile="smoke", figures="figures") == (
         "fig.ipynb wrote fig.csv but left an old fig.png beside it; delete it if it is no longer made."
     )
 
@@ -151,8 +156,75 @@ def test_a_rewritten_file_counts_as_written_whatever_the_clocks_say(stand_in):
     folder = stand_in("fig.csv", "fig.png")
     (folder / "fig.csv").write_text("new")
     os.utime(folder / "fig.csv", (4e9, 4e9))  # from a machine whose clock is ahead
-    [run] = regenerate(profile="smoke", figures="figures")
+    [run] = make(profile="smoke", figures="figures")
     assert run.files == (Path("figures/fig.csv"), Path("figures/fig.png"))
+
+
+# what is up to date
+
+
+def test_what_has_been_made_is_not_made_again(notebooks, no_second_kernel):
+    assert len(make(profile="smoke")) == 1
+    [planned] = plan(profile="smoke")
+    assert planned.up_to_date
+    assert make(profile="smoke") == []
+
+
+@pytest.fixture
+def no_second_kernel(monkeypatch):
+    """Fail where a second notebook is run."""
+    runs, execute = [], papermill.execute_notebook
+
+    def once(*args, **kwargs):
+        runs.append(args)
+        assert len(runs) == 1
+        return execute(*args, **kwargs)
+
+    monkeypatch.setattr(papermill, "execute_notebook", once)
+
+
+def test_whatever_a_figure_hangs_on_makes_it_anew(stand_in, notebooks, monkeypatch):
+    folder = stand_in("fig.csv")
+
+    def stale(**given):
+        [planned] = plan(profile="smoke", figures="figures", **given)
+        return not planned.up_to_date
+
+    assert stale()
+    make(profile="smoke", figures="figures")
+    assert not stale()
+    assert stale(overrides={"n": 2})
+    assert stale(again=True)
+    (folder / "fig.csv").write_text("touched by hand")
+    assert stale()
+    (folder / "fig.csv").write_text("new")
+    assert not stale()
+    monkeypatch.setattr("workbench.made._package", lambda: "other code")
+    assert stale()
+    monkeypatch.undo()
+    monkeypatch.chdir(notebooks.parent)
+    write_notebook(notebooks / "fig.ipynb", WRITE, "print('more')")
+    assert stale()
+
+
+def test_a_notebook_that_reads_the_store_is_stale_when_one_before_it_is(stand_in, notebooks):
+    reader = {**ENTRY, "figure": "claims", "makes": ["claims"], "reads_store": True}
+    write_list(notebooks, ENTRY, reader)
+    stand_in("fig.csv", "claims.csv")
+    make(profile="smoke", figures="figures")
+    assert [each.up_to_date for each in plan(profile="smoke", figures="figures")] == [True, True]
+    write_list(notebooks, {**ENTRY, "parameters": {"n": 2}}, reader)
+    assert [each.up_to_date for each in plan(profile="smoke", figures="figures")] == [False, False]
+
+
+def test_the_plan_expects_what_the_list_says_and_then_what_the_last_run_took(stand_in, notebooks):
+    write_list(notebooks, {**ENTRY, "minutes": {"smoke": 2}})
+    stand_in("fig.csv")
+    [planned] = plan(profile="smoke", figures="figures")
+    assert planned.expected == 120
+    [run] = make(profile="smoke", figures="figures")
+    [planned] = plan(profile="smoke", figures="figures")
+    assert planned.expected == round(run.seconds, 1)
 
 
 # choosing
@@ -201,13 +273,13 @@ def test_a_figure_that_the_profile_leaves_out_is_named_with_its_profiles(two):
 class TestBeforeAnyKernelStarts:
     def test_an_unknown_parameter_is_refused(self, notebooks):
         sentence = "fig.ipynb has no parameter 'm'; it has figures_dir, n, name."
-        assert error_of(SpecError, regenerate, profile="smoke", notebooks=notebooks, overrides={"m": 1}) == sentence
+        assert error_of(SpecError, make, profile="smoke", notebooks=notebooks, overrides={"m": 1}) == sentence
         write_list(notebooks, {**ENTRY, "parameters": {"m": 1}})
-        assert error_of(SpecError, regenerate, profile="smoke", notebooks=notebooks) == sentence
+        assert error_of(SpecError, make, profile="smoke", notebooks=notebooks) == sentence
 
     def test_a_slip_in_a_later_entry_stops_the_first_one_too(self, notebooks):
         write_list(notebooks, ENTRY, {**ENTRY, "figure": "gone", "makes": ["gone"], "notebook": "gone.ipynb"})
-        assert error_of(SpecError, regenerate, profile="smoke", notebooks=notebooks) == (
+        assert error_of(SpecError, make, profile="smoke", notebooks=notebooks) == (
             f"the notebook {notebooks / 'gone.ipynb'} of figure 'gone' does not exist."
         )
         assert not Path("build").exists()

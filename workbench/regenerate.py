@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from workbench.errors import RunError, SpecError
 from workbench.experiment.place import store_for_children
+from workbench.made import cause_of, last_run, record_run
 
 Profile = Literal["smoke", "default", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -38,6 +39,8 @@ class Entry(BaseModel):
     makes: tuple[str, ...]  # files written, without endings
     parameters: dict[str, Any] = Field(default_factory=dict)  # in every profile
     profiles: dict[Profile, dict[str, Any]]  # what each profile adds; a profile that is not here leaves it out
+    minutes: dict[Profile, float] = Field(default_factory=dict)  # how long it takes from an empty store, on two cores
+    reads_store: bool = False  # whether it reads what the entries before it have left in the store
 
 
 class FigureList(BaseModel):
@@ -46,6 +49,28 @@ class FigureList(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figures: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry is read from and written to."""
+
+    notebooks: Path
+    executed: Path  # folder of executed notebooks
+    figures: Path
+    record: Path  # of the last run
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One entry that is to be run, unless it is up to date."""
+
+    entry: Entry
+    parameters: dict[str, Any]
+    place: Place
+    cause: str
+    up_to_date: bool
+    expected: float | None  # seconds, by the last run here, or by the list; None where nobody knows
 
 
 @dataclass(frozen=True)
@@ -165,7 +190,7 @@ def check_parameters(entry: Entry, notebooks: Path, parameters: dict[str, Any]) 
         raise SpecError(f"{entry.notebook} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}.")
 
 
-def regenerate(
+def plan(
     names: Sequence[str] = (),
     *,
     profile: str = "default",
@@ -173,8 +198,9 @@ def regenerate(
     figures: str | Path | None = None,
     build: str | Path = "build",
     overrides: dict[str, Any] | None = None,
-) -> list[Made]:
-    """Run the notebooks that make the named figures, and keep them executed.
+    again: bool = False,
+) -> list[Planned]:
+    """What `regenerate` would run, checked.
 
     Parameters
     ----------
@@ -191,55 +217,88 @@ def regenerate(
         unless the environment variable WORKBENCH_STORE names another place.
     overrides : dict, optional
         Parameters that win over the list's, for every notebook run.
+    again : bool
+        Whether figures are made again that are as they would be.
 
     Returns
     -------
-    list of Made
-        What was run and what it wrote, in the list's order.
+    list of Planned
+        In the list's order.
 
     Raises
     ------
     SpecError
-        Before anything runs: if a name, profile, parameter or notebook is not known.
-    RunError
-        If a notebook fails, and is kept as far as it ran; or if it does not write what the list promises.
+        If a name, profile, parameter or notebook is not known.
     """
     notebooks, build = Path(notebooks), Path(build) / profile
     entries = choose(read_list(notebooks), names, profile)
     folder = Path(figures) if figures else Path("figures") if profile == "default" else build / "figures"
-    runs = []
+    planned: list[Planned] = []
     for entry in entries:
         parameters = {**entry.parameters, **entry.profiles[profile], **(overrides or {})}
         parameters[FIGURES_PARAMETER] = str(folder.resolve())
         check_parameters(entry, notebooks, parameters)
-        runs.append((entry, parameters))
+        earlier = [other.cause for other in planned] if entry.reads_store else []
+        cause = cause_of(notebooks / entry.notebook, parameters, earlier)
+        place = Place(notebooks, build / "notebooks", folder, build / "made" / f"{entry.figure}.json")
+        last = last_run(place.record)
+        up_to_date = not again and last is not None and last.holds(cause)
+        minutes = entry.minutes.get(profile)
+        expected = last.seconds if last else 60 * minutes if minutes is not None else None
+        planned.append(Planned(entry, parameters, place, cause, up_to_date, expected))
+    return planned
+
+
+def regenerate(planned: Sequence[Planned]) -> list[Made]:
+    """Run the notebooks of a plan that are not up to date, and keep them executed.
+
+    Parameters
+    ----------
+    planned : sequence of Planned
+        From `plan`.
+
+    Returns
+    -------
+    list of Made
+        What was run and what it wrote, in the plan's order.
+
+    Raises
+    ------
+    RunError
+        If a notebook fails, and is kept as far as it ran; or if it does not write what the list promises.
+    """
+    runs = [each for each in planned if not each.up_to_date]
     made = []
-    bar = tqdm(runs, desc=f"Figures, profile {profile}", unit="notebook")
-    with store_for_children(build.parent / "store"), bar:
-        for entry, parameters in bar:
-            bar.set_postfix_str(entry.figure)
-            made.append(_make(entry, notebooks, build / "notebooks", folder, parameters))
+    with tqdm(runs, desc="Figures", unit="notebook", disable=not runs) as bar:
+        for each in bar:
+            bar.set_postfix_str(each.entry.figure)
+            with store_for_children(each.place.executed.parent.parent / "store"):
+                made.append(_make(each))
     return made
 
 
-def _make(entry: Entry, notebooks: Path, build: Path, folder: Path, parameters: dict[str, Any]) -> Made:
-    found = _versions(entry, folder)
+def _make(planned: Planned) -> Made:
+    entry, place = planned.entry, planned.place
+    found = _versions(entry, place.figures)
     start = time.perf_counter()
-    notebook = _execute(entry, notebooks, build, parameters)
-    return Made(entry, notebook, _written(entry, folder, found), time.perf_counter() - start)
+    notebook = _execute(entry, place, planned.parameters)
+    files, seconds = _written(entry, place.figures, found), time.perf_counter() - start
+    record_run(place.record, planned.cause, files, seconds)
+    return Made(entry, notebook, files, seconds)
 
 
-def _execute(entry: Entry, notebooks: Path, build: Path, parameters: dict[str, Any]) -> Path:
-    build.mkdir(parents=True, exist_ok=True)
-    source, target = notebooks / entry.notebook, build / f"{Path(entry.notebook).stem}-{entry.figure}.ipynb"
+def _execute(entry: Entry, place: Place, parameters: dict[str, Any]) -> Path:
+    place.executed.mkdir(parents=True, exist_ok=True)
+    source = place.notebooks / entry.notebook
+    target = place.executed / f"{Path(entry.notebook).stem}-{entry.figure}.ipynb"
     try:
         papermill.execute_notebook(
             str(source),
             str(target),
             parameters=parameters,
-            cwd=str(notebooks),
+            cwd=str(place.notebooks),
             kernel_name="python3",
-            progress_bar=False,
+            progress_bar={"desc": entry.figure, "leave": False},
         )
     except PapermillExecutionError as err:
         raise RunError(

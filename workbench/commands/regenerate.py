@@ -25,7 +25,9 @@ def regenerate(
         typer.Option("--figures", help="Where figures go; else figures/, or below --build."),
     ] = None,
     build: Annotated[Path, typer.Option(help="Where executed notebooks go.")] = Path("build"),
+    again: Annotated[bool, typer.Option("--again", help="Also what is up to date.")] = False,
     list_only: Annotated[bool, typer.Option("--list", help="List the figures and run nothing.")] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and run nothing.")] = False,
 ) -> None:
     """Run the notebooks that make the figures named, or all of a profile."""
     from workbench import regenerate as runs
@@ -34,9 +36,12 @@ def regenerate(
         _show_list(runs.named(runs.read_list(notebooks), figures or []))
         return
     settings = dict(map(setting_from, overrides or []))
-    made = runs.regenerate(
-        figures or [], profile=profile, notebooks=notebooks, figures=folder, build=build, overrides=settings
-    )
+    places = {"notebooks": notebooks, "figures": folder, "build": build}
+    planned = runs.plan(figures or [], profile=profile, **places, overrides=settings, again=again)
+    _show_plan(planned)
+    if plan_only:
+        return
+    made = runs.regenerate(planned)
     for run in made:
         show(f"{run.entry.figure}: {run.seconds:.0f} s, {run.notebook}")
         for path in run.files:
@@ -45,7 +50,7 @@ def regenerate(
 
 
 def setting_from(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Name and value of a ``NAME=VALUE``, the value as YAML: a number, text, true, false, null, or a list.
+    """Name and value of a ``NAME=VALUE``, the value as YAML: a number, text, true, false, null, a list or a mapping.
 
     Parameters
     ----------
@@ -74,8 +79,8 @@ def setting_from(text: str, option: str = "--set") -> tuple[str, Any]:
         value = yaml.safe_load(given)
     except yaml.YAMLError as err:
         raise SpecError(f"{option} {text!r}: the value is not YAML; quote text that holds signs.") from err
-    if not isinstance(value, str | int | float | list | None):
-        raise SpecError(f"{option} {text!r}: the value must be a number, text, true, false, null or a list.")
+    if not isinstance(value, str | int | float | list | dict | None):
+        raise SpecError(f"{option} {text!r}: the value must be a number, text, true, false, null, a list or a mapping.")
     return name.strip(), value
 
 
@@ -85,3 +90,19 @@ def _show_list(entries: list) -> None:
         show(f"  {entry.title}")
         show(f"  profiles: {', '.join(entry.profiles)}")
         show(f"  files: {', '.join(entry.makes)}")
+
+
+def _show_plan(planned: list) -> None:
+    for each in planned:
+        show(f"{each.entry.figure:<22}{'up to date' if each.up_to_date else _duration(each.expected)}")
+    waiting = [each.expected for each in planned if not each.up_to_date]
+    if waiting:
+        known = sum(seconds for seconds in waiting if seconds is not None)
+        more = " and more" if None in waiting else ""
+        show(f"{len(waiting)} of {len(planned)} figures to make, {_duration(known)}{more}")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not timed yet"
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

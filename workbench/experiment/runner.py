@@ -172,7 +172,7 @@ def run_unit(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> str:
         "setting": spec.setting_name,
         "batch_size": spec.batch_size,
         "seed": spec.seed,
-        "facts": Path(spec.facts.source).name,
+        "facts": Path(spec.facts.source).name + ", words before the subject" * spec.facts.words_before_subject,
     }
     states = {}
     with (

@@ -165,7 +165,7 @@ class ExperimentSpec(_Part):
         return replace(regularizer, seed=self.regularizer.get("seed", self.seed) + operation - 1)
 
     def make_editor(self, lm: LanguageModel) -> Editor:
-        """The method with its preset for a model, the spec's hyperparameters, and its seed unless they name one."""
+        """The method with its preset for `lm`, the spec's hyperparameters, and its seed unless they name one."""
         fields = self.hyperparameters
         if "seed" not in fields and "seed" in editor_class(self.method).__dataclass_fields__:
             fields = {**fields, "seed": self.seed}

@@ -97,7 +97,7 @@ class Store:
         return f"Store({self.url!r})"
 
     def has(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether the file `name` is there."""
         return self._fs.exists(self._path(name))
 
     def names(self, part: str) -> list[str]:
@@ -108,14 +108,14 @@ class Store:
         return sorted(name for name in found if not Path(name).name.startswith("."))
 
     def read(self, name: str) -> bytes | None:
-        """Content of a file; None if it is not there."""
+        """Content of the file `name`; None if it is not there."""
         try:
             return self._fs.cat_file(self._path(name))
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file under a temporary name, which readers of the folder pass over, and rename it."""
+        """Write `content` under a temporary name, which readers of the folder pass over, and rename it to `name`."""
         path = self._path(name)
         folder, _, file = path.rpartition("/")
         scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
@@ -135,21 +135,21 @@ class Store:
             self._fs.mv(scratch, path)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Content of a JSON file; None if it is not there."""
+        """Content of the JSON file `name`; None if it is not there."""
         content = self.read(name)
         return None if content is None else json.loads(content)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Write a JSON file."""
+        """Write `content` as the JSON file `name`."""
         self.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
     def read_table(self, name: str) -> pd.DataFrame | None:
-        """A parquet file as a table; None if it is not there."""
+        """The parquet file `name` as a table; None if it is not there."""
         content = self.read(name)
         return None if content is None else pd.read_parquet(io.BytesIO(content))
 
     def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
-        """Write a parquet file; columns of the schema that the table lacks are empty."""
+        """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are empty."""
         if schema is not None:
             table = table.reindex(columns=schema.names)
         buffer = io.BytesIO()
@@ -157,7 +157,7 @@ class Store:
         self.write(name, buffer.getvalue())
 
     def read_update(self, name: str) -> WeightUpdate | None:
-        """A saved update; None if it is not there."""
+        """The update saved as `name`; None if it is not there."""
         content = self.read(name)
         if content is None:
             return None
@@ -167,7 +167,7 @@ class Store:
             return WeightUpdate.load(file.name)
 
     def write_update(self, name: str, update: WeightUpdate) -> None:
-        """Write an update as a safetensors file."""
+        """Write `update` as the safetensors file `name`."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "update.safetensors")
             update.save(path)

@@ -181,6 +181,31 @@ def largest_edits(operations: pd.DataFrame) -> pd.DataFrame:
     return sizes.sort_values("relative_norm", ascending=False, ignore_index=True)
 
 
+def editing_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:
+    """The four settings of Gu et al. 2024, figure 2: which facts each operation writes into which model.
+
+    Parameters
+    ----------
+    n_operations : int
+        Operations in each setting.
+    batch_size : int
+        Facts an operation in the settings with batches.
+
+    Returns
+    -------
+    DataFrame
+        Columns setting, operation, first_fact, last_fact, edits (the state that is edited: 0 is the unedited model) and
+        gives (the state after it).
+    """
+    rows = []
+    for setting in ("single", "sequential"):
+        for kind, size in (("instance", 1), ("batch", batch_size)):
+            for t in range(1, n_operations + 1):
+                edits = t - 1 if setting == "sequential" else 0
+                rows.append((f"{setting}-{kind}", t, (t - 1) * size + 1, t * size, edits, t))
+    return pd.DataFrame(rows, columns=["setting", "operation", "first_fact", "last_fact", "edits", "gives"])
+
+
 def rect_example(*, keep: float) -> pd.DataFrame:
     """The paper's worked example (Gu et al. 2024, figure 6): W, ΔW, δ and RECT's ΔW̄ of a 4 × 4 matrix.
 

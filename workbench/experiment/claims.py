@@ -1,0 +1,336 @@
+"""The statements of Gu et al. 2024, each tested on the experiments at hand: effect, interval, verdict.
+
+Pairs are compared: the same example, or the same fact, before and after edits, or under two regularizers. They are
+resampled together, within their task and seed. An effect whose 95 % bootstrap interval lies on the claimed side of the
+bound holds; one whose interval lies on the other side does not; else, or without such experiments, there is not enough
+data.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from workbench.evaluation.statistics import RESAMPLES, weighted_mean
+from workbench.evaluation.tasks import TASKS
+from workbench.experiment.measures import AFTER_EDIT, EDITS
+from workbench.experiment.store import Store
+from workbench.regularize import PCAK, RECT, RandomK, Unregularized
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not enough data"
+
+PLAIN, RECT40, RANDOM40, PCA40 = (each.label for each in (Unregularized(), RECT(0.4), RandomK(0.4), PCAK(0.4)))
+
+# what makes two scores a pair, and what of it is resampled within
+_STRATUM = ["facts", "seed", "task", "metric", "protocol", "source"]
+_PAIR = [*_STRATUM, "example"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A number that a claim is about, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int  # pairs
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What experiments left.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        From `Store.scores`.
+    results : DataFrame
+        From `Store.results`.
+    """
+
+    scores: pd.DataFrame
+    results: pd.DataFrame
+
+    @classmethod
+    def of(cls, store: Store, model: str) -> "Runs":
+        """The finished trajectories of a model with each method's preset.
+
+        Parameters
+        ----------
+        store : Store
+            Where they are.
+        model : str
+            As the specs name it.
+
+        Returns
+        -------
+        Runs
+        """
+        units = [
+            unit
+            for unit, record in store.units().items()
+            if record["finished"] and record["spec"]["model"] == model and not record["spec"]["hyperparameters"]
+        ]
+        scores, results = store.scores(units), store.results(units)
+        # one trajectory may have been run with other tasks, or to other checkpoints
+        alike = ["method", "regularizer", "setting", "batch_size", "operation", "moment", *_PAIR]
+        return cls(scores.drop_duplicates(alike), results)
+
+    def abilities(self, **where: object) -> pd.DataFrame:
+        """Scores that stand for tasks in which the unedited model is above guessing."""
+        return _chosen(self.scores[self._stands & self.scores["task"].isin(self._above_guessing)], where)
+
+    def edits(self, metric: str, **where: object) -> pd.DataFrame:
+        """Scores of facts right after their edits, teacher forced as in the paper."""
+        fixed = {"task": EDITS, "metric": metric, "protocol": "teacher_forced", "moment": AFTER_EDIT}
+        return _chosen(self.scores, {**fixed, **where})
+
+    @property
+    def _stands(self) -> pd.Series:
+        stands = {
+            (name, metric, protocol) for name, task in TASKS.items() for protocol, metric in task.headline.items()
+        }
+        found = zip(self.scores["task"], self.scores["metric"], self.scores["protocol"], strict=True)
+        return pd.Series([row in stands for row in found], index=self.scores.index, dtype=bool)
+
+    @property
+    def _above_guessing(self) -> list[str]:
+        unedited = self.results[(self.results["operation"] == 0) & self.results["task"].isin(list(TASKS))]
+        found = set()
+        for row in unedited.itertuples():
+            task = TASKS[row.task]
+            if task.headline[row.protocol] == row.metric and row.low > task.floor:
+                found.add(row.task)
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper states, how it is measured here, and on which side of a bound the effect is claimed to lie."""
+
+    statement: str
+    measured: str
+    bound: float
+    above: bool
+    effect: Callable[[Runs], Effect | None]
+
+
+def judged(runs: Runs) -> pd.DataFrame:
+    """Every claim with what the experiments say of it.
+
+    Parameters
+    ----------
+    runs : Runs
+        Of one model.
+
+    Returns
+    -------
+    DataFrame
+        Columns claim, measured, effect, low, high, bound, n (pairs), verdict.
+    """
+    rows = []
+    for claim in CLAIMS:
+        found = claim.effect(runs) or Effect(np.nan, np.nan, np.nan, 0)
+        bound = f"{'>' if claim.above else '<'} {claim.bound:g}"
+        numbers = found.value, found.low, found.high, bound, found.n
+        rows.append((claim.statement, claim.measured, *numbers, verdict(claim, found)))
+    return pd.DataFrame(rows, columns=["claim", "measured", "effect", "low", "high", "bound", "n", "verdict"])
+
+
+def verdict(claim: Claim, effect: Effect) -> str:
+    """What an effect says of a claim.
+
+    Parameters
+    ----------
+    claim : Claim
+        With its bound.
+    effect : Effect
+        With its interval; NaN where there is none.
+
+    Returns
+    -------
+    str
+        `HOLDS`, `FAILS` or `UNDECIDED`.
+    """
+    over, under = effect.low > claim.bound, effect.high < claim.bound
+    if over or under:
+        return HOLDS if over == claim.above else FAILS
+    return UNDECIDED
+
+
+def compared(
+    first: pd.DataFrame, second: pd.DataFrame, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Effect | None:
+    """Means of two sets of paired scores, combined: a difference, or a ratio.
+
+    Parameters
+    ----------
+    first, second : DataFrame
+        Rows of `Store.scores`; those with a partner in the other count.
+    combine : callable
+        Takes the means of both, each the mean over tasks and seeds of the means over examples.
+
+    Returns
+    -------
+    Effect or None
+        None if there are no pairs.
+    """
+    pairs = first.merge(second, on=_PAIR, suffixes=("_1", "_2"))
+    if pairs.empty:
+        return None
+    generator = np.random.default_rng(0)
+    means, resampled = [], []
+    for _, part in pairs.groupby(_STRATUM, dropna=False):
+        draws = generator.integers(len(part), size=(RESAMPLES, len(part)))
+        columns = [(part[f"value_{i}"].to_numpy(), part[f"weight_{i}"].to_numpy()) for i in (1, 2)]
+        means.append([weighted_mean(values, weights) for values, weights in columns])
+        resampled.append([weighted_mean(values[draws], weights[draws]) for values, weights in columns])
+    value = combine(*np.mean(means, axis=0))
+    low, high = np.nanquantile(combine(*np.nanmean(resampled, axis=0)), [0.025, 0.975])
+    return Effect(float(value), float(low), float(high), len(pairs))
+
+
+def _difference(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    return after - before
+
+
+def _share(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+    return after / before
+
+
+def _chosen(table: pd.DataFrame, where: Mapping[str, object]) -> pd.DataFrame:
+    for name, wanted in where.items():
+        table = table[table[name] == wanted]
+    return table
+
+
+def _fall(method: str, setting: str) -> Callable[[Runs], Effect | None]:
+    """Change of the abilities from the unedited model to the last checkpoint of the longest sequences."""
+
+    def effect(runs: Runs) -> Effect | None:
+        scores = runs.abilities(method=method, setting=setting, regularizer=PLAIN)
+        scores = scores[scores["batch_size"] == scores["batch_size"].max()]
+        last = scores[scores["operation"] == scores["operation"].max()]
+        return compared(last, scores[scores["operation"] == 0], _difference)
+
+    return effect
+
+
+def _left_after_one(method: str) -> Callable[[Runs], Effect | None]:
+    """Share of the abilities that is left after the first edit."""
+
+    def effect(runs: Runs) -> Effect | None:
+        scores = runs.abilities(method=method, setting="sequential-instance", regularizer=PLAIN)
+        return compared(scores[scores["operation"] == 1], scores[scores["operation"] == 0], _share)
+
+    return effect
+
+
+def _larger_batch(method: str) -> Callable[[Runs], Effect | None]:
+    """Abilities after one operation on the largest batch, less those after the smallest."""
+
+    def effect(runs: Runs) -> Effect | None:
+        scores = runs.abilities(method=method, regularizer=PLAIN, operation=1)
+        scores = scores[scores["setting"].str.startswith("single")]
+        sizes = scores["batch_size"]
+        return compared(scores[sizes == sizes.max()], scores[sizes == sizes.min()], _difference)
+
+    return effect
+
+
+def _growth(metric: str, at: float | None = None) -> Callable[[Runs], Effect | None]:
+    """Factor by which a measure of the weights grows from one checkpoint of ROME's sequences to the next."""
+
+    def effect(runs: Runs) -> Effect | None:
+        rows = _chosen(runs.results, {"method": "ROME", "setting": "sequential-instance", "regularizer": PLAIN})
+        rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
+        rows = rows.drop_duplicates(["facts", "seed", "parameter", "operation"]).sort_values("operation")
+        by_trajectory = rows.groupby(["facts", "seed", "parameter"])["value"]
+        steps = np.concatenate([np.diff(np.log(values)) for _, values in by_trajectory] or [np.empty(0)])
+        if len(steps) < 2:
+            return None
+        half = stats.t.ppf(0.975, len(steps) - 1) * steps.std(ddof=1) / np.sqrt(len(steps))
+        value, low, high = np.exp([steps.mean(), steps.mean() - half, steps.mean() + half])
+        return Effect(float(value), float(low), float(high), len(steps))
+
+    return effect
+
+
+def _editing(
+    metric: str, regularizer: str, rival: str, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Callable[[Runs], Effect | None]:
+    """One regularizer's score of single ROME edits, with another's."""
+
+    def effect(runs: Runs) -> Effect | None:
+        rows = runs.edits(metric, method="ROME", setting="single-instance")
+        first, second = (rows[rows["regularizer"] == label] for label in (regularizer, rival))
+        return compared(first, second, combine)
+
+    return effect
+
+
+def _preserved(runs: Runs) -> Effect | None:
+    """Abilities after the last checkpoint of ROME's sequences under RECT, less those without it."""
+    scores = runs.abilities(method="ROME", setting="sequential-instance")
+    last = scores[scores["operation"] == scores["operation"].max()]
+    return compared(last[last["regularizer"] == RECT40], last[last["regularizer"] == PLAIN], _difference)
+
+
+_ABILITIES = "mean over the abilities in which the unedited model is above guessing"
+_OF_PLAIN = "share of the unregularised"
+_FALL = "Abilities fall as sequential edits grow"
+_BATCH = "Larger batches harm more"
+_KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
+_BEATS = "RECT 40 % edits better than {}"
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(_FALL, f"ROME, last checkpoint − unedited; {_ABILITIES}", 0, False, _fall("ROME", "sequential-instance")),
+    Claim(_FALL, "MEMIT in batches, the same", 0, False, _fall("MEMIT", "sequential-batch")),
+    Claim(_FALL, "MEND in batches, the same", 0, False, _fall("MEND", "sequential-batch")),
+    Claim("KN collapses at once", f"share left after one edit; {_ABILITIES}", 0.5, False, _left_after_one("KN")),
+    Claim(_BATCH, f"MEMIT, largest − smallest batch; {_ABILITIES}", 0, False, _larger_batch("MEMIT")),
+    Claim(_BATCH, "MEND, the same", 0, False, _larger_batch("MEND")),
+    Claim(
+        "The weights move further with every edit",
+        "ROME, Manhattan distance, factor from checkpoint to checkpoint",
+        1,
+        True,
+        _growth("manhattan_distance"),
+    ),
+    Claim(
+        "More entries change much, relative to their size",
+        "ROME, 90 % quantile of δ, factor from checkpoint to checkpoint",
+        1,
+        True,
+        _growth("relative_change", 0.9),
+    ),
+    Claim(_KEEPS, f"reliability, {_OF_PLAIN}", 0.94, True, _editing("reliability", RECT40, PLAIN, _share)),
+    Claim(
+        _KEEPS,
+        f"generalization, {_OF_PLAIN}",
+        0.94,
+        True,
+        _editing("generalization", RECT40, PLAIN, _share),
+    ),
+    Claim(
+        "RECT 40 % does not lower locality",
+        "difference to the unregularised, with a margin of 0.01",
+        -0.01,
+        True,
+        _editing("locality", RECT40, PLAIN, _difference),
+    ),
+    Claim(
+        "RECT 40 % preserves abilities better",
+        f"ROME, last checkpoint, difference to the unregularised; {_ABILITIES}",
+        0,
+        True,
+        _preserved,
+    ),
+    *(
+        Claim(_BEATS.format(rival), f"{metric}, difference", 0, True, _editing(metric, RECT40, rival, _difference))
+        for rival in (RANDOM40, PCA40)
+        for metric in ("reliability", "generalization")
+    ),
+)
