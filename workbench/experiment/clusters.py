@@ -64,8 +64,8 @@ def hand_out(
     for unit, spec in units.items():
         shared = key_of(spec.model, spec.dtype, spec.tasks and spec.tasks.model_dump(), spec.perplexity)
         if shared not in baselines:
-            baselines[shared] = client.submit(_baseline, spec, store.url, device_map, key=f"unedited-{shared}")
-        future = client.submit(_unit, spec, store.url, device_map, baselines[shared], key=f"unit-{unit}")
+            baselines[shared] = client.submit(_baseline, spec, store.address, device_map, key=f"unedited-{shared}")
+        future = client.submit(_unit, spec, store.address, device_map, baselines[shared], key=f"unit-{unit}")
         futures[future] = str(spec)
     with tqdm(total=len(futures), desc="Experiments", unit="trajectory") as bar:
         for future in as_completed(futures):
@@ -94,9 +94,10 @@ def client_of(cluster: str) -> Iterator[Client]:
         n_workers = int(number) if number.isdigit() else 0 if number else _default_workers()
         if n_workers < 1:
             raise SpecError(f"cluster {cluster!r}: the number of processes must be at least 1, as in local:2.")
-        with LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as here, Client(here) as c:
-            c.run(_share_cores, n_workers)
-            yield c
+        share = str(max(1, (os.cpu_count() or 1) // n_workers))  # threads of several processes wait for one another
+        settings = {"threads_per_worker": 1, "dashboard_address": None, "env": {"OMP_NUM_THREADS": share}}
+        with LocalCluster(n_workers=n_workers, **settings) as here, Client(here) as client:
+            yield client
         return
     place = {"address": cluster} if "://" in cluster else {"scheduler_file": cluster}
     if "://" not in cluster and not Path(cluster).is_file():
@@ -115,10 +116,6 @@ def client_of(cluster: str) -> Iterator[Client]:
 def _default_workers() -> int:
     """One process a GPU; without one, a process for each two cores."""
     return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
-
-
-def _share_cores(n_workers: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
 
 
 def _device() -> str | None:

@@ -76,10 +76,10 @@ def by_batch_size(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows after the first operation and one set of those before it, all as of batch size 0, so that `n_edits`
-        alone tells them apart.
+        The rows after the first operation and one set of those before it, all as of one setting and batch size, so that
+        `n_edits` alone tells them apart.
     """
-    kept = results[results["operation"] <= 1].drop(columns="unit").assign(batch_size=0)
+    kept = results[results["operation"] <= 1].drop(columns="unit").assign(setting="single", batch_size=0)
     kept["operation"] = kept["n_edits"]
     return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
 

@@ -93,6 +93,11 @@ class Store:
         if self._fs.isfile(self._root):
             raise SpecError(f"the store {self.url} is a file; give a folder.")
 
+    @property
+    def address(self) -> str:
+        """Where another process finds this store: the URL, or the whole path of a folder."""
+        return self._root if isinstance(self._fs, LocalFileSystem) else self.url
+
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
