@@ -215,19 +215,27 @@ def measure_unedited(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> s
 
 
 def _write(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store, common: dict) -> None:
-    """Measure a checkpoint; write its scores, its update, and the operations since the checkpoint before."""
+    """Measure a checkpoint; write its update, the operations since the checkpoint before, its scores and results.
+
+    In this order, and what is there already is not written again: each life of a run that is killed gets further.
+    """
     name = f"{common['unit']}/{point.operation:06}.parquet"
-    if len(point.update):
-        store.write_update(f"updates/{point.state}.safetensors", point.update)
-    before = max((t for t in spec.checkpoints if t < point.operation), default=0)
-    rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**common)
-    rows["operation"] = rows.index + 1
-    store.write_table(f"operations/{name}", rows, OPERATIONS)
+    update = f"updates/{point.state}.safetensors"
+    operations, each, results = (f"{part}/{name}" for part in ("operations", "scores", "results"))
+    if len(point.update) and not store.has(update):
+        store.write_update(update, point.update)
+    if not store.has(operations):
+        before = max((t for t in spec.checkpoints if t < point.operation), default=0)
+        rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**common)
+        rows["operation"] = rows.index + 1
+        store.write_table(operations, rows, OPERATIONS)
     common = {**common, "operation": point.operation, "n_edits": point.operation * spec.batch_size}
     scores = _scores(point, lm, spec, store)
-    store.write_table(f"scores/{name}", scores.assign(**common), SCORES)
-    rows = [measures.summarize_scores(scores), *_other_rows(point, lm, spec, store)]
-    store.write_table(f"results/{name}", pd.concat(rows, ignore_index=True).assign(**common), RESULTS)
+    if not store.has(each):
+        store.write_table(each, scores.assign(**common), SCORES)
+    if not store.has(results):
+        rows = [measures.summarize_scores(scores), *_other_rows(point, lm, spec, store)]
+        store.write_table(results, pd.concat(rows, ignore_index=True).assign(**common), RESULTS)
 
 
 def _scores(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> pd.DataFrame:
