@@ -54,11 +54,11 @@ def test_without_experiments_nothing_is_decided():
 
 
 def test_the_difference_of_pairs_is_that_of_their_means():
-    after, before = rows([0, 1, 0, 1, 0]), rows([1, 1, 1, 1, 0])
+    after, before = rows([0, 1, 0, 1, 0] * 2), rows([1, 1, 1, 1, 0] * 2)
     effect = compared(after, before, lambda a, b: a - b)
     assert effect.value == pytest.approx(-0.4)
     assert effect.low <= -0.4 <= effect.high
-    assert effect.n == 5
+    assert effect.n == 10
 
 
 def test_pairs_are_resampled_together():
@@ -74,14 +74,18 @@ def test_tasks_count_alike_whatever_their_number_of_examples():
 
 
 def test_a_ratio_of_sums_stays_one():
-    after = rows([1.0, 0.0]).assign(weight=[1.0, 3.0])
-    effect = compared(after, rows([1.0, 1.0]), lambda a, b: a - b)
+    after = rows([1.0, 0.0] * 5).assign(weight=[1.0, 3.0] * 5)
+    effect = compared(after, rows([1.0] * 10), lambda a, b: a - b)
     assert effect.value == pytest.approx(0.25 - 1)
 
 
 def test_scores_without_a_partner_do_not_count():
-    assert compared(rows([0, 1]), rows([0, 1], seed=1), lambda a, b: a - b) is None
-    assert compared(rows([0, 1, 1]), rows([0, 1]), lambda a, b: a - b).n == 2
+    assert compared(rows([0, 1] * 10), rows([0, 1] * 10, seed=1), lambda a, b: a - b) is None
+    assert compared(rows([0, 1] * 10), rows([0, 1] * 6), lambda a, b: a - b).n == 12
+
+
+def test_a_few_pairs_decide_nothing():
+    assert compared(rows([1.0] * 9), rows([0.0] * 9), lambda a, b: a - b) is None
 
 
 def test_abilities_that_fall_are_told_from_those_that_do_not():

@@ -2,7 +2,7 @@
 
 Pairs are compared: the same example, or the same fact, before and after edits, or under two regularizers. They are
 resampled together, within their task and seed. An effect whose 95 % bootstrap interval lies on the claimed side of the
-bound holds; one whose interval lies on the other side does not; else, or without such experiments, there is not enough
+bound holds; one whose interval lies on the other side does not; else, or with fewer than ten pairs, there is not enough
 data.
 """
 
@@ -19,6 +19,7 @@ from workbench.experiment.measures import AFTER_EDIT, EDITS
 from workbench.experiment.store import Store
 from workbench.regularize import PCAK, RECT, RandomK, Unregularized
 
+FEWEST_PAIRS = 10  # a bootstrap of fewer gives intervals that are far too narrow
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not enough data"
 
 PLAIN, RECT40, RANDOM40, PCA40 = (each.label for each in (Unregularized(), RECT(0.4), RandomK(0.4), PCAK(0.4)))
@@ -175,10 +176,10 @@ def compared(
     Returns
     -------
     Effect or None
-        None if there are no pairs.
+        None if there are fewer pairs than `FEWEST_PAIRS`.
     """
     pairs = first.merge(second, on=_PAIR, suffixes=("_1", "_2"))
-    if pairs.empty:
+    if len(pairs) < FEWEST_PAIRS:
         return None
     generator = np.random.default_rng(0)
     means, resampled = [], []
