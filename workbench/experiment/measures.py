@@ -34,18 +34,31 @@ def edit_scores(
 
 
 def task_scores(lm: LanguageModel, store: Store, state: str, tasks: TasksSpec) -> pd.DataFrame:
-    """Scores of each example of each task on the model as it is now: the columns of `TaskRun.scores`."""
+    """Scores of each example of each task on the model as it is now: the columns of `TaskRun.scores`.
+
+    The answers go to the store, where `task_answers` finds them.
+    """
     parts = []
     for name in tasks.tasks:
-        data = load_task(name, tasks.data)
-        key = key_of("task", state, tasks.protocol, tasks.limit, data.source, data.split, data_key(data))
-        parts.append(_kept(store, key, lambda name=name: _ask(lm, tasks, name)))
+        key = _task_key(state, tasks, name)
+        parts.append(_kept(store, key, lambda key=key, name=name: _asked(lm, store, key, tasks, name)))
     return pd.concat(parts, ignore_index=True)
 
 
-def _ask(lm: LanguageModel, tasks: TasksSpec, name: str) -> pd.DataFrame:
+def task_answers(store: Store, state: str, tasks: TasksSpec, name: str) -> pd.DataFrame | None:
+    """What the model in `state` answered to a task: the columns of `TaskRun.outputs`; None if it was not asked."""
+    return store.read_table(f"answers/{_task_key(state, tasks, name)}.parquet")
+
+
+def _asked(lm: LanguageModel, store: Store, key: str, tasks: TasksSpec, name: str) -> pd.DataFrame:
     [run] = ask_tasks(lm, tasks=name, limit=tasks.limit, protocol=tasks.protocol, data=tasks.data)
+    store.write_table(f"answers/{key}.parquet", run.outputs())
     return run.scores()
+
+
+def _task_key(state: str, tasks: TasksSpec, name: str) -> str:
+    data = load_task(name, tasks.data)
+    return key_of("task", state, tasks.protocol, tasks.limit, data.source, data.split, data_key(data))
 
 
 def perplexity_row(lm: LanguageModel, store: Store, state: str) -> pd.DataFrame:

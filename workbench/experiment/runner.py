@@ -119,12 +119,16 @@ def kept_updates(spec: ExperimentSpec, store: str | Path | Store | None = None) 
         If it has not been run to its end.
     """
     store = opened(store)
+    updates = {t: store.read_update(f"updates/{state}.safetensors") for t, state in states(spec, store).items()}
+    return {t: update for t, update in updates.items() if update is not None}
+
+
+def states(spec: ExperimentSpec, store: Store) -> dict[int, str]:
+    """The key of the model at each checkpoint of a trajectory; raises `RunError` unless it has been run to its end."""
     record = store.read_json(f"units/{unit_key(spec)}.json")
     if record is None or not record["finished"]:
         raise RunError(f"{spec} has not been run to its end in {store.url}; run it first.")
-    states = {int(operation): state for operation, state in record["states"].items()}
-    updates = {t: store.read_update(f"updates/{state}.safetensors") for t, state in sorted(states.items())}
-    return {t: update for t, update in updates.items() if update is not None}
+    return {int(operation): record["states"][operation] for operation in sorted(record["states"], key=int)}
 
 
 def opened(store: str | Path | Store | None) -> Store:

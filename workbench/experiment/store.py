@@ -8,6 +8,7 @@
     operations/<unit>/<n>…       a row an operation: seconds, norms, ROME's denominator, why it failed
     edits/<key>                  an editor's update, by the state it was computed on, the method and the facts
     measures/<key>.parquet       raw scores, by the state and what was asked
+    answers/<key>.parquet        what was answered to a task's examples
     updates/<state>.safetensors  the accumulated update of a state
 
 ``pd.read_parquet("<store>/results")`` reads all results. Whatever is named by its content is the same whoever writes
@@ -31,7 +32,7 @@ from fsspec.implementations.local import LocalFileSystem
 from workbench.errors import SpecError
 from workbench.update import WeightUpdate
 
-PARTS = ("units", "results", "scores", "operations", "edits", "measures", "updates")
+PARTS = ("units", "results", "scores", "operations", "edits", "measures", "answers", "updates")
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {

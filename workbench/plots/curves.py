@@ -48,5 +48,5 @@ def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Fig
     looks = looks_of(list(dict.fromkeys(scores["series"])))
     handles = [Line2D([], [], **look, label=label) for label, look in looks.items()]
     handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
