@@ -230,6 +230,16 @@ def test_the_plan_expects_what_the_list_says_and_then_what_the_last_run_took(sta
 # choosing
 
 
+def test_what_is_on_request_in_a_profile_is_run_only_if_it_is_named(notebooks):
+    both = {"smoke": {}, "default": {}}
+    slow = {**ENTRY, "figure": "slow", "makes": ["slow"], "profiles": both, "on_request": ["default"]}
+    write_list(notebooks, {**ENTRY, "profiles": both}, slow)
+    figures = read_list(notebooks)
+    assert [e.figure for e in choose(figures, [], "default")] == ["fig"]
+    assert [e.figure for e in choose(figures, ["slow"], "default")] == ["slow"]
+    assert [e.figure for e in choose(figures, [], "smoke")] == ["fig", "slow"]
+
+
 @pytest.fixture
 def two(notebooks):
     """Give a list of two entries, of which one is not in the profile smoke."""

@@ -41,6 +41,7 @@ class Entry(BaseModel):
     profiles: dict[Profile, dict[str, Any]]  # what each profile adds; a profile that is not here leaves it out
     minutes: dict[Profile, float] = Field(default_factory=dict)  # how long it takes from an empty store, on two cores
     reads_store: bool = False  # whether it reads what the entries before it have left in the store
+    on_request: tuple[Profile, ...] = ()  # profiles in which it is run only if it is named
 
 
 class FigureList(BaseModel):
@@ -148,7 +149,7 @@ def named(figures: FigureList, names: Sequence[str]) -> list[Entry]:
 
 
 def choose(figures: FigureList, names: Sequence[str], profile: str) -> list[Entry]:
-    """The entries to run: those named, or all of the profile.
+    """The entries to run: those named, or all of the profile but those that are run on request.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def choose(figures: FigureList, names: Sequence[str], profile: str) -> list[Entr
             raise SpecError(
                 f"figure {entry.figure!r} is not made in the profile {profile!r}, only in {', '.join(entry.profiles)}."
             )
-    return [e for e in entries if profile in e.profiles]
+    return [e for e in entries if profile in e.profiles and (names or profile not in e.on_request)]
 
 
 def check_parameters(entry: Entry, notebooks: Path, parameters: dict[str, Any]) -> None:

@@ -19,6 +19,12 @@ def test_the_unedited_model_and_the_last_operation_are_checkpoints_unless_others
     assert spec(n_operations=5, checkpoints=[3, 1, 3]).checkpoints == (1, 3, 5)
 
 
+def test_all_eight_tasks_are_measured_unless_others_are_named():
+    for tasks in ({}, {"limit": 2}):
+        assert ExperimentSpec(n_operations=1, tasks=tasks).tasks.tasks == tuple(TASK_NAMES)
+    assert ExperimentSpec(n_operations=1).tasks.tasks == tuple(TASK_NAMES)
+
+
 def test_settings_have_the_papers_names():
     names = [
         spec(method="memit", setting=setting, batch_size=size).setting_name

@@ -55,7 +55,7 @@ class FactsSpec(_Part):
 class TasksSpec(_Part):
     """Which abilities are measured, and how; the fields are the arguments of `evaluate_tasks`."""
 
-    tasks: tuple[str, ...] | Literal["all"] = "all"
+    tasks: tuple[str, ...] | Literal["all"] = Field(default="all", validate_default=True)
     limit: int | None = Field(default=None, ge=1)
     protocol: TaskProtocol = "standard"
     data: str | None = None
