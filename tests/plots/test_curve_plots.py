@@ -63,3 +63,14 @@ def test_series_without_a_look_of_their_own_differ_in_marker():
 def test_a_table_without_its_columns_is_refused():
     with pytest.raises(SpecError, match="the table lacks the column 'series'"):
         edit_curves(SCORES.drop(columns="series"), Figure().subplots())
+
+
+@pytest.mark.parametrize("highest", [23.0, 90.0, 3e15])
+def test_perplexities_have_ticks_however_far_they_rise(highest):
+    rising = PERPLEXITIES.assign(value=[20.0, highest], low=[18.0, highest], high=[22.0, highest])
+    figure = ability_curves(SCORES, rising, Figure(layout="constrained"))
+    figure.draw_without_rendering()
+    last = [ax for ax in figure.axes if ax.axison][-1]
+    low, high = last.get_ylim()
+    shown = [t for t in last.yaxis.get_major_ticks() if t.label1.get_text() and low <= t.get_loc() <= high]
+    assert 2 <= len(shown) <= 9

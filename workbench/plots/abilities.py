@@ -4,9 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from workbench.plots.look import error_bar, look_of, ordered_looks, require_columns
+from workbench.plots.look import edits_locator, error_bar, look_of, ordered_looks, perplexity_axis, require_columns
 
 _STEP = 0.18  # between the points of one task
 
@@ -38,13 +37,9 @@ def perplexity_curve(table: pd.DataFrame, ax: Axes) -> Axes:
     look = look_of("perplexity")
     ax.plot(table["n_edits"], table["value"], **look)
     ax.fill_between(table["n_edits"], table["low"], table["high"], color=look["color"], alpha=0.15, linewidth=0)
-    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text", yscale="log")
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    if table["high"].max() < 3 * table["low"].min():  # too few whole ticks on so short an axis
-        ax.set_ylim(table["low"].min() / 1.5, table["high"].max() * 1.5)
+    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text")
+    ax.xaxis.set_major_locator(edits_locator())
+    perplexity_axis(ax, table)
     ax.grid(axis="y", color="0.9", zorder=0)
     return ax
 

@@ -4,9 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from workbench.plots.look import looks_of, require_columns
+from workbench.plots.look import edits_locator, looks_of, perplexity_axis, require_columns
 
 
 def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
@@ -17,7 +16,7 @@ def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
         look = looks[label]
         ax.plot(curve["n_edits"], curve["value"], label=label, **look)
         ax.fill_between(curve["n_edits"], curve["low"], curve["high"], color=look["color"], alpha=0.15, linewidth=0)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_locator(edits_locator())
     ax.grid(axis="y", color="0.9", zorder=0)
     return ax
 
@@ -38,10 +37,8 @@ def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Fig
         ax.set(title=title, ylim=(-0.03, min(1.03, highest + 0.05)))
     last = axes[len(titles)]
     edit_curves(perplexities, last)
-    last.set(title="perplexity of held-out text", yscale="log")
-    last.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    last.yaxis.set_major_formatter("{x:g}")
-    last.yaxis.set_minor_formatter(NullFormatter())
+    last.set(title="perplexity of held-out text")
+    perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
     figure.supxlabel("number of facts edited", fontsize="medium")

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from workbench.errors import SpecError
 
@@ -93,6 +96,23 @@ def styled() -> Iterator[None]:
 def error_bar(row: object) -> list[list[float]]:
     """Lengths of an error bar below and above `row.value`, from `row.low` to `row.high`, as matplotlib takes them."""
     return [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+
+
+def edits_locator() -> MaxNLocator:
+    """Ticks for numbers of edits: a few whole ones, at steps of 1, 2 or 5 and their tens."""
+    return MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+
+
+def perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
+    """A log axis for the perplexities of a table, with a few ticks whether they span a decade or twenty."""
+    low, high = table["low"].min(), table["high"].max()
+    wide = np.log10(high / low) > 4
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(LogFormatterSciNotation() if wide else StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if high < 3 * low:  # too few whole ticks on so short an axis
+        ax.set_ylim(low / 1.5, high * 1.5)
 
 
 def require_columns(table: pd.DataFrame, *columns: str) -> None:
