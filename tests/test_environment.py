@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # Imported by name, and always there with the package that needs them.
 BROUGHT_BY = {
-    **{"rich": "typer", "huggingface-hub": "transformers", "pillow": "matplotlib"},
+    **{"rich": "typer", "huggingface-hub": "transformers", "pillow": "matplotlib", "ipython": "ipykernel"},
     **dict.fromkeys(["beautifulsoup4", "bleach", "jinja2", "markupsafe", "nbformat", "traitlets"], "nbconvert"),
 }
 

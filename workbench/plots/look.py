@@ -1,10 +1,12 @@
 """One look for all figures: a regularizer or series has one color, marker and dash everywhere."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
 
@@ -86,8 +88,21 @@ def ordered_looks(n: int) -> list[dict]:
 @contextmanager
 def styled() -> Iterator[None]:
     """The workbench's matplotlib settings for the time of the block."""
+    _show_figures_in_notebooks()
     with mpl.rc_context(RC):
         yield
+
+
+def _show_figures_in_notebooks() -> None:
+    """In a notebook, let a Figure that a cell ends in be a picture; without pyplot, nobody has asked for that."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell and not any(Figure in formatter for formatter in shell.display_formatter.formatters.values()):
+        select_figure_formats(shell, {"png"})
 
 
 def error_bar(row: object) -> list[list[float]]:
