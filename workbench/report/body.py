@@ -124,7 +124,7 @@ def _alternative_text(cells: list[NotebookNode], place: int, title: str) -> str:
             break
         after.append(cell)
     reading = first_sentence(next(readings(after), ""))
-    return f"{heading} {reading}" if heading.endswith(("?", ".", "!")) else f"{heading}. {reading}".strip()
+    return " ".join([heading if heading.endswith(("?", ".", "!")) else f"{heading}.", reading]).strip()
 
 
 @cache

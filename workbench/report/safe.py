@@ -10,48 +10,14 @@ import bleach
 from bs4 import BeautifulSoup, Tag
 
 _TAGS = frozenset(
-    [
-        "a",
-        "abbr",
-        "b",
-        "blockquote",
-        "br",
-        "caption",
-        "code",
-        "dd",
-        "del",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "hr",
-        "i",
-    ]
-    + [
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "i",
-        "img",
-        "kbd",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "s",
-        "small",
-        "span",
-        "strong",
-        "sub",
-    ]
-    + ["summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul"]
+    ["a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em"]
+    + ["h1", "h2", "h3", "h4", "h5", "h6", "hr", "i", "img", "kbd", "li", "ol", "p", "pre", "s", "small", "span"]
+    + ["strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul"]
 )
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?\s?%?|nan|inf|−?∞", re.IGNORECASE)
+_PICTURE = "data:image/"
 _NUMERIC = "num"  # the class of cells to be set as numbers
+_BOX = {"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": "0"}
 
 
 def safe_html(html: str) -> str:
@@ -69,19 +35,23 @@ def safe_html(html: str) -> str:
     soup = BeautifulSoup(html, "html.parser")
     for style in soup("style"):  # pandas has one before each table; as text it would be noise
         style.decompose()
+    for image in soup("img"):
+        if not image.get("src", "").startswith(_PICTURE):
+            image.replace_with(image.get("alt") or str(image))
     for table in soup("table"):
         _mark_numbers(table)
-    cleaned = bleach.clean(str(soup), tags=_TAGS, attributes=_allowed, protocols=["http", "https", "mailto", "data"])
-    # a table from here on is one: any "<table" in a text is "&lt;table"
-    box = '<div class="scroll" role="region" aria-label="Table" tabindex="0"><table'
-    return re.sub(r"<table\b", box, cleaned).replace("</table>", "</table></div>")
+    clean = bleach.clean(str(soup), tags=_TAGS, attributes=_allowed, protocols=["http", "https", "mailto", "data"])
+    soup = BeautifulSoup(clean, "html.parser")
+    for table in soup("table"):
+        table.wrap(soup.new_tag("div", attrs=_BOX))
+    return str(soup)
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
     if tag == "a":
         return name == "href" and value.startswith(("https://", "http://", "mailto:"))
     if tag == "img":
-        return name == "alt" or (name == "src" and value.startswith("data:image/"))
+        return name == "alt" or (name == "src" and value.startswith(_PICTURE))
     if tag in ("td", "th"):
         return name in ("colspan", "rowspan") or (name == "class" and value == _NUMERIC)
     return False
