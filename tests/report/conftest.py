@@ -99,7 +99,8 @@ class Project:
             "end_time": "2026-11-23T11:49:27.565888+00:00",
             "duration": 63.6,
         }
-        notebook = new_notebook(cells=cells, metadata={"papermill": papermill, "language_info": {"version": "3.12.1"}})
+        language = {"name": "python", "version": "3.12.1", "pygments_lexer": "ipython3"}
+        notebook = new_notebook(cells=cells, metadata={"papermill": papermill, "language_info": language})
         path = self.executed / f"{Path(entry['notebook']).stem}-{entry['figure']}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, path)

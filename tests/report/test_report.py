@@ -141,7 +141,7 @@ def test_everything_that_a_page_points_to_is_in_the_folder(written):
 
 def test_one_file_holds_all_files_and_points_to_nothing_else(project, one):
     found = addresses(one)
-    assert len(found) >= 20
+    assert len(found) >= 12
     assert all(address.startswith(("#", "data:")) for _, address in found)
     ids = {element["id"] for element in one(id=True)}
     assert {address[1:] for _, address in found if address.startswith("#")} <= ids

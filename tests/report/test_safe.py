@@ -87,3 +87,10 @@ def test_columns_are_counted_from_the_right_where_index_cells_span_rows():
     assert soup.tbody.th["rowspan"] == "2"
     assert [td["class"] for td in soup.tbody("td")] == [["num"], ["num"]]
     assert not any("class" in th.attrs for th in soup.tbody("th"))
+
+
+def test_long_names_of_columns_may_break_and_stay_the_same_words():
+    soup = parsed(pd.DataFrame({"share_above_<b>": [1], "n": [2]}).to_html())
+    first, second = soup.thead("th")[1:]
+    assert first.decode_contents() == "share_<wbr/>above_<wbr/>&lt;b&gt;"
+    assert (first.get_text(), second.get_text()) == ("share_above_<b>", "n")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import matplotlib as mpl
 import pandas as pd
@@ -98,11 +99,12 @@ def _show_figures_in_notebooks() -> None:
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython
-    from IPython.core.pylabtools import select_figure_formats
+    from IPython.core.pylabtools import print_figure
 
     shell = get_ipython()
-    if shell and not any(Figure in formatter for formatter in shell.display_formatter.formatters.values()):
-        select_figure_formats(shell, {"png"})
+    formatters = shell.display_formatter.formatters if shell else {}
+    if formatters and not any(Figure in formatter for formatter in formatters.values()):
+        formatters["image/png"].for_type(Figure, partial(print_figure, fmt="png", base64=True))
 
 
 def error_bar(row: object) -> list[list[float]]:

@@ -22,13 +22,6 @@ from workbench.report.sources import Source, Sources
 from workbench.report.story import Parameter, Story, story_of
 
 GENERATOR = "workbench report"
-_STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-# No script, font or frame; pictures of the report alone; the one style sheet that is in the page, and no other
-POLICY = (
-    f"default-src 'none'; img-src 'self' file: data:; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'"
-)
 _PREVIEW = (6, 3)  # rows and columns of a table that stand for a picture
 
 
@@ -162,8 +155,16 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.globals |= {"style": Markup(_STYLE), "policy": POLICY, "generator": GENERATOR}
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    environment.globals |= {"style": Markup(style), "policy": _policy(style), "generator": GENERATOR}
     return environment
+
+
+def _policy(style: str) -> str:
+    """No script, font or frame; pictures of the report alone; the style sheet that is in the page, and no other."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    rules = ["default-src 'none'", "img-src 'self' file: data:", f"style-src 'sha256-{digest}'"]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
 def _render(template: str, shown: dict[str, object]) -> str:
@@ -196,10 +197,9 @@ def _labels(story: Story, start: str) -> list[str]:
 def _versions(source: Source, story: Story) -> str:
     """Of the record of the run if there is one, else of the notebook's provenance."""
     python = story.provenance.get("python") or source.notebook.metadata.get("language_info", {}).get("version")
-    known = ", ".join(f"{name} {number}" for name, number in source.versions.items()) or story.provenance.get(
-        "versions"
-    )
-    return ", ".join(part for part in (known, python and f"Python {python}") if part)
+    recorded = ", ".join(f"{name} {number}" for name, number in source.versions.items())
+    libraries = recorded or story.provenance.get("versions")
+    return ", ".join(part for part in (libraries, python and f"Python {python}") if part)
 
 
 def _text(value: object) -> str:

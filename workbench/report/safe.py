@@ -7,7 +7,7 @@ below is shown as the text that it is; attributes go, and with them styles, hand
 import re
 
 import bleach
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 _TAGS = frozenset(
     ["a", "abbr", "b", "blockquote", "br", "caption", "code", "dd", "del", "details", "div", "dl", "dt", "em"]
@@ -44,6 +44,9 @@ def safe_html(html: str) -> str:
     soup = BeautifulSoup(clean, "html.parser")
     for table in soup("table"):
         table.wrap(soup.new_tag("div", attrs=_BOX))
+    for name in soup.find_all(string=lambda text: text and "_" in text):
+        if name.find_parent("th"):
+            _let_break(name, soup)
     return str(soup)
 
 
@@ -55,6 +58,12 @@ def _allowed(tag: str, name: str, value: str) -> bool:
     if tag in ("td", "th"):
         return name in ("colspan", "rowspan") or (name == "class" and value == _NUMERIC)
     return False
+
+
+def _let_break(name: NavigableString, soup: BeautifulSoup) -> None:
+    """Let a line end behind an underscore: the name of a column is often the longest thing in it."""
+    first, *others = name.split("_")
+    name.replace_with(first, *(part for other in others for part in ("_", soup.new_tag("wbr"), other)))
 
 
 def _mark_numbers(table: Tag) -> None:

@@ -65,8 +65,8 @@ def write_report(
         If there is nothing to show, a notebook or picture cannot be read, or something else than a report is at `out`.
     """
     out = Path(out) if out else Path(build) / ("report.html" if single_file else "report")
-    (_check_file if single_file else _check_folder)(out)
     sources = collect(profile, notebooks=Path(notebooks), figures=Path(figures) if figures else None, build=Path(build))
+    (_check_file if single_file else _check_folder)(out)
     path = _write_file(sources, out) if single_file else _write_folder(sources, out)
     made, missing = (
         [each.figure for each in entries] for entries in ([s.entry for s in sources.made], sources.missing)
