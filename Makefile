@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke test test-fast lint explore clean
+.PHONY: help setup figures figures-smoke report test test-fast lint explore clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|defaul
 
 figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
 	$(BIN)/workbench regenerate --profile smoke
+
+report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|default|paper)
+	$(BIN)/workbench report --profile $(PROFILE)
 
 test: lint ## lint and run all tests
 	$(BIN)/python -m pytest

@@ -18,7 +18,10 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # Imported by name, and always there with the package that needs them.
-BROUGHT_BY = {"rich": "typer", "huggingface-hub": "transformers"}
+BROUGHT_BY = {
+    **{"rich": "typer", "huggingface-hub": "transformers", "pillow": "matplotlib", "ipython": "ipykernel"},
+    **dict.fromkeys(["beautifulsoup4", "bleach", "jinja2", "markupsafe", "nbformat", "traitlets"], "nbconvert"),
+}
 
 
 def canonical(name):
@@ -114,7 +117,18 @@ def test_make_says_what_is_missing_where_python_is_too_old(tmp_path):
 def test_make_without_a_target_lists_the_targets():
     done = subprocess.run(["make", "--no-print-directory"], capture_output=True, text=True, check=True, cwd=ROOT)
     listed = [line.split()[0] for line in done.stdout.splitlines()]
-    assert listed == ["help", "setup", "figures", "figures-smoke", "test", "test-fast", "lint", "explore", "clean"]
+    assert listed == [
+        "help",
+        "setup",
+        "figures",
+        "figures-smoke",
+        "report",
+        "test",
+        "test-fast",
+        "lint",
+        "explore",
+        "clean",
+    ]
 
 
 def imported(path, *, at_once=False):

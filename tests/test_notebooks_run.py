@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from workbench.regenerate import choose, plan, read_list, regenerate
+from workbench.report.story import story_of
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -51,3 +52,13 @@ def test_no_executed_notebook_holds_an_error_or_a_warning(smoke):
         assert outputs
         assert [o for o in outputs if o.output_type == "error"] == []
         assert [o.text for o in outputs if o.output_type == "stream" and "Warning" in o.text] == []
+
+
+@pytest.mark.slow
+def test_provenance_is_written_out_to_its_last_word(smoke):
+    _, executed = smoke
+    said = {path: story_of(nbformat.read(path, as_version=4)).provenance for path in executed}
+    whole = [lines for lines in said.values() if lines]
+    assert len(whole) >= 12
+    assert [line for lines in whole for line in lines.values() if line.endswith("...")] == []
+    assert all("workbench 0" in lines["versions"] for lines in whole)

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands import apply, edit, evaluate, facts, models, regenerate, results, run, second_moment, train_mend
+from workbench.commands import (
+    apply,
+    edit,
+    evaluate,
+    facts,
+    models,
+    regenerate,
+    report,
+    results,
+    run,
+    second_moment,
+    train_mend,
+)
 from workbench.errors import WorkbenchError
 
 EXIT_BAD_INPUT = 2
@@ -28,6 +40,7 @@ app.command()(edit.edit)
 app.command()(evaluate.evaluate)
 app.command()(apply.apply)
 app.command()(regenerate.regenerate)
+app.command()(report.report)
 app.command()(run.run)
 app.command()(results.results)
 app.command()(second_moment.second_moment)

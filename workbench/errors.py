@@ -29,6 +29,10 @@ class SpecError(WorkbenchError, ValueError):
     """A figure, profile, parameter or setting that was asked for does not exist."""
 
 
+class ReportError(WorkbenchError, ValueError):
+    """A report cannot be made from what is there, or not where it should go."""
+
+
 class RunError(WorkbenchError, RuntimeError):
     """A notebook failed while it ran; what it had made until then is kept."""
 

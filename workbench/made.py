@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +21,11 @@ class Record:
     cause: str  # of `cause_of`
     files: dict[str, str]  # path to SHA-256
     seconds: float
+    versions: dict[str, str] = field(default_factory=dict)  # of the libraries it was run with
 
     def holds(self, cause: str) -> bool:
         """Whether it was made from `cause`, and its files are there as it left them."""
-        return self.cause == cause and all(_digest(Path(path)) == found for path, found in self.files.items())
+        return self.cause == cause and all(digest(Path(path)) == found for path, found in self.files.items())
 
 
 def cause_of(notebook: Path, parameters: dict[str, Any], earlier: Sequence[str]) -> str:
@@ -43,8 +44,7 @@ def cause_of(notebook: Path, parameters: dict[str, Any], earlier: Sequence[str])
     -------
     str
     """
-    versions = [version(name) for name in _LIBRARIES]
-    parts = [_digest(notebook), parameters, list(earlier), _package(), versions]
+    parts = [digest(notebook), parameters, list(earlier), _package(), list(_versions().values())]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def record_run(path: Path, cause: str, files: Iterable[Path], seconds: float) ->
     seconds : float
         How long it took.
     """
-    record = Record(cause, {str(file): _digest(file) for file in files}, round(seconds, 1))
+    record = Record(cause, {str(file): digest(file) for file in files}, round(seconds, 1), _versions())
     write_atomically(path, lambda scratch: Path(scratch).write_text(json.dumps(asdict(record), indent=1)))
 
 
@@ -74,14 +74,18 @@ def last_run(path: Path) -> Record | None:
         return None
 
 
-def _digest(path: Path) -> str | None:
+def digest(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _LIBRARIES}
 
 
 @cache
 def _package() -> str:
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
+    folder, content = Path(__file__).parent, hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
+        content.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return content.hexdigest()

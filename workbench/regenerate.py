@@ -61,6 +61,15 @@ class Place:
     figures: Path
     record: Path  # of the last run
 
+    def executed_notebook(self, entry: Entry) -> Path:
+        """Where the entry's notebook lies after its run."""
+        return self.executed / f"{Path(entry.notebook).stem}-{entry.figure}.ipynb"
+
+    def figure_files(self, entry: Entry) -> list[Path]:
+        """What of the entry's files is in the folder of figures, in the list's order."""
+        paths = [self.figures / f"{name}{ending}" for name in entry.makes for ending in ENDINGS]
+        return [path for path in paths if path.is_file()]
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -181,6 +190,13 @@ def choose(figures: FigureList, names: Sequence[str], profile: str) -> list[Entr
     return [e for e in entries if profile in e.profiles and (names or profile not in e.on_request)]
 
 
+def place_of(entry: Entry, profile: str, *, notebooks: Path, figures: str | Path | None, build: str | Path) -> Place:
+    """Where an entry is read from and written to in a profile; the settings are those of `plan`."""
+    build = Path(build) / profile
+    folder = Path(figures) if figures else Path("figures") if profile == "default" else build / "figures"
+    return Place(notebooks, build / "notebooks", folder, build / "made" / f"{entry.figure}.json")
+
+
 def check_parameters(entry: Entry, notebooks: Path, parameters: dict[str, Any]) -> None:
     """Raise `SpecError` if the entry's notebook is missing or lacks one of these parameters."""
     path = notebooks / entry.notebook
@@ -231,17 +247,16 @@ def plan(
     SpecError
         If a name, profile, parameter or notebook is not known.
     """
-    notebooks, build = Path(notebooks), Path(build) / profile
+    notebooks = Path(notebooks)
     entries = choose(read_list(notebooks), names, profile)
-    folder = Path(figures) if figures else Path("figures") if profile == "default" else build / "figures"
     planned: list[Planned] = []
     for entry in entries:
         parameters = {**entry.parameters, **entry.profiles[profile], **(overrides or {})}
-        parameters[FIGURES_PARAMETER] = str(folder.resolve())
+        place = place_of(entry, profile, notebooks=notebooks, figures=figures, build=build)
+        parameters[FIGURES_PARAMETER] = str(place.figures.resolve())
         check_parameters(entry, notebooks, parameters)
         earlier = [other.cause for other in planned] if entry.reads_store else []
         cause = cause_of(notebooks / entry.notebook, parameters, earlier)
-        place = Place(notebooks, build / "notebooks", folder, build / "made" / f"{entry.figure}.json")
         last = last_run(place.record)
         up_to_date = not again and last is not None and last.holds(cause)
         minutes = entry.minutes.get(profile)
@@ -280,10 +295,10 @@ def regenerate(planned: Sequence[Planned]) -> list[Made]:
 
 def _make(planned: Planned) -> Made:
     entry, place = planned.entry, planned.place
-    found = _versions(entry, place.figures)
+    found = _written_when(place.figure_files(entry))
     start = time.perf_counter()
     notebook = _execute(entry, place, planned.parameters)
-    files, seconds = _written(entry, place.figures, found), time.perf_counter() - start
+    files, seconds = _written(entry, place, found), time.perf_counter() - start
     record_run(place.record, planned.cause, files, seconds)
     return Made(entry, notebook, files, seconds)
 
@@ -291,7 +306,7 @@ def _make(planned: Planned) -> Made:
 def _execute(entry: Entry, place: Place, parameters: dict[str, Any]) -> Path:
     place.executed.mkdir(parents=True, exist_ok=True)
     source = place.notebooks / entry.notebook
-    target = place.executed / f"{Path(entry.notebook).stem}-{entry.figure}.ipynb"
+    target = place.executed_notebook(entry)
     try:
         papermill.execute_notebook(
             str(source),
@@ -314,19 +329,18 @@ def _execute(entry: Entry, place: Place, parameters: dict[str, Any]) -> Path:
     return target
 
 
-def _versions(entry: Entry, folder: Path) -> dict[Path, tuple[int, int, int]]:
-    """What of the entry's files is in the folder, with what changes when one is written."""
-    paths = [folder / f"{name}{ending}" for name in entry.makes for ending in ENDINGS]
-    stats = {path: path.stat() for path in paths if path.is_file()}
+def _written_when(paths: Sequence[Path]) -> dict[Path, tuple[int, int, int]]:
+    """What changes of each file when it is written."""
+    stats = {path: path.stat() for path in paths}
     return {path: (stat.st_mtime_ns, stat.st_ino, stat.st_size) for path, stat in stats.items()}
 
 
-def _written(entry: Entry, folder: Path, found: dict[Path, tuple[int, int, int]]) -> tuple[Path, ...]:
+def _written(entry: Entry, place: Place, found: dict[Path, tuple[int, int, int]]) -> tuple[Path, ...]:
     """The files that the run wrote; one that was promised and not written is an error, whatever lay there before."""
-    now = _versions(entry, folder)
+    now = _written_when(place.figure_files(entry))
     old = [path for path in now if now[path] == found.get(path)]
     for name in entry.makes:
-        path = folder / f"{name}{ENDINGS[0]}"
+        path = place.figures / f"{name}{ENDINGS[0]}"
         if path not in now or path in old:
             raise RunError(f"{entry.notebook} ran but did not write {path.name}, which {LIST} says it makes.")
     if old:

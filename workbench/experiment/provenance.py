@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from workbench.experiment.keys import unit_key
 from workbench.experiment.runner import opened
@@ -42,6 +43,11 @@ def provenance(specs: Sequence[ExperimentSpec], store: str | Path | Store | None
     lines |= dict(_data_lines(store.results(list(units))))
     ends = {"versions": lines.pop("versions"), "python": platform.python_version(), "date": date.today().isoformat()}
     return pd.Series({**lines, **ends}, name="provenance")
+
+
+def provenance_table(specs: Sequence[ExperimentSpec], store: str | Path | Store | None = None) -> Styler:
+    """The lines of `provenance` as a table that shows each to its last word; the arguments are the same."""
+    return provenance(specs, store).to_frame().style.format(escape="html").format_index(escape="html")
 
 
 def _data_lines(results: pd.DataFrame) -> Iterator[tuple[str, str]]:

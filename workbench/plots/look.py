@@ -1,12 +1,15 @@
 """One look for all figures: a regularizer or series has one color, marker and dash everywhere."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from workbench.errors import SpecError
@@ -89,8 +92,22 @@ def ordered_looks(n: int) -> list[dict]:
 @contextmanager
 def styled() -> Iterator[None]:
     """The workbench's matplotlib settings for the time of the block."""
+    _show_figures_in_notebooks()
     with mpl.rc_context(RC):
         yield
+
+
+def _show_figures_in_notebooks() -> None:
+    """In a notebook, let a Figure that a cell ends in be a picture; without pyplot, nobody has asked for that."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.core.pylabtools import print_figure
+
+    shell = get_ipython()
+    formatters = shell.display_formatter.formatters if shell else {}
+    if formatters and not any(Figure in formatter for formatter in formatters.values()):
+        formatters["image/png"].for_type(Figure, partial(print_figure, fmt="png", base64=True))
 
 
 def error_bar(row: object) -> list[list[float]]:

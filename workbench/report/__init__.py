@@ -1,0 +1,1 @@
+"""Executed notebooks → HTML to share, a folder or one file, that opens from disk and asks the network for nothing."""
