@@ -39,7 +39,9 @@ class Entry(BaseModel):
     makes: tuple[str, ...]  # files written, without endings
     parameters: dict[str, Any] = Field(default_factory=dict)  # in every profile
     profiles: dict[Profile, dict[str, Any]]  # what each profile adds; a profile that is not here leaves it out
-    minutes: dict[Profile, float] = Field(default_factory=dict)  # how long it takes from an empty store, on two cores
+    minutes: dict[Profile, float] = Field(
+        default_factory=dict
+    )  # how long it takes on two cores, behind those before it
     reads_store: bool = False  # whether it reads what the entries before it have left in the store
     on_request: tuple[Profile, ...] = ()  # profiles in which it is run only if it is named
 

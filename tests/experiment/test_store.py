@@ -67,7 +67,15 @@ def test_all_results_are_one_pandas_call(tmp_path):
     table = pd.read_parquet(tmp_path / "results")
     assert list(table.columns) == RESULTS.names
     assert dict(zip(table["unit"], table["value"], strict=True)) == {"a": 0.5, "b": 0.25}
-    pd.testing.assert_frame_equal(store.results(["b"]), table[table["unit"] == "b"].reset_index(drop=True))
+    expected = table[table["unit"] == "b"].reset_index(drop=True).astype({"n": "Int64"})
+    pd.testing.assert_frame_equal(store.results(["b"]), expected)
+
+
+def test_the_number_of_examples_stays_whole_beside_rows_that_have_none(tmp_path):
+    store = Store(tmp_path)
+    both = pd.concat([rows("a", 0.5), rows("a", 0.25).assign(n=None)])
+    store.write_table("results/a/000001.parquet", both, RESULTS)
+    assert [str(n) for n in store.results()["n"]] == [str(both["n"].iloc[0]), "<NA>"]
 
 
 def test_an_empty_store_has_no_rows_but_all_columns(store):

@@ -242,14 +242,15 @@ def _larger_batch(method: str) -> Callable[[Runs], Effect | None]:
 
 
 def _growth(metric: str, at: float | None = None) -> Callable[[Runs], Effect | None]:
-    """Factor by which a measure of the weights grows from one checkpoint of ROME's sequences to the next."""
+    """Factor an edit by which a measure of the weights grows between the checkpoints of ROME's sequences."""
 
     def effect(runs: Runs) -> Effect | None:
         rows = _chosen(runs.results, {"method": "ROME", "setting": "sequential-instance", "regularizer": PLAIN})
         rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
         rows = rows.drop_duplicates(["facts", "seed", "parameter", "operation"]).sort_values("operation")
-        by_trajectory = rows.groupby(["facts", "seed", "parameter"])["value"]
-        steps = np.concatenate([np.diff(np.log(values)) for _, values in by_trajectory] or [np.empty(0)])
+        by_trajectory = rows.groupby(["facts", "seed", "parameter"])[["operation", "value"]]
+        steps = [np.diff(np.log(part["value"])) / np.diff(part["operation"]) for _, part in by_trajectory]
+        steps = np.concatenate([*steps, np.empty(0)])
         if len(steps) < 2:
             return None
         half = stats.t.ppf(0.975, len(steps) - 1) * steps.std(ddof=1) / np.sqrt(len(steps))
@@ -295,14 +296,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(_BATCH, "MEND, the same", 0, False, _larger_batch("MEND")),
     Claim(
         "The weights move further with every edit",
-        "ROME, Manhattan distance, factor from checkpoint to checkpoint",
+        "ROME, Manhattan distance, factor an edit",
         1,
         True,
         _growth("manhattan_distance"),
     ),
     Claim(
         "More entries change much, relative to their size",
-        "ROME, 90 % quantile of δ, factor from checkpoint to checkpoint",
+        "ROME, 90 % quantile of δ, factor an edit",
         1,
         True,
         _growth("relative_change", 0.9),

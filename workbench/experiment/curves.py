@@ -36,7 +36,8 @@ def over_seeds(results: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFra
         low, high, spread = _interval(part, confidence)
         mean = part["value"].mean()
         rows.append((*group, mean, low, high, part["n"].max(), part["seed"].nunique(), spread))
-    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n", "seeds", "spread"])
+    table = pd.DataFrame(rows, columns=[*by, "value", "low", "high", "n", "seeds", "spread"])
+    return table.astype({"n": "Int64"})
 
 
 def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]:

@@ -214,7 +214,8 @@ class Store:
     def _tables(self, part: str, schema: pa.Schema, units: Sequence[str] | None) -> pd.DataFrame:
         folders = [part] if units is None else [f"{part}/{unit}" for unit in units]
         tables = [pq.read_table(io.BytesIO(self.read(name))) for folder in folders for name in self.names(folder)]
-        return pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
+        table = pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
+        return table.astype({"n": "Int64"}) if "n" in table else table  # weights have none
 
     def merge(self, other: "Store") -> int:
         """Copy what `other` has and this store lacks; a finished unit wins over one that is not.
