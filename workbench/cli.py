@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands import apply, edit, evaluate, facts, models, regenerate, results, run, second_moment, train_mend
+from workbench.commands import (
+    apply,
+    edit,
+    evaluate,
+    explorer_app,
+    facts,
+    models,
+    regenerate,
+    results,
+    run,
+    second_moment,
+    train_mend,
+)
 from workbench.errors import WorkbenchError
 
 EXIT_BAD_INPUT = 2
@@ -24,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("app")(explorer_app.app)
 app.command()(edit.edit)
 app.command()(evaluate.evaluate)
 app.command()(apply.apply)

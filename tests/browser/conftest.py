@@ -1,0 +1,105 @@
+"""A headless Chromium, the explorer as an app and in JupyterLab, and a folder for screenshots."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHOTS = ROOT / "build" / "screenshots"
+PATIENCE = 90  # seconds
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Give a browser; skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium: none of {', '.join(CHROMIUMS)} is installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Give the folder that screenshots are kept in."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    return SHOTS
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def serve(shots) -> Iterator[Callable[..., str]]:
+    """Give a function that starts a server, waits until it answers, and returns its address."""
+    started, logs = [], ExitStack()
+
+    def start(name: str, command: list[str], folder: Path, path: str = "") -> str:
+        port = free_port()
+        log = logs.enter_context(open(shots / f"{name}.log", "w"))
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        command = [part.replace("PORT", str(port)) for part in command]
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
+        started.append(process)
+        address = f"http://localhost:{port}/{path}"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            assert process.poll() is None, (shots / f"{name}.log").read_text()
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/voila/static/none" if name == "app" else address)
+                return address
+            except urllib.error.HTTPError:
+                return address  # it answers
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"{name} did not start: " + (shots / f"{name}.log").read_text())
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    logs.close()
+
+
+@pytest.fixture(scope="session")
+def app(serve, tmp_path_factory, smollm2) -> str:
+    """Give the address of `workbench app`; `smollm2` has fetched the model."""
+    cli = [sys.executable, "-c", "from workbench.cli import main; main()"]
+    command = [*cli, "app", "--no-browser", "--port", "PORT", "--exports", str(tmp_path_factory.mktemp("exports"))]
+    return serve("app", command, ROOT)
+
+
+@pytest.fixture(scope="session")
+def lab(serve, tmp_path_factory, smollm2) -> str:
+    """Give the address of a JupyterLab with its dark theme, in a copy of the notebook's folder."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "notebooks" / "00_explorer.ipynb", folder)
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "themes.jupyterlab-settings").write_text('{"theme": "JupyterLab Dark"}')
+    (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    options = ["--no-browser", "--allow-root", "--ip=localhost", "--port=PORT", "--IdentityProvider.token="]
+    options.append(f"--LabApp.user_settings_dir={folder / 'settings'}")
+    options.append(f"--LabApp.workspaces_dir={folder / 'workspaces'}")
+    return serve("lab", [sys.executable, "-m", "jupyterlab", *options], folder, "lab")
