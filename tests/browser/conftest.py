@@ -46,40 +46,46 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+def stop(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def wait_for_answer(process: subprocess.Popen, address: str, log: Path) -> None:
+    """Wait until a server answers anything at all."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(address)
+            return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"no answer at {address}: {log.read_text()}")
+
+
 @pytest.fixture(scope="session")
 def serve(shots) -> Iterator[Callable[..., str]]:
     """Give a function that starts a server, waits until it answers, and returns its address."""
-    started, logs = [], ExitStack()
+    with ExitStack() as stack:
 
-    def start(name: str, command: list[str], folder: Path, path: str = "") -> str:
-        port = free_port()
-        log = logs.enter_context(open(shots / f"{name}.log", "w"))
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        command = [part.replace("PORT", str(port)) for part in command]
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
-        started.append(process)
-        address = f"http://localhost:{port}/{path}"
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            assert process.poll() is None, (shots / f"{name}.log").read_text()
-            try:
-                urllib.request.urlopen(f"http://localhost:{port}/voila/static/none" if name == "app" else address)
-                return address
-            except urllib.error.HTTPError:
-                return address  # it answers
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError(f"{name} did not start: " + (shots / f"{name}.log").read_text())
+        def start(name: str, command: list[str], folder: Path, *, probe: str) -> str:
+            port, log = free_port(), shots / f"{name}.log"
+            env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+            command = [part.replace("PORT", str(port)) for part in command]
+            output = stack.enter_context(open(log, "w"))
+            process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)
+            stack.callback(stop, process)
+            address = f"http://localhost:{port}/"
+            wait_for_answer(process, address + probe, log)
+            return address
 
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    logs.close()
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +93,7 @@ def app(serve, tmp_path_factory, smollm2) -> str:
     """Give the address of `workbench app`; `smollm2` has fetched the model."""
     cli = [sys.executable, "-c", "from workbench.cli import main; main()"]
     command = [*cli, "app", "--no-browser", "--port", "PORT", "--exports", str(tmp_path_factory.mktemp("exports"))]
-    return serve("app", command, ROOT)
+    return serve("app", command, ROOT, probe="voila/static/none")  # the page itself would start a kernel
 
 
 @pytest.fixture(scope="session")
@@ -102,4 +108,4 @@ def lab(serve, tmp_path_factory, smollm2) -> str:
     options = ["--no-browser", "--allow-root", "--ip=localhost", "--port=PORT", "--IdentityProvider.token="]
     options.append(f"--LabApp.user_settings_dir={folder / 'settings'}")
     options.append(f"--LabApp.workspaces_dir={folder / 'workspaces'}")
-    return serve("lab", [sys.executable, "-m", "jupyterlab", *options], folder, "lab")
+    return serve("lab", [sys.executable, "-m", "jupyterlab", *options], folder, probe="api") + "lab"

@@ -189,7 +189,8 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     # a second edit, cancelled, then abilities
     first.ready()
     first.page.get_by_placeholder("Search").fill("big ben")
-    first.page.get_by_role("option").first.click()
+    first.wait_for(".wb-small", "2 of 380 facts")
+    first.page.locator(".wb-left select").first.select_option(index=0)
     first.wait_for(".wb-answers", "Big Ben")
     first.press("Edit")
     first.wait_for(".wb-card", "Editing with ROME: [1-9]")

@@ -2,8 +2,8 @@
 
 import ipywidgets as widgets
 
-WIDE = widgets.Layout(width="auto")
-LABEL = {"description_width": "92px"}
+WIDE = {"width": "auto"}  # no Layout: widgets that share one would be hidden together
+LABEL = {"description_width": "104px"}
 
 
 def classed(widget: widgets.DOMWidget, *names: str) -> widgets.DOMWidget:

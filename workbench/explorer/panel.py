@@ -54,6 +54,8 @@ class Explorer(widgets.VBox):
         If the facts cannot be read.
     """
 
+    _jobs: Jobs | None = None
+
     def __init__(
         self, model: str = "smollm2-135m", *, facts: str = "bundled", exports_dir: str | Path = "explorer-exports"
     ) -> None:
@@ -89,7 +91,8 @@ class Explorer(widgets.VBox):
 
     def close(self) -> None:
         """Close the panel and end its thread."""
-        self._jobs.close()
+        if self._jobs is not None:
+            self._jobs.close()
         super().close()
 
     # what is there

@@ -56,7 +56,8 @@ class WeightView:
     limits : tuple of float
         Of the color scale: those of the update before it was regularized.
     histogram : DataFrame
-        Columns kind ("all" before regularization, "kept" after), low, high, share (of all entries).
+        Columns kind ("all" before regularization, "kept" after), low, high, share (of all entries; those with ΔW = 0
+        are in no bin).
     threshold : float or None
         The smallest δ that RECT keeps; None for other regularizers.
     """
@@ -104,9 +105,9 @@ def weight_view(
     limits = (float(positive.quantile(0.01)), float(positive.max())) if len(positive) else (1e-9, 1e-8)
     if limits[0] == limits[1]:
         limits = (limits[1] / 10, limits[1])
-    before = relative_change_histogram(raw, name, lm, at_most=AT_MOST).assign(kind="all")
+    before = relative_change_histogram(raw, name, lm, zeros=False, at_most=AT_MOST).assign(kind="all")
     same = update is raw
-    after = before if same else relative_change_histogram(update, name, lm, at_most=AT_MOST)
+    after = before if same else relative_change_histogram(update, name, lm, zeros=False, at_most=AT_MOST)
     return WeightView(
         name,
         maxima if same else block_maxima(update, name),
