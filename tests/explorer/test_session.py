@@ -8,7 +8,7 @@ import torch
 
 import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
-from tests.tiny_models import build_tiny_lm
+from tests.tiny_models import build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError
 from workbench.explorer.session import Session
 from workbench.explorer.watching import Cancelled, Watch
@@ -177,10 +177,11 @@ def test_nothing_stays_hooked_to_the_model(edited):
     assert not edited.lm.model._forward_pre_hooks
 
 
-def test_a_fact_without_a_token_in_its_answer_is_refused_before_the_edit(session):
-    asked = []
-    with pytest.raises(RequestError):
-        session.edit(replace(FACT, target_new="\u200b"), Counting(asked))
+def test_a_fact_without_a_token_in_its_answer_is_refused_before_the_edit():
+    lm, asked = build_tiny_lm("gpt2"), []
+    lm.tokenizer = dropping_tokenizer()
+    with pytest.raises(RequestError, match="tokenises to nothing"):
+        Session(lm).edit(replace(FACT, target_new="\u200b"), Counting(asked))
     assert asked == []
 
 
@@ -337,5 +338,7 @@ def test_a_matrix_that_the_edit_leaves_alone_has_no_view(edited):
 @pytest.mark.parametrize("method", ["rome", "r-rome", "kn", "ft", "ft-l"])
 def test_every_method_that_needs_no_files_edits_with_its_preset(session, method):
     fields = {"contexts": ("{}",)} if method in ("rome", "r-rome", "kn") else {}
-    session.edit(FACT, session.editor(method, fields), wb.RECT(0.4))
-    assert session.kept().share == pytest.approx(0.4, abs=0.01)
+    edit = session.edit(FACT, session.editor(method, fields), wb.RECT(0.4))
+    sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.raw.delta, edit.raw)]
+    expected = sum(min(changed, round(0.4 * size)) for changed, size in sizes)  # KN changes few entries by itself
+    assert session.kept().entries == expected > 0

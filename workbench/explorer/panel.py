@@ -149,7 +149,8 @@ class Explorer(widgets.VBox):
             return None
 
     def _edit(self) -> None:
-        if (request := self._read()) is None:
+        # a second click may be under way when the button is disabled
+        if self._edit_button.disabled or (request := self._read()) is None:
             return
         try:
             method, fields = self._method.chosen()
@@ -157,6 +158,7 @@ class Explorer(widgets.VBox):
             self._say(err)
             return
         work = partial(self._edited, request=request, method=method, fields=fields, chosen=self._regularizer.chosen())
+        self._edit_button.disabled = True
         self._put("edit", work, slow=True)
 
     def _reregularize(self) -> None:

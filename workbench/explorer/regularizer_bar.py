@@ -56,9 +56,9 @@ class RegularizerBar(widgets.VBox):
         return self._kind.value, None if self._kind.value == "none" else self._keep.value / 100
 
     def set(self, regularizer: "Regularizer") -> None:
-        """Show the `regularizer` of an edit."""
+        """Show the `regularizer` of an edit; one from elsewhere is left to its label in the history."""
         self._setting = True
-        self._kind.value = KINDS[type(regularizer).__name__]
+        self._kind.value = KINDS.get(type(regularizer).__name__, self._kind.value)
         if hasattr(regularizer, "keep"):
             self._keep.value = round(100 * regularizer.keep)
         self._setting = False
