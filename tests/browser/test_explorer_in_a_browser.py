@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 MILLISECONDS = 90_000
 NARROW, WIDE = {"width": 1280, "height": 900}, {"width": 1920, "height": 1080}
 SUBJECT, PROMPT, NEW, TRUE = "Big Ben", "Visitors who want to see {} travel to the city of", "Rome", "London"
+ABOVE = 240  # pixels of title and margins
 SLIDER_AT_MOST = 2.5  # seconds to the redrawn figures; measured under 1 on two idle cores
 
 
@@ -53,10 +54,12 @@ class Panel:
         self.page.locator(selector).filter(has_text=re.compile(text)).first.wait_for()
 
     def shot(self, path):
-        height = self.page.evaluate("Math.max(document.documentElement.scrollHeight, document.body.scrollHeight)")
+        """The whole panel, which scrolls in a window of its own."""
         size = self.page.viewport_size
+        height = self.page.evaluate("document.querySelector('.wb-explorer').offsetHeight") + ABOVE
         self.page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
-        self.page.screenshot(path=path, full_page=True)
+        self.page.wait_for_timeout(300)  # tables and figures find their places
+        self.page.screenshot(path=path)
         self.page.set_viewport_size(size)
 
 
@@ -80,7 +83,7 @@ def open_page(browser):
 
 
 def is_here(url):
-    return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:", url) is not None
+    return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:|file:", url) is not None
 
 
 def overflow(page):
@@ -108,11 +111,13 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     begun = time.monotonic()
     panel.press("Edit")
     page.get_by_role("button", name="Cancel").wait_for()
+    panel.wait_for(".wb-card", "Editing with ROME: 1[0-9] of at most 28")
+    page.screenshot(path=shots / "02-editing-1280.png")
     panel.wait_for(".wb-verdict", "The model goes on with Rome, unedited with London")
     seconds["edit and first figures"] = time.monotonic() - begun
     panel.ready()
     page.wait_for_function("document.querySelectorAll('.wb-figure').length == 2")
-    panel.shot(shots / "02-edited-1280.png")
+    panel.shot(shots / "03-edited-1280.png")
 
     # the slider
     panel.press("RECT")
@@ -130,7 +135,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     seconds["slider to redrawn figures"] = times
     assert sorted(times)[len(times) // 2] < SLIDER_AT_MOST
     assert "The model goes on with" in panel.verdict()
-    panel.shot(shots / "03-regularized-1280.png")
+    panel.shot(shots / "04-regularized-1280.png")
 
     # the tabs
     for name in ("Continuations", "Export"):
@@ -139,13 +144,14 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
             panel.press("Export")
             page.locator("a[download='update.safetensors']").wait_for()
             panel.ready()
-        panel.shot(shots / f"04-{name.lower()}-1280.png")
+        panel.shot(shots / f"05-{name.lower()}-1280.png")
     with page.expect_download() as download:
         page.locator("a[download='report.html']").click()
-    report = open_page(f"file://{download.value.path()}", NARROW)
+    download.value.save_as(shots / "report.html")
+    report = open_page((shots / "report.html").as_uri(), NARROW)
     assert report.locator("table").count() >= 2
     assert report.strangers == []
-    report.screenshot(path=shots / "05-report-1280.png", full_page=True)
+    report.screenshot(path=shots / "06-report-1280.png", full_page=True)
 
     # undo, and bad input
     panel.press("Undo last")
@@ -161,7 +167,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     panel.fill(Prompt=PROMPT, Layer="400")
     panel.press("Edit")
     panel.wait_for(".wb-error", "layer 400 is out of range: smollm2-135m has layers 0 to 29.")
-    panel.shot(shots / "06-bad-input-1280.png")
+    panel.shot(shots / "07-bad-input-1280.png")
     panel.press("Back to the preset")
     panel.press("None")
     panel.ready()
@@ -200,7 +206,7 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     first.wait_for(".wb-status", "2 edits")
     first.ready()
     first.page.get_by_role("tab", name="History").click()
-    first.shot(shots / "07-two-edits-dark-1920.png")
+    first.shot(shots / "08-two-edits-dark-1920.png")
     assert overflow(first.page) <= 0
     ground = first.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60
@@ -220,4 +226,4 @@ def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     panel.press("RECT")
     panel.wait_for(".wb-card", r"40\.0 % of the entries changed")
     panel.ready()
-    page.screenshot(path=shots / "08-jupyterlab-dark-1920.png")
+    page.screenshot(path=shots / "09-jupyterlab-dark-1920.png")

@@ -76,11 +76,10 @@ def _there(name: str) -> str:
 
 def _parameterized(source: Path, parameters: dict[str, str], folder: Path) -> Path:
     """A copy of the notebook with these parameters."""
-    import nbformat
-    from papermill.iorw import load_notebook_node
+    from papermill.iorw import load_notebook_node, write_ipynb
     from papermill.parameterize import parameterize_notebook
 
     notebook = parameterize_notebook(load_notebook_node(str(source)), parameters)
     notebook.metadata["title"] = "Explorer"
-    nbformat.write(notebook, folder / source.name)
+    write_ipynb(notebook, str(folder / source.name))
     return folder / source.name

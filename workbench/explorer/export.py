@@ -72,7 +72,7 @@ def export(
     page = page_of(session, pictures, continued)
     folder = _new_folder(Path(into).expanduser(), session)
     session.update.save(folder / UPDATE)
-    written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and `workbench apply`")]
+    written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
     written.append(_adapter(session, folder))
     for picture in pictures:
         with drawing():

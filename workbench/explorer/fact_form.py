@@ -26,7 +26,7 @@ class FactForm(widgets.VBox):
     def __init__(self, facts: FactSet, picked: Callable[[], None]) -> None:
         self._facts, self._picked, self._filtering = facts.requests, picked, False
         self._search = widgets.Text(placeholder="Search: a name, a place, a relation", layout=WIDE)
-        self._list = widgets.Select(rows=6, layout=WIDE)
+        self._list = widgets.Select(rows=5, layout=WIDE)
         self._subject = _text("Subject", "Eiffel Tower")
         self._prompt = _text("Prompt", "The {} is located in the city of")
         self._target_new = _text("New answer", "Rome")

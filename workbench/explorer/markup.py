@@ -10,8 +10,8 @@ from workbench.explorer.readings import Answered, Reading, Token
 from workbench.request import EditRequest
 
 ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere"}
-_HELD = {"reliability": "gives the new answer", "generalization": "gives the new answer", "locality": "unchanged"}
-_LOST = {"reliability": "does not", "generalization": "does not", "locality": "changed"}
+_HELD = {"reliability": "the new answer", "generalization": "the new answer", "locality": "unchanged"}
+_LOST = {"reliability": "another answer", "generalization": "another answer", "locality": "changed"}
 
 
 def shown(text: str) -> str:
@@ -81,10 +81,11 @@ def _answer_row(answered: Answered, n_edits: int) -> str:
     held = ""
     if n_edits:
         whole = answered.score == 1
-        text = (_HELD if whole else _LOST)[probe.metric]
-        held = f'<div class="wb-held wb-{"yes" if whole else "no"}">{"✓" if whole else "✗"} {text}</div>'
+        outcome = (_HELD if whole else _LOST)[probe.metric]
+        held = f'<div class="wb-held wb-{"yes" if whole else "no"}">{"✓" if whole else "✗"} {outcome}</div>'
     cells = [_tokens(before, answered), *([_tokens(after, answered)] if n_edits else [])]
-    head = f'<th scope="row">{role} <span class="wb-text">{shown(probe.prompt)}</span>{lines}{held}</th>'
+    text = f'<span class="wb-text">{shown(probe.prompt)}</span>'
+    head = f'<th scope="row">{role} {text}<div class="wb-odds">{lines}{held}</div></th>'
     return head + "".join(f"<td>{cell}</td>" for cell in cells)
 
 
@@ -92,7 +93,7 @@ def _kinds(answered: Answered) -> dict[str, str]:
     """Each answer that is looked for: whether it is the new or the old one."""
     probe = answered.probe
     own, rival = ("old", "new") if probe.metric == "locality" else ("new", "old")
-    return {probe.target: own} | ({} if probe.rival is None else {probe.rival: rival})
+    return ({} if probe.rival is None else {probe.rival: rival}) | {probe.target: own}
 
 
 def _tokens(reading: Reading, answered: Answered) -> str:

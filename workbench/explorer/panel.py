@@ -124,7 +124,7 @@ class Explorer(widgets.VBox):
         self._message = widgets.HTML()
         buttons = row(self._edit_button, self._ask_button, self._undo_button)
         acts = classed(widgets.VBox([buttons, self._progress, self._message]), "wb-card")
-        left = classed(widgets.VBox([self._facts, self._method, acts]), "wb-left")
+        left = classed(widgets.VBox([self._facts, acts, self._method]), "wb-left")
         return classed(widgets.Box([left, self._results]), "wb-columns")
 
     # what is asked for: in the kernel's own thread, which only reads widgets and hands the work on
