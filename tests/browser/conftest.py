@@ -76,7 +76,8 @@ def serve(shots) -> Iterator[Callable[..., str]]:
 
         def start(name: str, command: list[str], folder: Path, *, probe: str) -> str:
             port, log = free_port(), shots / f"{name}.log"
-            env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+            # one thread each: the browser needs a core, and threads that wait for one another do nothing else
+            env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
             command = [part.replace("PORT", str(port)) for part in command]
             output = stack.enter_context(open(log, "w"))
             process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=subprocess.STDOUT)

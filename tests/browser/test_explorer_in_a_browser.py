@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-MILLISECONDS = 90_000
+MILLISECONDS = 60_000
 NARROW, WIDE = {"width": 1280, "height": 900}, {"width": 1920, "height": 1080}
 SUBJECT, PROMPT, NEW, TRUE = "Big Ben", "Visitors who want to see {} travel to the city of", "Rome", "London"
 ABOVE = 240  # pixels of title and margins
@@ -64,7 +64,7 @@ class Panel:
 
 
 @pytest.fixture
-def open_page(browser):
+def open_page(browser, shots, request):
     """Give a function that opens a page of some size, and notes every request that leaves this machine."""
     contexts = []
 
@@ -78,7 +78,8 @@ def open_page(browser):
         return page
 
     yield open_page
-    for context in contexts:
+    for i, context in enumerate(contexts):
+        context.pages[0].screenshot(path=shots / f"last-{request.node.name}-{i}.png")  # what a failure looked like
         context.close()
 
 
@@ -195,7 +196,7 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     # a second edit, cancelled, then abilities
     first.ready()
     first.page.get_by_placeholder("Search").fill("big ben")
-    first.wait_for(".wb-small", "2 of 380 facts")
+    first.wait_for(".wb-small", r"^\s*[12] of 380 facts")
     first.page.locator(".wb-left select").first.select_option(index=0)
     first.wait_for(".wb-answers", "Big Ben")
     first.press("Edit")

@@ -93,7 +93,7 @@ def _kinds(answered: Answered) -> dict[str, str]:
     """Each answer that is looked for: whether it is the new or the old one."""
     probe = answered.probe
     own, rival = ("old", "new") if probe.metric == "locality" else ("new", "old")
-    return ({} if probe.rival is None else {probe.rival: rival}) | {probe.target: own}
+    return {probe.target: own} | ({} if probe.rival in (None, probe.target) else {probe.rival: rival})
 
 
 def _tokens(reading: Reading, answered: Answered) -> str:
@@ -113,11 +113,16 @@ def continuations_table(rows: Iterable[Continued], edited: bool) -> str:
     """Prompts with their greedy continuations, before and after."""
     heads = ["Prompt", "Unedited", *(["Edited"] if edited else [])]
     body = [
-        f'<th scope="row"><span class="wb-text">{shown(row.prompt)}</span></th><td>{shown(row.before)}</td>'
-        + (f"<td>{shown(row.after)}</td>" if edited else "")
+        f'<th scope="row"><span class="wb-text">{shown(row.prompt)}</span></th><td>{_text(row.before)}</td>'
+        + (f"<td>{_text(row.after)}</td>" if edited else "")
         for row in rows
     ]
     return _table("How the model goes on, greedily", heads, body, "wb-continuations")
+
+
+def _text(text: str) -> str:
+    """Text of several lines in one."""
+    return shown(text.replace("\n", " ↵ "))
 
 
 def edit_line(number: int, edit: Edit, now: Answered) -> str:
