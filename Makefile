@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke report test test-fast lint explore clean
+.PHONY: help setup figures figures-smoke report test test-fast lint explore app clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ lint: $(READY) ## check style and format
 
 explore: $(READY) ## open JupyterLab on notebooks/
 	$(BIN)/jupyter lab notebooks/
+
+app: $(READY) ## open the explorer alone, as a web app on this machine
+	$(BIN)/workbench app
 
 clean: ## remove what runs leave behind; not .venv, figures/ or the model cache
 	rm -rf build .pytest_cache .ruff_cache

@@ -218,6 +218,25 @@ def test_the_histogram_counts_every_entry_in_its_bin(tiny_lm):
     assert table["share"].sum() == pytest.approx(1)
 
 
+def test_a_histogram_without_zeros_leaves_them_out_and_keeps_the_other_shares(tiny_lm):
+    update, name = edit_of(tiny_lm, "Sparse")
+    table, others = (relative_change_histogram(update, name, tiny_lm, zeros=zeros) for zeros in (True, False))
+    share = float((update.delta(name) == 0).float().mean())
+    assert share > 0.3
+    assert table["share"].iloc[0] - others["share"].iloc[0] == pytest.approx(share)
+    assert table["share"].iloc[1:].tolist() == others["share"].iloc[1:].tolist()
+
+
+@pytest.mark.parametrize(("at_most", "every"), [(1, None), (500, 4), (1536, 1), (10**6, 1)])
+def test_a_histogram_of_some_entries_counts_evenly_spaced_rows(at_most, every):
+    lm = build_tiny_lm("llama")
+    update, name = edit_of(lm, "Dense")  # 32 × 48
+    table = relative_change_histogram(update, name, lm, n_bins=8, low=1e-3, high=10, at_most=at_most)
+    rows = update.delta(name)[:: every or 1536] / lm.weight(name)[:: every or 1536]
+    counts = np.histogram(rows.abs().double().numpy().clip(1e-3, 10), bins=10 ** np.linspace(-3, 1, 9))[0]
+    assert table["share"].tolist() == pytest.approx((counts / rows.numel()).tolist(), abs=2 / rows.numel())
+
+
 def test_the_histogram_takes_zeros_infinities_and_the_ends():
     lm = build_tiny_lm("llama")
     name = lm.arch.mlp_out_weight(0)

@@ -16,6 +16,7 @@ from workbench.commands import (
     apply,
     edit,
     evaluate,
+    explorer_app,
     facts,
     models,
     regenerate,
@@ -36,6 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("app")(explorer_app.app)
 app.command()(edit.edit)
 app.command()(evaluate.evaluate)
 app.command()(apply.apply)

@@ -119,7 +119,15 @@ def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.D
 
 
 def relative_change_histogram(
-    update: WeightUpdate, name: str, lm: LanguageModel, *, low: float = 1e-6, high: float = 1e2, n_bins: int = 96
+    update: WeightUpdate,
+    name: str,
+    lm: LanguageModel,
+    *,
+    low: float = 1e-6,
+    high: float = 1e2,
+    n_bins: int = 96,
+    zeros: bool = True,
+    at_most: int | None = None,
 ) -> pd.DataFrame:
     """Share of entries in bins of δ = |ΔW/W| that are even on a log axis.
 
@@ -135,15 +143,24 @@ def relative_change_histogram(
         Ends of the range; what lies outside is counted in the first and last bin.
     n_bins : int
         Number of bins.
+    zeros : bool
+        Whether entries with ΔW = 0 are counted, in the first bin; shares are of all entries all the same.
+    at_most : int, optional
+        Of a matrix with more entries, evenly spaced rows with about so many are counted; all by default.
 
     Returns
     -------
     DataFrame
-        Columns low, high (ends of the bin) and share, which sums to 1.
+        Columns low, high (ends of the bin) and share, which sums to 1, or without zeros to the share of the others.
     """
-    W = lm.weight_before(name, update)
+    W, dW = lm.weight_before(name, update), update.delta(name)
+    every = 1 if at_most is None else max(1, math.ceil(dW.numel() / at_most))
+    dW, W = dW[::every], W[::every]
+    delta = relative_change(dW, W).float()
+    if not zeros:
+        delta = delta[dW.to(delta.device) != 0]
     first, last = float(np.float32(np.log10(low))), float(np.float32(np.log10(high)))
-    exponents = relative_change(update.delta(name), W).float().log10_().clamp_(first, last).cpu().numpy()
+    exponents = delta.log10_().clamp_(first, last).cpu().numpy()
     # torch.histc counts in float32, which stops at 16 million
     counts, edges = np.histogram(exponents, bins=n_bins, range=(first, last))
-    return pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / counts.sum()})
+    return pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / dW.numel()})

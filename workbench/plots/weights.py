@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from workbench.plots.look import BLUE, HEATMAP, ORANGE, VERMILION, require_columns
+from workbench.plots.look import BLACK, BLUE, HEATMAP, ORANGE, VERMILION, require_columns
 
 
 def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:
@@ -78,4 +78,33 @@ def relative_change_panel(histogram: pd.DataFrame, thresholds: pd.DataFrame, ax:
     ax.set(xscale="log", xlabel="relative change δ = |ΔW / W|", ylabel="share of entries in bin (%)")
     ax.set_ylim(0, 1.2 * ax.get_ylim()[1])  # room for the thresholds' names
     ax.legend(loc="center left")
+    return ax
+
+
+def kept_change_panel(histogram: pd.DataFrame, threshold: float | None, ax: Axes) -> Axes:
+    """Histogram of δ before regularization, as a line, and of the entries kept, filled; where RECT's threshold lies.
+
+    `histogram` has the columns kind ("all" or "kept"), low, high, share (of all entries).
+    """
+    require_columns(histogram, "kind", "low", "high", "share")
+    parts = {kind: histogram[histogram["kind"] == kind] for kind in ("kept", "all")}
+    edges = [*parts["all"]["low"], parts["all"]["high"].iloc[-1]]
+    kept = ax.stairs(100 * parts["kept"]["share"], edges, fill=True, color=BLUE, alpha=0.55, label="applied")
+    kept.set_gid("kept")
+    ax.stairs(100 * parts["all"]["share"], edges, color=BLACK, linewidth=1.2, label="as computed")
+    if threshold is not None and 0 < threshold < np.inf:
+        ax.axvline(threshold, color=VERMILION, linewidth=1.3)
+        ax.annotate(
+            f"kept from δ = {threshold:.3g} up",
+            (threshold, 0.99),
+            xycoords=("data", "axes fraction"),
+            xytext=(-4, 0),
+            textcoords="offset points",
+            color=VERMILION,
+            va="top",
+            ha="right",
+        )
+    ax.set(xscale="log", xlabel="relative change δ = |ΔW / W|", ylabel="share of entries in bin (%)")
+    ax.set_ylim(0, 1.2 * float(100 * parts["all"]["share"].max()))  # the same for every threshold
+    ax.legend(loc="upper left", bbox_to_anchor=(0, 0.92))
     return ax

@@ -1,0 +1,24 @@
+"""The session that docs/explorer.md shows runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+
+DOCS = Path(__file__).parents[2] / "docs" / "explorer.md"
+
+
+@pytest.mark.slow
+def test_the_session_of_the_docs_edits_regularizes_and_undoes(smollm2, monkeypatch):
+    monkeypatch.setattr(wb, "load", lambda name: smollm2)
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "Session(" in block]
+    names = {}
+    exec(code, names)
+    assert names["session"].edits == ()
+    assert smollm2.applied_updates == ()
+    first = names["answers"][0]
+    new = first.probe.target
+    assert first.after.chances[new] > 10 * first.before.chances[new]
+    assert len(names["history"]) == 1

@@ -1,0 +1,105 @@
+"""An export holds all there is of a session, text of the user escaped."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import workbench as wb
+from tests.explorer.conftest import EDITOR, FACT
+from tests.explorer.test_session import assert_same_update
+from workbench.errors import EditError
+from workbench.explorer.export import ADAPTER, CODE, PAGE, UPDATE, export
+from workbench.explorer.figures import abilities_picture, heatmap_picture, histogram_picture
+from workbench.explorer.session import Session
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+def pictures_of(session):
+    view = session.weight_view()
+    return [heatmap_picture(view), histogram_picture(view, session.edits[-1].regularizer.label)]
+
+
+class Tags(HTMLParser):
+    """The tags of a page with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_an_export_is_whole_and_the_update_is_the_sessions(edited, tmp_path, small_tasks):
+    pictures = [*pictures_of(edited), abilities_picture(edited.check_abilities(1))]
+    folder, written = export(edited, tmp_path / "new" / "exports", pictures, edited.continue_prompts(["The river"], 3))
+    assert {item.name for item in written} == {path.name for path in folder.iterdir()}
+    assert all((folder / item.name).exists() and item.refused is None for item in written)
+    assert_same_update(wb.WeightUpdate.load(folder / UPDATE), edited.update)
+    for name in ("heatmap", "relative_change", "abilities"):
+        with Image.open(folder / f"{name}.png") as image:
+            assert min(image.size) > 300
+        assert "<svg" in (folder / f"{name}.svg").read_text()
+        assert len(pd.read_csv(folder / f"{name}.csv")) > 0
+    assert len(pd.read_csv(folder / "weight_change.csv")) == 1
+    answers = pd.read_csv(folder / "answers.csv")
+    assert answers["answer"].nunique() == 3
+    assert re.match(r"\d{8}-\d{6}-the-eiffel-tower$", folder.name)
+
+
+def test_an_adapter_is_written_where_the_update_has_low_rank_and_else_its_sentence_is_kept(edited, tmp_path):
+    _, written = export(edited, tmp_path, pictures_of(edited))
+    assert [item.refused for item in written if item.name == ADAPTER] == [None]
+    edited.regularize(wb.RECT(0.4))
+    folder, written = export(edited, tmp_path, pictures_of(edited))
+    [refused] = [item.refused for item in written if item.name == ADAPTER]
+    assert refused.startswith("the sparse update of ")
+    assert not (folder / ADAPTER).exists()
+
+
+def test_two_exports_of_one_second_do_not_meet(edited, tmp_path):
+    folders = {export(edited, tmp_path, [])[0] for _ in range(3)}
+    assert len(folders) == 3
+
+
+def test_text_of_the_user_is_escaped_in_page_and_code(tiny_lm, tmp_path):
+    session = Session(tiny_lm)
+    request = replace(FACT, subject=f"The {SCRIPT} Tower", target_new=f"Rome {SCRIPT}", target_true="<b>Paris</b>")
+    session.edit(request, EDITOR)
+    folder, _ = export(session, tmp_path, pictures_of(session), session.continue_prompts([SCRIPT], 2))
+    page = (folder / PAGE).read_text()
+    tags = Tags(page).found
+    assert len(tags) > 50
+    assert "script" not in {tag for tag, _ in tags}
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<b>Paris" not in page
+    compile((folder / CODE).read_text(), CODE, "exec")
+
+
+def test_a_page_asks_nobody_for_anything_and_its_figures_have_alt_texts(edited, tmp_path):
+    folder, _ = export(edited, tmp_path, pictures_of(edited))
+    tags = Tags((folder / PAGE).read_text()).found
+    links = [attrs[name] for _, attrs in tags for name in ("src", "href") if name in attrs]
+    assert len(links) == 2
+    assert all(link.startswith("data:") for link in links)
+    images = [attrs for tag, attrs in tags if tag == "img"]
+    assert all(len(attrs["alt"]) > 30 for attrs in images)
+
+
+def test_without_an_edit_there_is_nothing_to_export(session, tmp_path):
+    with pytest.raises(EditError) as caught:
+        export(session, tmp_path, [])
+    assert str(caught.value) == "there is no edit to export; make one first."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(edited, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EditError, match=r"^no folder can be made in .*file \(.*\); choose another\.$"):
+        export(edited, tmp_path / "file", [])

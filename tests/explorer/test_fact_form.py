@@ -1,0 +1,74 @@
+"""A fact of the list fills the fields, and the fields make the same fact."""
+
+from dataclasses import replace
+
+import pytest
+
+import workbench as wb
+from tests.explorer.conftest import FACT
+from workbench.errors import RequestError
+from workbench.explorer.fact_form import FactForm
+
+
+@pytest.fixture
+def picked() -> list:
+    """Give what is called when a fact is picked, by its calls."""
+    return []
+
+
+@pytest.fixture
+def form(picked) -> FactForm:
+    """Give the form with the bundled facts."""
+    return FactForm(wb.load_facts(), lambda: picked.append(1))
+
+
+def test_every_bundled_fact_comes_out_as_it_went_in(form):
+    requests = wb.load_facts().requests
+    assert len(requests) > 300
+    for request in requests:
+        form.fill(request)
+        assert form.request() == replace(request, relation=None)
+
+
+def test_a_search_finds_by_all_words_wherever_they_stand_and_fills_in_nothing(form, picked):
+    form._subject.value = "my own"
+    form._search.value = "PARIS eiffel"
+    assert len(form._list.options) >= 1
+    assert all("Eiffel" in label for label, _ in form._list.options)
+    assert form._subject.value == "my own"
+    assert picked == []
+    form._search.value = "no such thing at all"
+    assert form._list.options == ()
+    form._search.value = ""
+    assert len(form._list.options) == len(wb.load_facts())
+
+
+def test_picking_a_fact_fills_it_in_and_says_so(form, picked):
+    form._search.value = "Big Ben"
+    form._list.index = 0
+    assert form.request().subject == "Big Ben"
+    assert picked == [1]
+
+
+MISTAKES = {
+    "_subject": (" ", f"subject is empty for the prompt '{FACT.prompt}'; name what the fact is about."),
+    "_prompt": (
+        "Where is it",
+        "subject 'The Eiffel Tower' is not in the prompt 'Where is it'; mark its place with {}.",
+    ),
+    "_target_new": ("Paris", f"target_new is the true answer 'Paris' already, for '{FACT.filled_prompt}'."),
+    "_locality": (
+        "The Louvre is in Paris",
+        "'Left alone' has the line 'The Louvre is in Paris' without =>; write it as prompt => answer.",
+    ),
+}
+
+
+@pytest.mark.parametrize("field", MISTAKES)
+def test_what_is_no_fact_is_refused_in_one_sentence(form, field):
+    text, sentence = MISTAKES[field]
+    form.fill(FACT)
+    getattr(form, field).value = text
+    with pytest.raises(RequestError) as caught:
+        form.request()
+    assert str(caught.value) == sentence

@@ -1,0 +1,255 @@
+"""The panel, without a browser: what is pressed goes to the session, and what comes back is shown."""
+
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import ipywidgets as widgets
+import pytest
+
+import workbench as wb
+from tests.explorer.conftest import FACT, SECOND
+from workbench.explorer.panel import Explorer
+
+PATIENCE = 120
+
+
+def shown(widget) -> str:
+    """All HTML that a widget and those in it show."""
+    own = widget.value if isinstance(widget, widgets.HTML) else ""
+    return own + "".join(shown(child) for child in getattr(widget, "children", ()))
+
+
+def button(panel, label) -> widgets.Button:
+    found = [b for b in buttons(panel) if b.description == label]
+    assert len(found) == 1, label
+    return found[0]
+
+
+def buttons(widget):
+    if isinstance(widget, widgets.Button):
+        yield widget
+    for child in getattr(widget, "children", ()):
+        yield from buttons(child)
+
+
+def press(panel, label):
+    """Press a button and wait until all is done."""
+    assert not button(panel, label).disabled, label
+    button(panel, label).click()
+    assert panel.wait(PATIENCE)
+
+
+def errors(panel) -> list[str]:
+    return re.findall(r'<div class="wb-error" role="alert">(.*?)</div>', shown(panel))
+
+
+def quick(panel, fact=FACT):
+    """Fill in a fact, and few steps."""
+    panel._facts.fill(fact)
+    panel._method._fields["layer"][1].value = "1"
+    panel._method._fields["v_num_grad_steps"][1].value = "3"
+
+
+@pytest.fixture
+def panel(tiny, tmp_path):
+    """Give a panel with a tiny model, a fact filled in, and few steps."""
+    panel = Explorer(tiny, exports_dir=tmp_path / "exports")
+    assert panel.wait(PATIENCE)
+    quick(panel)
+    yield panel
+    panel.close()
+
+
+def test_the_panel_is_there_before_torch_is():
+    code = "import sys, workbench.explorer.panel; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_before_an_edit_the_unedited_models_answer_is_shown(panel):
+    assert "The unedited model goes on with <b>" in shown(panel)
+    assert button(panel, "Undo last").disabled
+    assert button(panel, "Export").disabled
+
+
+def test_an_edit_is_shown_and_undone(panel):
+    press(panel, "Ask only")
+    before = panel._results._answers.value
+    press(panel, "Edit")
+    assert len(panel.session.edits) == 1
+    assert panel.session.edits[0].request == FACT
+    assert panel.session.edits[0].editor.v_num_grad_steps == 3
+    text = shown(panel)
+    assert text.count("<img ") == 2
+    assert "<b>100.0 %</b> of the entries changed" in text
+    assert "1 edit" in panel._status.value
+    assert "wb-numbers" in text
+    press(panel, "Undo")
+    assert panel.session.edits == ()
+    assert panel._results._answers.value == before
+    assert shown(panel).count("<img ") == 0
+    assert errors(panel) == []
+
+
+def test_moving_the_slider_regularizes_the_last_edit_again(panel):
+    press(panel, "Edit")
+    raw, before = panel.session.edits[0].raw, panel._results._histogram.value
+    panel._regularizer._kind.value = "rect"
+    assert panel.wait(PATIENCE)
+    assert panel.session.edits[0].regularizer == wb.RECT(0.4)
+    panel._regularizer._keep.value = 15
+    assert panel.wait(PATIENCE)
+    [edit] = panel.session.edits
+    assert edit.regularizer == wb.RECT(0.15)
+    assert edit.raw is raw
+    assert "<b>15.0 %</b> of the entries changed" in shown(panel)
+    assert panel._results._histogram.value != before
+
+
+def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(panel):
+    press(panel, "Edit")
+    first = panel.session.edits[0]
+    quick(panel, SECOND)
+    press(panel, "Edit")
+    panel._regularizer._kind.value = "random"
+    assert panel.wait(PATIENCE)
+    press(panel, "Undo last")
+    assert panel.session.edits == (first,)
+    assert panel._regularizer.chosen() == ("none", None)
+    press(panel, "Edit")
+    assert button(panel, "Undo 1 to 2")
+
+
+def test_bad_input_is_told_in_one_sentence_and_the_panel_goes_on(panel):
+    panel._facts._prompt.value = "no mark at all"
+    press(panel, "Edit")
+    sentence = f"subject {FACT.subject!r} is not in the prompt 'no mark at all'; mark its place with {{}}."
+    assert errors(panel) == [sentence.replace("'", "&#x27;")]
+    panel._facts.fill(FACT)
+    panel._method._fields["layer"][1].value = "99"
+    press(panel, "Edit")
+    assert errors(panel) == [f"layer 99 is out of range: {panel.session.lm.name} has layers 0 to 3."]
+    assert panel.session.edits == ()
+    quick(panel)
+    press(panel, "Edit")
+    assert errors(panel) == []
+    assert len(panel.session.edits) == 1
+
+
+def test_errors_that_nobody_expected_are_one_escaped_sentence(panel, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("<b>first</b> line\nsecond line")
+
+    monkeypatch.setattr(panel.session, "look", broken)
+    press(panel, "Ask only")
+    assert errors(panel) == ["This did not work: &lt;b&gt;first&lt;/b&gt; line (RuntimeError)."]
+
+
+def test_cancel_ends_an_edit_and_nothing_is_changed(panel, monkeypatch):
+    begun = threading.Event()
+    report = panel._report
+
+    def report_and_tell(job, progress):
+        if progress.stage.startswith("Editing"):
+            begun.set()
+        report(job, progress)
+
+    monkeypatch.setattr(panel, "_report", report_and_tell)
+    panel._method._fields["v_num_grad_steps"][1].value = "100000"
+    panel._method._fields["v_loss_threshold"][1].value = "0"
+    button(panel, "Edit").click()
+    assert begun.wait(PATIENCE)
+    assert button(panel, "Edit").disabled
+    button(panel, "Cancel").click()
+    assert panel.wait(PATIENCE)
+    assert "Cancelled; nothing was changed." in shown(panel)
+    assert panel.session.edits == ()
+    quick(panel)
+    press(panel, "Edit")
+    assert len(panel.session.edits) == 1
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_one_that_is_there(panel, tmp_path):
+    press(panel, "Edit")
+    session = panel.session
+    panel._model.value = str(tmp_path / "nowhere")
+    press(panel, "Load")
+    [error] = errors(panel)
+    assert error.startswith("no model &#x27;")
+    assert panel.session is session
+    press(panel, "Edit")
+    assert len(session.edits) == 2
+
+
+def test_two_panels_do_not_disturb_each_other(panel, tiny):
+    other = Explorer(tiny)
+    try:
+        assert other.wait(PATIENCE)
+        quick(other)
+        quick(panel)
+        button(other, "Edit").click()
+        button(panel, "Edit").click()
+        assert other.wait(PATIENCE)
+        assert panel.wait(PATIENCE)
+        [mine], [theirs] = panel.session.edits, other.session.edits
+        [name] = mine.update
+        assert (mine.update.delta(name) == theirs.update.delta(name)).all()
+        assert panel.session.lm is not other.session.lm
+        press(other, "Undo last")
+        assert len(panel.session.edits) == 1
+    finally:
+        other.close()
+
+
+def test_continuations_follow_the_edits(panel):
+    panel._results.continuations._prompts.value = "The river\n\nThe sea"
+    press(panel, "Continue")
+    assert "<td>" in panel._results.continuations._table.value
+    assert "Edited" not in panel._results.continuations._table.value
+    press(panel, "Edit")
+    assert "Edited" in panel._results.continuations._table.value
+    rows = panel.session.continue_prompts(["The river", "The sea"], 20)
+    assert len(rows) == 2
+    panel._results.continuations._prompts.value = ""
+    press(panel, "Continue")
+    assert errors(panel) == ["there is no prompt to continue; type at least one."]
+
+
+def test_an_export_lists_its_files_and_offers_small_ones(panel):
+    press(panel, "Edit")
+    press(panel, "Export")
+    written = panel._results.export._written.value
+    folder = Path(re.search(r"<code>(.*?)</code>", written)[1])
+    assert (folder / "update.safetensors").is_file()
+    assert '<a download="report.html" href="data:' in written
+    assert "total.save" in panel._results.export._code.value
+
+
+def test_abilities_are_shown_and_fade_when_the_edits_change(panel, small_tasks):
+    press(panel, "Edit")
+    panel._results.abilities.limit.value = 1
+    press(panel, "Check abilities")
+    figure = panel._results.abilities._figure
+    assert 'alt="Scores with 95 % intervals. ' in figure.value
+    assert "wb-stale" not in figure._dom_classes
+    press(panel, "Undo last")
+    assert "wb-stale" in figure._dom_classes
+
+
+def test_of_several_matrices_the_one_that_is_chosen_is_shown(panel):
+    panel._method._method.value = "ft-l"
+    panel._method._fields["layers"][1].value = "1, 2"
+    panel._method._fields["num_steps"][1].value = "2"
+    press(panel, "Edit")
+    names = panel.session.matrices()
+    assert len(names) == 2
+    assert f"Heatmap of |ΔW| of {names[0]}" in panel._results._heatmap.value
+    panel._results._matrix.value = names[1]
+    assert panel.wait(PATIENCE)
+    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results._heatmap.value
+    panel._regularizer._kind.value = "rect"
+    assert panel.wait(PATIENCE)
+    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results._heatmap.value

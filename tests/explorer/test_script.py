@@ -1,0 +1,92 @@
+"""The code of a session, run afresh, makes the same update to the bit."""
+
+import ast
+import sys
+from dataclasses import dataclass, replace
+from types import ModuleType
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
+from tests.explorer.test_session import assert_same_update
+from workbench.explorer.script import script_of
+from workbench.explorer.session import Session
+
+AWKWARD = wb.EditRequest(
+    subject='The "Louvre"\\', prompt="It's {}\n# not a comment: '''", target_new="Rome'); 1/0 #", target_true='"""'
+)
+
+
+@pytest.fixture
+def session(tiny):
+    """Give a session of a model that the code can load."""
+    return Session(wb.load(tiny))
+
+
+def run(code, folder):
+    names = {}
+    exec(compile(code, "session.py", "exec"), names)
+    return names, wb.WeightUpdate.load(folder / "update.safetensors")
+
+
+def test_the_code_makes_the_same_update_again(session, folder):
+    session.edit(FACT, EDITOR, wb.RECT(0.4))
+    session.edit(SECOND, replace(EDITOR, layer=2, variant="r-rome"), wb.PCAK(0.3, form="reconstruction"))
+    session.edit(THIRD, session.editor("ft-l", {"num_steps": 3}), wb.RandomK(0.5, seed=3))
+    names, saved = run(script_of(session.lm, session.edits), folder)
+    assert_same_update(saved, session.update)
+    assert names["request"] == THIRD
+    assert names["editor"] == session.edits[-1].editor
+
+
+def test_sampled_contexts_are_written_down_once(session, folder):
+    editor = session.editor("rome", {"v_num_grad_steps": 2})
+    session.edit(FACT, editor)
+    session.edit(SECOND, editor)
+    code = script_of(session.lm, session.edits)
+    assert code.count("contexts = (") == 1
+    assert code.count("contexts=contexts") == 2
+    names, saved = run(code, folder)
+    assert names["contexts"] == session.edits[0].editor.contexts
+    assert_same_update(saved, session.update)
+
+
+def test_texts_of_the_user_are_no_code(session, folder):
+    session.edit(AWKWARD, EDITOR)
+    names, saved = run(script_of(session.lm, session.edits), folder)
+    assert names["request"] == AWKWARD
+    assert_same_update(saved, session.update)
+
+
+def test_a_method_from_elsewhere_is_imported_from_there(session, monkeypatch):
+    module = ModuleType("elsewhere")
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+
+    @dataclass(frozen=True)
+    class Ones:
+        size: float = 0.5
+        label = "Ones"
+        supports_batch = False
+
+        def prepared(self, lm):
+            return self
+
+        def compute_update(self, lm, requests):
+            name = lm.arch.mlp_out_weight(0)
+            return wb.WeightUpdate({name: self.size * torch.ones_like(lm.weight(name))})
+
+    module.Ones, Ones.__module__ = Ones, "elsewhere"
+    session.edit(FACT, Ones(size=0.25))
+    code = script_of(session.lm, session.edits)
+    assert "from elsewhere import Ones" in code
+    assert "editor = Ones(size=0.25)" in code
+
+
+def test_a_session_without_edits_has_code_that_runs(session, folder):
+    code = script_of(session.lm, ())
+    ast.parse(code)
+    assert code.startswith("# 0 edits of ")
+    _, saved = run(code, folder)
+    assert len(saved) == 0

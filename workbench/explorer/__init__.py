@@ -1,0 +1,1 @@
+"""The explorer: edit facts with your hands. `session` is what it does, `panel` what it looks like."""

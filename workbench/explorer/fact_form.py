@@ -1,0 +1,125 @@
+"""Choosing a fact: from a list that can be searched, or typed in."""
+
+from collections.abc import Callable
+
+import ipywidgets as widgets
+
+from workbench.data.facts import FactSet
+from workbench.errors import RequestError
+from workbench.explorer.look import LABEL, WIDE
+from workbench.request import EditRequest, LocalityProbe
+
+ARROW = "=>"
+
+
+class FactForm(widgets.VBox):
+    """The card with the fact.
+
+    Parameters
+    ----------
+    facts : FactSet
+        The list.
+    picked : callable
+        Called when a fact of the list has been filled in.
+    """
+
+    def __init__(self, facts: FactSet, picked: Callable[[], None]) -> None:
+        self._facts, self._picked, self._filtering = facts.requests, picked, False
+        self._search = widgets.Text(placeholder="Search: a name, a place, a relation", layout=WIDE)
+        self._list = widgets.Select(rows=5, layout=WIDE)
+        self._subject = _text("Subject", "Eiffel Tower")
+        self._prompt = _text("Prompt", "The {} is located in the city of")
+        self._target_new = _text("New answer", "Rome")
+        self._target_true = _text("True answer", "may stay empty")
+        self._rephrase = _lines("Rephrasings", "One a line; {} stands for the subject", rows=2)
+        self._locality = _lines("Left alone", f"One a line: prompt {ARROW} answer", rows=3)
+        self._found = widgets.HTML()
+        super().__init__(
+            [
+                widgets.HTML("<h2>Fact</h2>"),
+                self._search,
+                self._list,
+                self._found,
+                self._subject,
+                self._prompt,
+                self._target_new,
+                self._target_true,
+                self._rephrase,
+                self._locality,
+            ]
+        )
+        self.add_class("wb-card")
+        self._search.observe(lambda change: self._filter(), "value")
+        self._list.observe(lambda change: self._fill(), "value")
+        self._filter()
+
+    def request(self) -> EditRequest:
+        """The fact as the fields describe it.
+
+        Raises
+        ------
+        RequestError
+            If they describe none.
+        """
+        return EditRequest(
+            subject=self._subject.value.strip(),
+            prompt=self._prompt.value.strip(),
+            target_new=self._target_new.value.strip(),
+            target_true=self._target_true.value.strip() or None,
+            rephrase=tuple(_filled_lines(self._rephrase.value)),
+            locality=tuple(_probe(line) for line in _filled_lines(self._locality.value)),
+        )
+
+    def first(self) -> None:
+        """Fill in the first fact of the list."""
+        self.fill(self._facts[0])
+
+    def fill(self, request: EditRequest) -> None:
+        """Put a fact into the fields."""
+        self._subject.value, self._prompt.value = request.subject, request.prompt
+        self._target_new.value, self._target_true.value = request.target_new, request.target_true or ""
+        self._rephrase.value = "\n".join(request.rephrase)
+        self._locality.value = "\n".join(f"{probe.prompt} {ARROW} {probe.target}" for probe in request.locality)
+
+    def _filter(self) -> None:
+        words = self._search.value.lower().split()
+        found = [(_line(r), i) for i, r in enumerate(self._facts) if all(word in _searched(r) for word in words)]
+        self._found.value = f'<div class="wb-small">{len(found)} of {len(self._facts)} facts</div>'
+        self._filtering = True  # new options choose the first of them
+        self._list.options = found
+        self._list.value = None
+        self._filtering = False
+
+    def _fill(self) -> None:
+        if self._list.value is not None and not self._filtering:
+            self.fill(self._facts[self._list.value])
+            self._picked()
+
+
+def _text(label: str, placeholder: str) -> widgets.Text:
+    return widgets.Text(description=label, placeholder=placeholder, layout=WIDE, style=LABEL)
+
+
+def _lines(label: str, placeholder: str, rows: int) -> widgets.Textarea:
+    return widgets.Textarea(description=label, placeholder=placeholder, rows=rows, layout=WIDE, style=LABEL)
+
+
+def _line(request: EditRequest) -> str:
+    true = f"{request.target_true} → " if request.target_true else "→ "
+    return f"{request.subject}: {true}{request.target_new}"
+
+
+def _searched(request: EditRequest) -> str:
+    relation = (request.relation or "").replace("_", " ")
+    return f"{_line(request)} {request.filled_prompt} {relation}".lower()
+
+
+def _filled_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _probe(line: str) -> LocalityProbe:
+    prompt, arrow, target = line.rpartition(ARROW)
+    if not arrow:
+        raise RequestError(f"'Left alone' has the line {line!r} without {ARROW}; write it as prompt {ARROW} answer.")
+    return LocalityProbe(prompt.strip(), target.strip())

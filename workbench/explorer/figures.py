@@ -1,0 +1,150 @@
+"""The explorer's figures: of one matrix of an edit, and of the abilities; as files, and as images in HTML."""
+
+import base64
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workbench.explorer.weights import WeightView
+from workbench.plots.abilities import ability_points, edits_label
+from workbench.plots.look import ordered_looks, styled
+from workbench.plots.weights import kept_change_panel, weight_heatmap
+
+_DRAWING = threading.RLock()  # matplotlib's settings and caches are one for all threads
+_SCREEN_DPI = 160
+_CSS_DPI = 100  # pixels of a page to an inch of a figure
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The workbench's matplotlib settings, for one thread at a time."""
+    with _DRAWING, styled():
+        yield
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A figure with what goes with it.
+
+    Attributes
+    ----------
+    name : str
+        File name without ending.
+    alt : str
+        What it shows, for those who do not see it.
+    figure : Figure
+        Drawn.
+    table : DataFrame
+        What is drawn in it.
+    """
+
+    name: str
+    alt: str
+    figure: Figure
+    table: pd.DataFrame
+
+    def html(self) -> str:
+        """The figure as an image element that holds its own data."""
+        return image_html(self.png(), self.alt, width=round(self.figure.get_figwidth() * _CSS_DPI))
+
+    def png(self) -> bytes:
+        """The figure as it is shown on screens."""
+        buffer = io.BytesIO()
+        with drawing(), mpl.rc_context({"savefig.bbox": "standard"}):
+            self.figure.savefig(buffer, format="png", dpi=_SCREEN_DPI)
+        return buffer.getvalue()
+
+
+def image_html(png: bytes, alt: str, *, width: int) -> str:
+    """A PNG as an image element that holds its own data.
+
+    Parameters
+    ----------
+    png : bytes
+        The file.
+    alt : str
+        What it shows.
+    width : int
+        At most, in pixels of the page.
+
+    Returns
+    -------
+    str
+    """
+    data = base64.b64encode(png).decode()
+    return f'<img class="wb-figure" alt="{escape(alt)}" style="max-width:{width}px" src="data:image/png;base64,{data}">'
+
+
+def heatmap_picture(view: WeightView) -> Picture:
+    """Where the last edit changes a matrix, by how much."""
+    with drawing():
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        ax = figure.subplots()
+        weight_heatmap(view.maxima, ax, limits=view.limits)
+        figure.colorbar(ax.collections[0], ax=ax, pad=0.02).set_label("|ΔW|, largest of block")
+        ax.set_title(view.name)
+    rows, columns = view.maxima["row"].nunique(), view.maxima["column"].nunique()
+    alt = (
+        f"Heatmap of |ΔW| of {view.name}, {rows} by {columns} blocks, largest of each; "
+        f"the largest of all is {view.maxima['value'].max():.3g}."
+    )
+    return Picture("heatmap", alt, figure, view.maxima)
+
+
+def histogram_picture(view: WeightView, label: str) -> Picture:
+    """How far the last edit changes the entries of a matrix, relative to what they were, and what is kept.
+
+    Parameters
+    ----------
+    view : WeightView
+        The matrix.
+    label : str
+        Of the regularizer.
+
+    Returns
+    -------
+    Picture
+    """
+    with drawing():
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        ax = kept_change_panel(view.histogram, view.threshold, figure.subplots())
+        ax.set_title(label)
+    at = "" if view.threshold is None else f" Entries from δ = {view.threshold:.3g} up are kept."
+    return Picture("relative_change", f"Histogram of δ = |ΔW/W| of {view.name}, {label}.{at}", figure, view.histogram)
+
+
+def abilities_picture(scores: pd.DataFrame) -> Picture:
+    """Scores on the eight tasks, unedited and edited.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `Session.check_abilities`.
+
+    Returns
+    -------
+    Picture
+    """
+    counts = list(dict.fromkeys(scores["n_edits"]))
+    with drawing():
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        ability_points(scores, figure.subplots())
+        handles = [
+            Line2D([], [], **look, linestyle="", label=edits_label(n))
+            for n, look in zip(counts, ordered_looks(len(counts)), strict=True)
+        ]
+        handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    said = "; ".join(
+        f"{title}: {', '.join(f'{edits_label(row.n_edits)} {row.value:.2f}' for row in rows.itertuples())}"
+        for title, rows in scores.groupby("title", sort=False)
+    )
+    return Picture("abilities", f"Scores with 95 % intervals. {said}.", figure, scores)
