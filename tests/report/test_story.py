@@ -42,6 +42,12 @@ def test_a_notebook_that_failed_says_where_and_keeps_its_title():
     assert story.failure == "It stopped at In [7]: ZeroDivisionError: division by zero"
 
 
+def test_a_notebook_that_was_killed_or_still_runs_says_so():
+    run = {"start_time": "2026-11-23T11:48:23+00:00", "end_time": None, "duration": None}
+    story = story_of(new_notebook(cells=curve_cells(), metadata={"papermill": run}))
+    assert (story.failure, story.ended, story.seconds) == ("It has not run to its end.", "", None)
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [

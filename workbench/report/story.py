@@ -148,4 +148,5 @@ def _failure(notebook: NotebookNode) -> str:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 return f"It stopped at In [{cell.execution_count}]: {output.ename}: {output.evalue}"
-    return ""
+    run = notebook.metadata.get("papermill", {})
+    return "It has not run to its end." if run.get("start_time") and not run.get("end_time") else ""
