@@ -1,0 +1,57 @@
+"""The code of docs/extending.md runs as written, and what it makes does what the page says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import workbench as wb
+from workbench.encoding import encode
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+REQUEST = wb.EditRequest(
+    "Edith Piaf",
+    "The mother tongue of {} is",
+    "English",
+    locality=(wb.LocalityProbe(prompt="The mother tongue of Goethe is", target="German"),),
+)
+
+
+@pytest.fixture
+def names(tiny_lm) -> dict:
+    """Give what is defined when all of the page has been run."""
+    found = {"lm": tiny_lm, "request": REQUEST, "__name__": "extending"}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, PAGE.name, "exec"), found)
+    return found
+
+
+def nll(lm) -> float:
+    text = encode(lm.tokenizer, REQUEST.filled_prompt, REQUEST.target_new)
+    logits = lm.model(torch.tensor([text.ids])).logits[0].log_softmax(-1)
+    return -sum(float(logits[i - 1, text.ids[i]]) for i in range(text.n_prompt, len(text.ids)))
+
+
+def test_the_regularizer_bounds_every_entry_and_leaves_the_small_ones(names, tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    dW = torch.randn(tiny_lm.weight(name).shape, generator=torch.Generator().manual_seed(0))
+    bound = 0.5 * float(tiny_lm.weight(name).square().mean().sqrt())
+    clipped = names["Clip"](0.5)(wb.WeightUpdate({name: dW}), tiny_lm).delta(name)
+    assert float(clipped.abs().max()) == pytest.approx(bound)
+    small = dW.abs() < bound
+    assert torch.equal(clipped[small], dW[small])
+
+
+def test_the_method_lowers_the_targets_nll_and_leaves_the_model(names, tiny_lm):
+    weights = {name: weight.clone() for name, weight in tiny_lm.model.named_parameters()}
+    update = names["GradientStep"].for_model(tiny_lm).compute_update(tiny_lm, [REQUEST])
+    assert all(torch.equal(weights[name], weight) for name, weight in tiny_lm.model.named_parameters())
+    before = nll(tiny_lm)
+    with update.applied(tiny_lm):
+        assert nll(tiny_lm) < before
+
+
+def test_the_pages_example_measures_the_edit_and_a_task(names):
+    assert set(names["scores"]["metric"]) == {"reliability", "locality"}
+    assert set(names["tasks"]["task"]) == {"nli"}
