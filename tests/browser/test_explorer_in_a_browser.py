@@ -217,7 +217,7 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
 
 def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     page = open_page(f"{lab}/tree/00_explorer.ipynb?reset", WIDE)
-    page.locator(".jp-Notebook").wait_for(timeout=MILLISECONDS)
+    page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=MILLISECONDS)  # cells run before are forgotten
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     panel = Panel(page).ready()
