@@ -154,6 +154,10 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     assert report.strangers == []
     report.screenshot(path=shots / "06-report-1280.png", full_page=True)
 
+    page.set_viewport_size(WIDE)
+    panel.shot(shots / "04-regularized-1920.png")
+    page.set_viewport_size(NARROW)
+
     # undo, and bad input
     panel.press("Undo last")
     panel.wait_for(".wb-verdict", "The unedited model goes on with London")
@@ -172,6 +176,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     panel.press("Back to the preset")
     panel.press("None")
     panel.ready()
+    panel.fill(Steps="12")
     panel.press("Edit")
     panel.wait_for(".wb-verdict", "The model goes on with Rome, unedited with London")
     panel.ready()
@@ -203,11 +208,14 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     first.wait_for(".wb-card", "Editing with ROME: [1-9]")
     first.press("Cancel")
     first.wait_for(".wb-note", "Cancelled; nothing was changed.")
+    first.fill(Steps="6")
     first.press("Edit")
     first.wait_for(".wb-status", "2 edits")
     first.ready()
     first.page.get_by_role("tab", name="History").click()
     first.shot(shots / "08-two-edits-dark-1920.png")
+    first.page.set_viewport_size(NARROW)
+    first.shot(shots / "08-two-edits-dark-1280.png")
     assert overflow(first.page) <= 0
     ground = first.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60
@@ -217,7 +225,7 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
 
 def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     page = open_page(f"{lab}/tree/00_explorer.ipynb?reset", WIDE)
-    page.locator(".jp-Notebook").wait_for(timeout=MILLISECONDS)
+    page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=MILLISECONDS)  # cells run before are forgotten
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     panel = Panel(page).ready()

@@ -33,7 +33,7 @@ class RegularizerBar(widgets.VBox):
                 "Keep entries drawn at random",
                 "Principal components, as in the paper's code",
             ],
-            style={"button_width": "72px"},
+            style={"button_width": "84px"},
         )
         self._keep = widgets.IntSlider(
             value=40,
