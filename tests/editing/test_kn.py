@@ -263,7 +263,7 @@ def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm):
     KN(steps=1).compute_update(lm, [REQUEST])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert lm.applied_updates == ()
-    assert set(lm.memo) == known
+    assert set(lm.memo) <= {*known, "contexts"}
     for name, parameter in lm.model.named_parameters():
         assert torch.equal(parameter, weights[name])
         assert parameter.grad is None
