@@ -20,7 +20,7 @@ from workbench.experiment.store import Store
 def specs(tiny):
     """Give a grid of four trajectories."""
     rome = {"v_num_grad_steps": 20, "contexts": ["{}"]}
-    small = ExperimentSpec(model=tiny, hyperparameters=rome, n_operations=30, tasks={"tasks": ["nli"], "limit": 2})
+    small = ExperimentSpec(model=tiny, hyperparameters=rome, n_operations=12, tasks={"tasks": ["nli"], "limit": 2})
     return grid(small, {"regularizer": [{"kind": "Unregularized"}, {"kind": "RECT"}], "seed": [0, 1]})
 
 
@@ -46,6 +46,14 @@ def test_a_grid_is_complete_when_a_worker_has_died(specs, tmp_path):
         assert set(client.run(os.getpid).values()) != set(pids.values())
     assert died == [True]
     pd.testing.assert_frame_equal(store.results(list(units)), run(specs, store=tmp_path / "alone"))
+
+
+@pytest.mark.slow
+def test_processes_of_this_machine_leave_the_environment_as_it_was():
+    before = dict(os.environ)
+    with client_of("local:1") as client:
+        assert client.submit(os.getpid).result() != os.getpid()
+    assert dict(os.environ) == before
 
 
 @pytest.mark.slow

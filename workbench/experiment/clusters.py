@@ -96,7 +96,7 @@ def client_of(cluster: str) -> Iterator[Client]:
             raise SpecError(f"cluster {cluster!r}: the number of processes must be at least 1, as in local:2.")
         share = str(max(1, (os.cpu_count() or 1) // n_workers))  # threads of several processes wait for one another
         settings = {"threads_per_worker": 1, "dashboard_address": None, "env": {"OMP_NUM_THREADS": share}}
-        with LocalCluster(n_workers=n_workers, **settings) as here, Client(here) as client:
+        with _environment_kept(), LocalCluster(n_workers=n_workers, **settings) as here, Client(here) as client:
             yield client
         return
     place = {"address": cluster} if "://" in cluster else {"scheduler_file": cluster}
@@ -111,6 +111,17 @@ def client_of(cluster: str) -> Iterator[Client]:
         raise SpecError(f"the Dask scheduler {cluster} cannot be reached ({first_line(err)}); is it running?") from err
     with client:
         yield client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Dask sets thread counts for its workers in the environment of this process, and leaves them there."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _default_workers() -> int:
