@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 
@@ -36,6 +37,20 @@ def every_tiny_lm(request) -> wb.LanguageModel:
 def smollm2() -> wb.LanguageModel:
     """Give the embedded model; shared, so a test undoes what it applies."""
     return wb.load("smollm2-135m")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Give a headless Chromium, closed behind each module; skip where there is none."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"no Chromium: none of {', '.join(names)} is installed")
+    with api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

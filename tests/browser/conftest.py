@@ -1,4 +1,4 @@
-"""A headless Chromium, the explorer as an app and in JupyterLab, and a folder for screenshots."""
+"""The explorer as an app and in JupyterLab, and a folder for screenshots."""
 
 import os
 import shutil
@@ -18,20 +18,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHOTS = ROOT / "build" / "screenshots"
 PATIENCE = 90  # seconds
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Give a browser; skip where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if path is None:
-        pytest.skip(f"no Chromium: none of {', '.join(CHROMIUMS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

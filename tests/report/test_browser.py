@@ -1,29 +1,13 @@
 """A report in a real browser: no request, nothing runs, nothing sticks out, nothing is cut on paper."""
 
-import shutil
-
 import pytest
 
 from tests.report.conftest import Project
 
-CHROMIUM = shutil.which("chromium")
 PICTURES_LOADED = "Promise.all([...document.images].map(img => img.decode().catch(() => null)))"
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Give a headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
