@@ -363,7 +363,7 @@ def test_where_the_harness_is_missing_the_cure_is_named(tiny_lm, monkeypatch):
     with pytest.raises(SpecError) as caught:
         evaluate_harness(tiny_lm, ["hellaswag"])
     assert str(caught.value) == (
-        'lm-evaluation-harness is not installed; install it with pip install "workbench[lm-eval]".'
+        'lm-evaluation-harness is not installed; pip install -e ".[lm-eval]" in the clone installs it.'
     )
 
 

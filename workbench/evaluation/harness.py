@@ -133,7 +133,7 @@ def _import_lm_eval() -> None:
         if err.name != "lm_eval":
             raise
         raise SpecError(
-            'lm-evaluation-harness is not installed; install it with pip install "workbench[lm-eval]".'
+            'lm-evaluation-harness is not installed; pip install -e ".[lm-eval]" in the clone installs it.'
         ) from err
 
 

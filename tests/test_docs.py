@@ -1,0 +1,107 @@
+"""What README and docs name is there: links, commands with their options, make targets, Python names."""
+
+import re
+import shlex
+from functools import reduce
+from pathlib import Path
+
+import pytest
+import typer
+
+import workbench as wb
+from workbench.cli import app
+from workbench.experiment.spec import read_specs
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+COMMANDS = typer.main.get_command(app)
+
+
+def shell_lines(text):
+    """Every command line of a page: in its blocks, and between backticks."""
+    blocks = [code for language, code in FENCED.findall(text) if language in ("", "bash", "console")]
+    lines = [line.removeprefix("$ ") for code in blocks for line in code.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", FENCED.sub("", text))
+
+
+def names_something(line):
+    """Whether the line's subcommand and options exist; values are not looked at."""
+    words = [word for word in shlex.split(line.rstrip("&"), comments=True) if word != "…"][1:]
+    command = COMMANDS
+    while words and words[0] in getattr(command, "commands", ()):
+        command = command.commands[words.pop(0)]
+    command.make_parser(command.context_class(command)).parse_args(words)  # raises at an unknown option
+    return command is not COMMANDS
+
+
+def section_names(text):
+    """The anchors that headings get."""
+    titles = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_link_leads_to_a_file_and_a_section_that_are_there(page):
+    links = re.findall(r"\]\(([^)\s]+)\)|src=\"([^\"]+)\"", FENCED.sub("", TEXTS[page]))
+    local = [link for link in map("".join, links) if not link.startswith("http")]
+    for link in local:
+        path, _, section = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not section or section in section_names(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_of_the_docs_can_be_reached_from_the_readme():
+    assert len(PAGES) >= 10
+    seen, coming = set(), [ROOT / "README.md"]
+    while coming:
+        page = coming.pop()
+        seen.add(page)
+        linked = [(page.parent / link).resolve() for link in re.findall(r"\]\(([^)#\s]+\.md)", page.read_text("utf-8"))]
+        coming += [other for other in linked if other not in seen]
+    assert set(PAGES) - seen == set()
+
+
+def test_every_command_line_is_one_that_the_command_takes():
+    lines = [
+        (page, line) for page, text in TEXTS.items() for line in shell_lines(text) if re.match(r"workbench ", line)
+    ]
+    assert len(lines) >= 50
+    assert [said for said in lines if not names_something(said[1])] == []
+
+
+def test_a_command_line_that_is_not_one_is_found():
+    assert not names_something("workbench edits --subject x")
+    with pytest.raises(Exception, match="No such option: --subjects"):
+        names_something("workbench edit --subjects x")
+
+
+def test_every_make_target_is_in_the_makefile():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    said = [m for text in TEXTS.values() for line in shell_lines(text) for m in re.findall(r"^make ([a-z-]+)", line)]
+    assert len(said) >= 5
+    assert set(said) - set(targets) == set()
+
+
+def test_every_name_of_the_package_resolves():
+    names = {name for text in TEXTS.values() for name in re.findall(r"\bwb\.(\w+(?:\.\w+)*)", text)}
+    assert len(names) >= 20
+    for name in sorted(names):
+        reduce(getattr, name.split("."), wb)
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_python_block_imports_what_there_is(page):
+    code = "\n".join(code for language, code in FENCED.findall(TEXTS[page]) if language == "python")
+    exec("\n".join(re.findall(r"^(?:import|from) .*", code, re.MULTILINE)), {})
+
+
+def test_the_specs_in_yaml_and_in_python_are_the_same(tmp_path):
+    blocks = dict(FENCED.findall(TEXTS["docs/experiments.md"]))
+    (tmp_path / "sequential.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    names = {}
+    exec(blocks["python"].split("table = ")[0], names)
+    assert len(names["specs"]) == 4
+    assert read_specs(tmp_path / "sequential.yaml") == names["specs"]
