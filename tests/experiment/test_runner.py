@@ -127,6 +127,17 @@ def test_the_kept_update_gives_the_measured_model(spec, lm, tmp_path):
     assert again == value(table[table["operation"] == 4], task="perplexity")
 
 
+def test_perplexity_is_of_as_many_windows_as_asked_for_or_none(spec, lm, tmp_path):
+    what = {"n_operations": 1, "checkpoints": [1], "setting": "single", "tasks": None}
+    few = run(spec(**what, perplexity={"limit": 2, "window": 16}), store=tmp_path)
+    all_of_them = run(spec(**what), store=tmp_path)
+    [update] = kept_updates(spec(**what), Store(tmp_path)).values()
+    with update.applied(lm):
+        assert value(few, task="perplexity") == wb.perplexity(lm, limit=2, window=16)["value"].item()
+        assert value(all_of_them, task="perplexity") == wb.perplexity(lm)["value"].item()
+    assert "perplexity" not in set(run(spec(**what, perplexity=None), store=tmp_path)["task"])
+
+
 def test_the_model_is_left_to_the_bit(spec, lm, tmp_path):
     before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
     run(spec(regularizer=RECT), store=tmp_path)

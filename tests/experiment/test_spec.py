@@ -69,6 +69,7 @@ def test_a_random_regularizer_draws_anew_at_each_operation():
         ({"checkpoints": [3]}, "checkpoint 3 lies outside 0 to n_operations, 2."),
         ({"regularizer": {"kind": "L2"}}, f"regularizer: no regularizer of kind 'L2'; known: {REGULARIZERS}."),
         ({"regularizer": {"kind": "RECT", "keep": 2}}, "regularizer: keep must lie in (0, 1]; got 2."),
+        ({"perplexity": {"limit": 0}}, "perplexity: limit: Input should be greater than or equal to 1; got 0."),
         ({"tasks": {"tasks": ["chess"]}}, f"tasks: tasks: no task 'chess'; known: {', '.join(TASK_NAMES)}, or all."),
     ],
 )
@@ -132,7 +133,7 @@ CHANGES = {
     "dtype": "float64",
     "facts": {"seed": 5},
     "tasks": {"tasks": ["nli"], "limit": 1},
-    "perplexity": False,
+    "perplexity": {"limit": 3},
     "edit_protocols": ["generated"],
 }
 

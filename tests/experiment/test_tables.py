@@ -29,7 +29,7 @@ def sums(lm: wb.LanguageModel) -> dict[int, wb.WeightUpdate]:
 def single(tiny) -> wb.ExperimentSpec:
     """Give three single edits of a tiny model."""
     fast = {"layer": 1, "v_num_grad_steps": 4, "contexts": ["{}"]}
-    what = {"n_operations": 3, "checkpoints": [1, 2, 3], "tasks": None, "perplexity": False}
+    what = {"n_operations": 3, "checkpoints": [1, 2, 3], "tasks": None, "perplexity": None}
     return wb.ExperimentSpec(model=tiny, hyperparameters=fast, setting="single", **what)
 
 

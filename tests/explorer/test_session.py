@@ -342,3 +342,12 @@ def test_every_method_that_needs_no_files_edits_with_its_preset(session, method)
     sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.raw.delta, edit.raw)]
     expected = sum(min(changed, round(0.4 * size)) for changed, size in sizes)  # KN changes few entries by itself
     assert session.kept().entries == expected > 0
+
+
+@pytest.mark.parametrize("n_contexts", [1, 8, 9])
+def test_the_bar_of_kn_ends_where_it_was_said_to(session, n_contexts):
+    seen = []
+    contexts = tuple(f"In {i} books: {{}}" if i else "{}" for i in range(n_contexts))
+    session.edit(FACT, session.editor("kn", {"contexts": contexts}), watch=Watch(seen.append))
+    editing = [progress for progress in seen if progress.stage == "Editing with KN"]
+    assert editing[-1].done == editing[-1].expected > session.lm.n_layers

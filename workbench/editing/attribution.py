@@ -5,12 +5,14 @@ is gate times input. Only the activations of the token after which the answer is
 are computed once, as attention keys and values, and the blocks below a layer are left out.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from workbench.editing.hooks import hooked
 from workbench.editing.upper_blocks import UpperBlocks, prefix_of
@@ -20,6 +22,7 @@ from workbench.forward import widened
 from workbench.lm import LanguageModel
 
 _AT_ONCE = 8  # texts whose points share a forward pass
+_FOR_ALL_LAYERS = 2  # passes before those of each layer: over what is cached, and over the last token
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +85,10 @@ def attribute_answers(lm: LanguageModel, texts: Sequence[Encoded], *, steps: int
     """
     places = [(text.ids[: at + 1], text.ids[at + 1]) for text in texts for at in text.before_targets]
     each = []
-    for i in range(0, len(places), _AT_ONCE):
-        prompts, tokens = zip(*places[i : i + _AT_ONCE], strict=True)
-        each += attribute_tokens(lm, prompts, tokens, steps=steps)
+    with tqdm(total=n_passes(lm, len(places)), desc="Attribution", unit="pass", leave=False) as bar:
+        for i in range(0, len(places), _AT_ONCE):
+            prompts, tokens = zip(*places[i : i + _AT_ONCE], strict=True)
+            each += attribute_tokens(lm, prompts, tokens, steps=steps, bar=bar)
     found, left = [], iter(each)
     for text in texts:
         of_text = [next(left) for _ in text.target_ids]
@@ -96,8 +100,30 @@ def attribute_answers(lm: LanguageModel, texts: Sequence[Encoded], *, steps: int
     return found
 
 
+def n_passes(lm: LanguageModel, n_tokens: int) -> int:
+    """Forward passes that the attribution of some next tokens takes, those of upper blocks alone included.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    n_tokens : int
+        Tokens of all answers.
+
+    Returns
+    -------
+    int
+    """
+    return math.ceil(n_tokens / _AT_ONCE) * (_FOR_ALL_LAYERS + lm.n_layers)
+
+
 def attribute_tokens(
-    lm: LanguageModel, texts: Sequence[tuple[int, ...]], tokens: Sequence[int], *, steps: int
+    lm: LanguageModel,
+    texts: Sequence[tuple[int, ...]],
+    tokens: Sequence[int],
+    *,
+    steps: int,
+    bar: tqdm | None = None,
 ) -> list[Attribution]:
     """Attribution of one next token for each of some texts, by integrated gradients, for every layer.
 
@@ -119,13 +145,17 @@ def attribute_tokens(
         What follows each.
     steps : int
         m, at least 1; the m points of a layer, of all texts, are one batch.
+    bar : tqdm, optional
+        Told of forward passes.
 
     Returns
     -------
     list of Attribution
         On the CPU, in float32 or wider.
     """
+    bar = bar if bar is not None else tqdm(disable=True)
     inputs, activations, upper = _run_once(lm, texts)
+    bar.update(_FOR_ALL_LAYERS)
     index = torch.arange(len(texts), device=upper.ids.device).repeat_interleave(steps)  # (B·m,)
     points = upper.rows(index)
     targets = torch.tensor(tokens, device=index.device)[index]
@@ -133,6 +163,7 @@ def attribute_tokens(
     for layer, (block_input, activation) in enumerate(zip(inputs, activations, strict=True)):
         above = replace(points, layer=layer, block_input=block_input[index.to(block_input.device)])
         scores.append(_integrated_gradients(above, activation, targets, steps).cpu())
+        bar.update()
     by_text = torch.stack(scores, dim=1)  # (B, L, d_ff)
     active = torch.stack([activation.to("cpu", by_text.dtype) for activation in activations], dim=1)
     return [Attribution(*pair) for pair in zip(by_text, active, strict=True)]

@@ -62,7 +62,7 @@ def hand_out(
     """Run units on the workers of a client, and wait for them; as `run_on`."""
     baselines, futures, failed = {}, {}, {}
     for unit, spec in units.items():
-        shared = key_of(spec.model, spec.dtype, spec.tasks and spec.tasks.model_dump(), spec.perplexity)
+        shared = key_of(spec.model_dump(include={"model", "dtype", "tasks", "perplexity"}))
         if shared not in baselines:
             baselines[shared] = client.submit(_baseline, spec, store.address, device_map, key=f"unedited-{shared}")
         future = client.submit(_unit, spec, store.address, device_map, baselines[shared], key=f"unit-{unit}")

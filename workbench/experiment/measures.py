@@ -11,7 +11,7 @@ from workbench.evaluation.edits import Protocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.statistics import summarize
 from workbench.experiment.keys import data_key, key_of
-from workbench.experiment.spec import TasksSpec
+from workbench.experiment.spec import PerplexitySpec, TasksSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -61,9 +61,10 @@ def _task_key(state: str, tasks: TasksSpec, name: str) -> str:
     return key_of("task", state, tasks.protocol, tasks.limit, data.source, data.split, data_key(data))
 
 
-def perplexity_row(lm: LanguageModel, store: Store, state: str) -> pd.DataFrame:
+def perplexity_row(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
     """Perplexity of the bundled paragraphs: the row of `perplexity`."""
-    return _kept(store, key_of("perplexity", state), lambda: perplexity(lm))
+    key = key_of("perplexity", state, asked.window, asked.limit)
+    return _kept(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
 
 
 def weight_rows(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:

@@ -214,7 +214,7 @@ def measure_unedited(lm: LanguageModel, spec: ExperimentSpec, store: Store) -> s
     if spec.tasks:
         measures.task_scores(lm, store, state, spec.tasks)
     if spec.perplexity:
-        measures.perplexity_row(lm, store, state)
+        measures.perplexity_row(lm, store, state, spec.perplexity)
     return state
 
 
@@ -264,6 +264,6 @@ def _other_rows(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: St
         row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
         yield pd.DataFrame([row])
     if spec.perplexity:
-        yield measures.perplexity_row(lm, store, point.state)
+        yield measures.perplexity_row(lm, store, point.state, spec.perplexity)
     if len(point.update):
         yield measures.weight_rows(lm, store, point.state, point.update).assign(task=measures.WEIGHTS)

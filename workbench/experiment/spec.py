@@ -16,6 +16,7 @@ from workbench.errors import SpecError
 from workbench.evaluation.edits import DEFAULT_PROTOCOLS
 from workbench.evaluation.edits import Protocol as EditProtocol
 from workbench.evaluation.names import check_tasks
+from workbench.evaluation.perplexity import WINDOW
 from workbench.evaluation.tasks.task import Protocol as TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings
@@ -66,6 +67,13 @@ class TasksSpec(_Part):
         return check_tasks(tasks)
 
 
+class PerplexitySpec(_Part):
+    """How perplexity is measured, of the bundled paragraphs; the fields are arguments of `perplexity`."""
+
+    window: int = Field(default=WINDOW, ge=2)
+    limit: int | None = Field(default=None, ge=1)
+
+
 class ExperimentSpec(_Part):
     """One trajectory: edits of one model by one method under one regularizer, and what is measured along it.
 
@@ -92,8 +100,8 @@ class ExperimentSpec(_Part):
         What is edited.
     tasks : TasksSpec or None
         The abilities; None measures none.
-    perplexity : bool
-        Whether that of the bundled paragraphs is measured.
+    perplexity : PerplexitySpec or None
+        That of held-out text; None measures none.
     edit_protocols : tuple of str
         As for `score_edits`.
     seed : int
@@ -116,7 +124,7 @@ class ExperimentSpec(_Part):
     checkpoints: tuple[int, ...] = ()
     facts: FactsSpec = FactsSpec()
     tasks: TasksSpec | None = TasksSpec()
-    perplexity: bool = True
+    perplexity: PerplexitySpec | None = PerplexitySpec()
     edit_protocols: tuple[EditProtocol, ...] = DEFAULT_PROTOCOLS
     seed: int = Field(default=0, ge=0)
 

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
+from workbench.editing.attribution import n_passes
 from workbench.editing.editor import Editor
+from workbench.editing.kn import KN
+from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 
 _BEFORE_STEPS = 3  # forward passes of ROME and MEMIT before their first step
+_PREDICTING = 1  # KN's, of the token whose neurons it looks for
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +57,10 @@ class Continued:
     after: str
 
 
-def expected_passes(editor: Editor) -> int | None:
+def expected_passes(editor: Editor, lm: LanguageModel) -> int | None:
     """About how many forward passes an edit takes at most; None where its hyperparameters do not say."""
+    if isinstance(editor, KN) and editor.attributed == "predicted":
+        return n_passes(lm, len(editor.contexts)) + _PREDICTING
     for field in ("v_num_grad_steps", "num_steps"):
         if (steps := getattr(editor, field, None)) is not None:
             return steps + _BEFORE_STEPS

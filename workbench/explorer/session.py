@@ -121,7 +121,7 @@ class Session:
             watch.stage(f"Preparing {editor.label}")
             editor = editor.prepared(self.lm)
             with self._with(self.update):
-                watch.stage(f"Editing with {editor.label}", expected_passes(editor))
+                watch.stage(f"Editing with {editor.label}", expected_passes(editor, self.lm))
                 start = time.perf_counter()
                 raw = editor.compute_update(self.lm, [request])
                 seconds = time.perf_counter() - start
