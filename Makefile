@@ -16,6 +16,8 @@ PROFILE ?= default
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A process for each core, but no more than four: each may hold the embedded model. A file's tests stay together.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup figures figures-smoke report test test-fast lint explore app clean
@@ -46,10 +48,10 @@ report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|d
 	$(BIN)/workbench report --profile $(PROFILE)
 
 test: lint ## lint and run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(READY) ## run the tests that take no more than a few seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(READY) ## check style and format
 	$(BIN)/ruff check .

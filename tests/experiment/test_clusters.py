@@ -15,6 +15,8 @@ from workbench.experiment.runner import run
 from workbench.experiment.spec import ExperimentSpec, grid
 from workbench.experiment.store import Store
 
+PATIENCE = 120  # seconds
+
 
 @pytest.fixture
 def specs(tiny):
@@ -26,7 +28,8 @@ def specs(tiny):
 
 def kill_when_it_works(pid, store, died):
     """Kill a process once a trajectory has begun and none is finished."""
-    while not store.names("edits"):
+    deadline = time.monotonic() + PATIENCE
+    while not store.names("edits") and time.monotonic() < deadline:
         time.sleep(0.02)
     died.append(all(not record["finished"] for record in store.units().values()))
     os.kill(pid, signal.SIGKILL)
