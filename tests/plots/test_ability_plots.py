@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
-from workbench.plots.abilities import ability_points, perplexity_curve, side_effects_figure
+from workbench.plots.abilities import ability_bars, ability_points, perplexity_curve, side_effects_figure
 from workbench.plots.look import ordered_looks
 
 SCORES = pd.DataFrame(
@@ -32,8 +32,22 @@ def test_each_point_is_a_score_with_its_interval_in_the_row_of_its_task():
     assert spans == {(row.low, row.high) for row in SCORES.itertuples()}
 
 
-def test_guessing_is_marked_where_a_task_has_options_and_nowhere_else():
-    ax = ability_points(SCORES, Figure().subplots())
+def test_each_bar_is_a_score_with_its_interval_in_the_row_of_its_task_the_unedited_one_on_top():
+    ax = ability_bars(SCORES, Figure().subplots())
+    bars = [container.patches[0] for container in ax.containers if hasattr(container, "patches")]
+    titles = [label.get_text() for label in ax.get_yticklabels()]
+    drawn = {(round(bar.get_width(), 6), round(bar.get_y() + bar.get_height() / 2)) for bar in bars}
+    assert drawn == {(row.value, titles.index(row.title)) for row in SCORES.itertuples()}
+    spans = {tuple(c.errorbar[2][0].get_segments()[0][:, 0].round(6)) for c in ax.containers if hasattr(c, "patches")}
+    assert spans == {(row.low, row.high) for row in SCORES.itertuples()}
+    of_nli = sorted((bar for bar in bars if bar.get_y() < 0.5), key=lambda bar: bar.get_y())
+    assert [bar.get_width() for bar in of_nli] == [0.6, 0.5]  # the axis is upside down: task by task
+    assert ax.yaxis_inverted()
+
+
+@pytest.mark.parametrize("draw", [ability_points, ability_bars])
+def test_guessing_is_marked_where_a_task_has_options_and_nowhere_else(draw):
+    ax = draw(SCORES, Figure().subplots())
     marks = [line for line in ax.get_lines() if line.get_linestyle() == ":"]
     assert [tuple(line.get_xdata()) for line in marks] == [(0.5, 0.5)]
 

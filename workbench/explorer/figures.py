@@ -12,10 +12,11 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from workbench.explorer.weights import WeightView
-from workbench.plots.abilities import ability_points, edits_label
-from workbench.plots.look import ordered_looks, styled
+from workbench.plots.abilities import BEFORE_AFTER, ability_bars, edits_label
+from workbench.plots.look import styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
 
 _DRAWING = threading.RLock()  # matplotlib's settings and caches are one for all threads
@@ -136,11 +137,8 @@ def abilities_picture(scores: pd.DataFrame) -> Picture:
     counts = list(dict.fromkeys(scores["n_edits"]))
     with drawing():
         figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-        ability_points(scores, figure.subplots())
-        handles = [
-            Line2D([], [], **look, linestyle="", label=edits_label(n))
-            for n, look in zip(counts, ordered_looks(len(counts)), strict=True)
-        ]
+        ability_bars(scores, figure.subplots())
+        handles = [Patch(color=color, label=edits_label(n)) for n, color in zip(counts, BEFORE_AFTER, strict=False)]
         handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     said = "; ".join(

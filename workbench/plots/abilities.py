@@ -5,9 +5,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workbench.plots.look import edits_locator, error_bar, look_of, ordered_looks, perplexity_axis, require_columns
+from workbench.plots.look import (
+    BLUE,
+    edits_locator,
+    error_bar,
+    look_of,
+    ordered_looks,
+    perplexity_axis,
+    require_columns,
+)
 
 _STEP = 0.18  # between the points of one task
+_BARS = 0.76  # how much of a task's row its bars take
+BEFORE_AFTER = ("0.78", BLUE)
 
 
 def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
@@ -21,13 +31,33 @@ def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
         ax.errorbar(
             row.value, height, xerr=error_bar(row), color=look["color"], marker=look["marker"], capsize=2, linestyle=""
         )
+    return _task_rows(scores, ax)
+
+
+def ability_bars(scores: pd.DataFrame, ax: Axes) -> Axes:
+    """One row a task, a bar with its 95 % interval before and one after the edits; a tick where guessing would be."""
+    require_columns(scores, "title", "n_edits", "value", "low", "high", "floor")
+    titles, counts = (list(dict.fromkeys(scores[column])) for column in ("title", "n_edits"))
+    thickness = _BARS / len(counts)
+    for row in scores.itertuples():
+        place = counts.index(row.n_edits)
+        height = titles.index(row.title) + thickness * (place - (len(counts) - 1) / 2)
+        interval = {"xerr": error_bar(row), "capsize": 2, "error_kw": {"elinewidth": 1}, "ecolor": "0.1"}
+        ax.barh(height, row.value, thickness, color=BEFORE_AFTER[place], **interval)
+    return _task_rows(scores, ax)
+
+
+def _task_rows(scores: pd.DataFrame, ax: Axes) -> Axes:
+    """Axes of tasks one below the other, and a tick where guessing would be."""
+    titles = list(dict.fromkeys(scores["title"]))
     floors = scores.drop_duplicates("title")
     for place, floor in enumerate(floors["floor"]):
         if floor:
-            ax.plot([floor, floor], [place - 0.4, place + 0.4], color="0.5", linewidth=1, linestyle=":", zorder=0)
+            ax.plot([floor, floor], [place - 0.4, place + 0.4], color="0.5", linewidth=1.2, linestyle=":", zorder=3)
     ax.set_yticks(range(len(titles)), titles)
     ax.set(xlabel="score", xlim=(-0.03, 1.03), ylim=(len(titles) - 0.5, -0.5))
-    ax.grid(axis="x", color="0.9", zorder=0)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
     return ax
 
 
