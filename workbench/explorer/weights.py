@@ -127,7 +127,7 @@ def _threshold(lm: LanguageModel, raw: WeightUpdate, regularizer: Regularizer, n
 
 def thresholds_of(raw: WeightUpdate, lm: LanguageModel) -> tuple[float, ...]:
     """The δ that Table 1 of Gu et al. 2024 counts from, of one edit: its 80 % and 90 % quantiles, over all matrices."""
-    return tuple(quantiles(_pooled(raw, lm), TABLE1_QUANTILES))
+    return tuple(quantiles(_pooled([(raw.delta(name), lm.weight(name)) for name in raw]), TABLE1_QUANTILES))
 
 
 def growth_row(total: WeightUpdate, lm: LanguageModel, thresholds: Sequence[float]) -> dict[str, float]:
@@ -152,7 +152,7 @@ def growth_row(total: WeightUpdate, lm: LanguageModel, thresholds: Sequence[floa
     norm, norm_before = (
         sum(float(torch.linalg.vector_norm(pair[i], dtype=torch.float64)) ** 2 for pair in pairs) ** 0.5 for i in (0, 1)
     )
-    delta = _pooled(total, lm)
+    delta = _pooled(pairs)
     row = {
         "matrices": len(pairs),
         "manhattan_distance": sum(float(dW.abs().sum(dtype=torch.float64)) for dW, _ in pairs),
@@ -162,6 +162,6 @@ def growth_row(total: WeightUpdate, lm: LanguageModel, thresholds: Sequence[floa
     return row | {f"share_above_{i}": share_above(delta, value) for i, value in enumerate(thresholds, start=1)}
 
 
-def _pooled(update: WeightUpdate, lm: LanguageModel) -> torch.Tensor:
-    """δ of all entries of all matrices, on the CPU."""
-    return torch.cat([relative_change(update.delta(n), lm.weight(n)).float().reshape(-1).cpu() for n in update])
+def _pooled(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """δ of all entries of all matrices, each given with the weight it is added to; on the CPU."""
+    return torch.cat([relative_change(dW, W).float().reshape(-1).cpu() for dW, W in pairs])
