@@ -10,6 +10,7 @@ import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError
+from workbench.explorer.markup import growth_table
 from workbench.explorer.session import Session
 from workbench.explorer.watching import Cancelled, Watch
 from workbench.weightstats import relative_change
@@ -342,6 +343,14 @@ def test_every_method_that_needs_no_files_edits_with_its_preset(session, method)
     sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.raw.delta, edit.raw)]
     expected = sum(min(changed, round(0.4 * size)) for changed, size in sizes)  # KN changes few entries by itself
     assert session.kept().entries == expected > 0
+
+
+def test_an_edit_of_few_entries_counts_from_no_relative_change(session):
+    session.edit(FACT, session.editor("kn", {"contexts": ("{}",)}))
+    assert session.thresholds == ()
+    table = growth_table(session.growth(), session.thresholds)
+    assert "δ" not in table
+    assert table.count("<th ") == 6  # five columns, and one row
 
 
 @pytest.mark.parametrize("n_contexts", [1, 8, 9])

@@ -170,8 +170,10 @@ def growth_table(growth: pd.DataFrame, thresholds: Sequence[float]) -> str:
         )
         for row in growth.to_dict("records")
     ]
-    caption = "The weights against the unedited ones, over all matrices edited so far; the δ are the 80 % and 90 % "
-    return _table(caption + "quantiles of the first edit, before it was regularized", heads, rows, "wb-numbers")
+    caption = "The weights against the unedited ones, over all matrices edited so far"
+    if thresholds:
+        caption += "; the δ are the 80 % and 90 % quantiles of the first edit, before it was regularized"
+    return _table(caption, heads, rows, "wb-numbers")
 
 
 def code_block(code: str) -> str:

@@ -359,5 +359,5 @@ def _regularizer(chosen: tuple[str, float | None]) -> "Regularizer":
 
 def _progress_line(progress: Progress) -> str:
     if progress.expected:
-        return f"{progress.stage}: {progress.done} of at most {progress.expected}"
+        return f"{progress.stage}: {progress.done} of {'' if progress.exact else 'at most '}{progress.expected}"
     return progress.stage + (f": {progress.done} passes" if progress.done else "")

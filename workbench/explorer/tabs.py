@@ -113,8 +113,8 @@ class AbilitiesTab(widgets.VBox):
             min=1,
             max=5000,
             description="Examples of each task",
-            layout=widgets.Layout(width="230px"),
-            style={"description_width": "140px"},
+            layout=widgets.Layout(width="250px"),
+            style={"description_width": "160px"},
         )
         self.button = _button("Check abilities", check)
         self._figure = small("Scores the eight tasks with the unedited and the edited model.")

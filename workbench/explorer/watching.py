@@ -28,12 +28,15 @@ class Progress:
     done : int
         Forward passes, or steps, so far.
     expected : int or None
-        How many there will be at most; None where nobody knows.
+        How many there will be; None where nobody knows.
+    exact : bool
+        Whether there will be just so many, or at most.
     """
 
     stage: str
     done: int = 0
     expected: int | None = None
+    exact: bool = False
 
 
 class Watch:
@@ -73,7 +76,7 @@ class Watch:
     def step(self, stage: str, done: int, expected: int) -> None:
         """Begin step `done` of `expected`, whatever its number of forward passes."""
         self._by_passes = False
-        self._tell(Progress(stage, done, expected))
+        self._tell(Progress(stage, done, expected, exact=True))
 
     def passed(self) -> None:
         """Count a forward pass; raises `Cancelled` if the work is to end."""

@@ -126,8 +126,12 @@ def _threshold(lm: LanguageModel, raw: WeightUpdate, regularizer: Regularizer, n
 
 
 def thresholds_of(raw: WeightUpdate, lm: LanguageModel) -> tuple[float, ...]:
-    """The δ that Table 1 of Gu et al. 2024 counts from, of one edit: its 80 % and 90 % quantiles, over all matrices."""
-    return tuple(quantiles(_pooled([(raw.delta(name), lm.weight(name)) for name in raw]), TABLE1_QUANTILES))
+    """The δ that Table 1 of Gu et al. 2024 counts from, of one edit: its 80 % and 90 % quantiles, over all matrices.
+
+    Where they are 0, as after an edit of single neurons, nothing is to be counted, and they are left out.
+    """
+    values = quantiles(_pooled([(raw.delta(name), lm.weight(name)) for name in raw]), TABLE1_QUANTILES)
+    return tuple(value for value in values if value > 0)
 
 
 def growth_row(total: WeightUpdate, lm: LanguageModel, thresholds: Sequence[float]) -> dict[str, float]:
