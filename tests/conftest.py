@@ -21,7 +21,7 @@ from workbench.cli import main
 torch.set_num_threads(1)  # on tiny tensors and busy cores, threads wait for one another far longer than they compute
 
 if _SHARERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # the kernels of notebooks share the cores, too
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _SHARERS))
+    os.environ["OMP_NUM_THREADS"] = str(min(4, max(1, (os.cpu_count() or 1) // _SHARERS)))
 
 _LONGEST = ("test_notebooks_run.py", "test_explorer_in_a_browser.py")
 

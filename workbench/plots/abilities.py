@@ -48,12 +48,12 @@ def ability_bars(scores: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def _task_rows(scores: pd.DataFrame, ax: Axes) -> Axes:
-    """Axes of tasks one below the other, and a tick where guessing would be."""
+    """Axes of tasks one below the other, and a tick where guessing would be: above bars, below points."""
     titles = list(dict.fromkeys(scores["title"]))
     floors = scores.drop_duplicates("title")
     for place, floor in enumerate(floors["floor"]):
         if floor:
-            ax.plot([floor, floor], [place - 0.4, place + 0.4], color="0.5", linewidth=1.2, linestyle=":", zorder=3)
+            ax.plot([floor, floor], [place - 0.4, place + 0.4], color="0.5", linewidth=1.2, linestyle=":", zorder=1.5)
     ax.set_yticks(range(len(titles)), titles)
     ax.set(xlabel="score", xlim=(-0.03, 1.03), ylim=(len(titles) - 0.5, -0.5))
     ax.grid(axis="x", color="0.9")
