@@ -230,9 +230,9 @@ def _carry_out(
     earlier: list[SavedUpdate],
 ) -> Outcome:
     """Everything that touches the model, which is as it was afterwards."""
-    from workbench.commands.before_after import answers_of
     from workbench.encoding import encode
     from workbench.evaluation.edits import probes_of
+    from workbench.evaluation.readings import answers_of
     from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
     probes = probes_of(requests)

@@ -249,6 +249,27 @@ def continue_greedily(
     return [tuple(tokens) for tokens in whole]
 
 
+def continued_texts(lm: LanguageModel, prompts: Sequence[tuple[int, ...]], n_tokens: int) -> list[str]:
+    """How prompts go on greedily, as text, special tokens left out.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model as it is now.
+    prompts : sequence of tuple of int
+        Token ids.
+    n_tokens : int
+        Tokens to write at most.
+
+    Returns
+    -------
+    list of str
+        One a prompt.
+    """
+    written = continue_greedily(lm, prompts, [()] * len(prompts), [n_tokens] * len(prompts))
+    return lm.tokenizer.batch_decode(written, skip_special_tokens=True)
+
+
 def ends_of_text(lm: LanguageModel) -> set[int]:
     """Ids of the tokens that end a text, as `generate` takes them."""
     ends = lm.model.generation_config.eos_token_id

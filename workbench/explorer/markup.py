@@ -5,8 +5,8 @@ from html import escape
 
 import pandas as pd
 
+from workbench.evaluation.readings import Answered, Reading, Token
 from workbench.explorer.edits import Continued, Edit
-from workbench.explorer.readings import Answered, Reading, Token
 from workbench.request import EditRequest
 
 ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere"}

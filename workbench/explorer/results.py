@@ -11,8 +11,8 @@ from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.tabs import AbilitiesTab, ContinuationsTab, ExportTab, HistoryTab
 
 if TYPE_CHECKING:
+    from workbench.evaluation.readings import Answered
     from workbench.explorer.figures import Picture
-    from workbench.explorer.readings import Answered
 
 _NOTHING_YET = '<div class="wb-small">Press <b>Edit</b>: what it does to the weights is shown here.</div>'
 

@@ -20,11 +20,11 @@ from workbench.editing.methods import editor_for
 from workbench.encoding import encode
 from workbench.errors import EditError
 from workbench.evaluation.abilities import evaluate_tasks, headlines
-from workbench.evaluation.decoding import continue_greedily
+from workbench.evaluation.decoding import continued_texts
 from workbench.evaluation.edits import Probe, probes_of
+from workbench.evaluation.readings import Answered, Reading, read_probes
 from workbench.evaluation.tasks import TASKS
 from workbench.explorer.edits import Continued, Edit, expected_passes
-from workbench.explorer.readings import Answered, Reading, read_probes
 from workbench.explorer.watching import Watch, watched
 from workbench.explorer.weights import Kept, WeightView, growth_row, kept_of, thresholds_of, weight_view
 from workbench.lm import LanguageModel
@@ -254,12 +254,12 @@ class Session:
             known = self.lm.unedited_memo("explorer continuations")
             keys = [(row, n_tokens) for row in ids]
             if missing := [key for key in dict.fromkeys(keys) if key not in known]:
-                known.update(zip(missing, self._continued([row for row, _ in missing], n_tokens), strict=True))
+                known.update(zip(missing, continued_texts(self.lm, [row for row, _ in missing], n_tokens), strict=True))
             before = [known[key] for key in keys]
             after = before
             if self._edits:
                 with self._with(self.update):
-                    after = self._continued(ids, n_tokens)
+                    after = continued_texts(self.lm, ids, n_tokens)
         return [Continued(*each) for each in zip(prompts, before, after, strict=True)]
 
     def check_abilities(self, limit: int = 10, *, watch: Watch | None = None) -> pd.DataFrame:
@@ -389,7 +389,3 @@ class Session:
         longest = getattr(self.lm.model.config, "max_position_embeddings", None)
         if longest and (length := max(map(len, ids)) + n_tokens) > longest:
             raise EditError(f"prompt and continuation have {length} tokens; {self.lm.name} takes {longest}.")
-
-    def _continued(self, rows: Sequence[tuple[int, ...]], n_tokens: int) -> list[str]:
-        written = continue_greedily(self.lm, rows, [()] * len(rows), [n_tokens] * len(rows))
-        return self.lm.tokenizer.batch_decode(written, skip_special_tokens=True)

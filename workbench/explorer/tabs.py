@@ -13,10 +13,10 @@ from workbench.explorer.look import WIDE, classed, row, small
 if TYPE_CHECKING:
     import pandas as pd
 
+    from workbench.evaluation.readings import Answered
     from workbench.explorer.edits import Continued, Edit
     from workbench.explorer.export import Exported
     from workbench.explorer.figures import Picture
-    from workbench.explorer.readings import Answered
 
 _DOWNLOAD_AT_MOST = 1_500_000  # bytes of a file that the page itself offers
 

@@ -11,7 +11,7 @@ from workbench.evaluation.edits import Probe
 from workbench.forward import logits_at
 from workbench.lm import LanguageModel
 
-N_TOP = 4
+N_TOP = 4  # next tokens
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,12 @@ class Answered:
         return float(np.equal(self.after.argmax, wanted).mean())
 
 
-def read_probes(lm: LanguageModel, probes: Sequence[Probe]) -> list[Reading]:
+def answers_of(probe: Probe) -> tuple[str, ...]:
+    """The answers whose chances are read: the probe's own, then the one it is compared with."""
+    return (probe.target,) if probe.rival is None else (probe.target, probe.rival)
+
+
+def read_probes(lm: LanguageModel, probes: Sequence[Probe], *, n_top: int = N_TOP) -> list[Reading]:
     """What the model as it is now makes of each probe.
 
     Parameters
@@ -70,6 +75,8 @@ def read_probes(lm: LanguageModel, probes: Sequence[Probe]) -> list[Reading]:
         Not changed.
     probes : sequence of Probe
         From `workbench.evaluation.edits.probes_of`.
+    n_top : int
+        Next tokens of each.
 
     Returns
     -------
@@ -81,22 +88,18 @@ def read_probes(lm: LanguageModel, probes: Sequence[Probe]) -> list[Reading]:
     RequestError
         If an answer tokenises to nothing.
     """
-    texts = [{answer: encode(lm.tokenizer, probe.prompt, answer) for answer in _answers(probe)} for probe in probes]
+    texts = [{answer: encode(lm.tokenizer, probe.prompt, answer) for answer in answers_of(probe)} for probe in probes]
     flat = [text for of_probe in texts for text in of_probe.values()]
     if not flat:
         return []
     logits = dict(zip(flat, _target_logits(lm, flat), strict=True))
-    return [_reading(lm, of_probe, logits) for of_probe in texts]
+    return [_reading(lm, of_probe, logits, n_top) for of_probe in texts]
 
 
-def _answers(probe: Probe) -> tuple[str, ...]:
-    return (probe.target,) if probe.rival is None else (probe.target, probe.rival)
-
-
-def _reading(lm: LanguageModel, texts: dict[str, Encoded], logits: dict[Encoded, Tensor]) -> Reading:
+def _reading(lm: LanguageModel, texts: dict[str, Encoded], logits: dict[Encoded, Tensor], n_top: int) -> Reading:
     own, *_ = texts.values()
     log_probs = {answer: logits[text].log_softmax(dim=-1) for answer, text in texts.items()}  # (target tokens, V)
-    top = logits[own][0].softmax(dim=-1).topk(N_TOP)
+    top = logits[own][0].softmax(dim=-1).topk(n_top)
     return Reading(
         next_tokens=tuple(
             Token(token, lm.tokenizer.decode([token]), chance)

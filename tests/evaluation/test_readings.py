@@ -6,7 +6,7 @@ import torch
 import workbench as wb
 from tests.explorer.conftest import FACT, SECOND
 from workbench.evaluation.edits import probes_of
-from workbench.explorer.readings import N_TOP, read_probes
+from workbench.evaluation.readings import N_TOP, read_probes
 
 
 @torch.no_grad()
