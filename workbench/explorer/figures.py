@@ -11,11 +11,9 @@ from html import escape
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from workbench.explorer.weights import WeightView
-from workbench.plots.abilities import BEFORE_AFTER, ability_bars, edits_label
+from workbench.plots.abilities import before_after_figure, edits_label
 from workbench.plots.look import styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
 
@@ -134,13 +132,8 @@ def abilities_picture(scores: pd.DataFrame) -> Picture:
     -------
     Picture
     """
-    counts = list(dict.fromkeys(scores["n_edits"]))
     with drawing():
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-        ability_bars(scores, figure.subplots())
-        handles = [Patch(color=color, label=edits_label(n)) for n, color in zip(counts, BEFORE_AFTER, strict=False)]
-        handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure = before_after_figure(scores, Figure(figsize=(6.4, 3.8), layout="constrained"))
     said = "; ".join(
         f"{title}: {', '.join(f'{edits_label(row.n_edits)} {row.value:.2f}' for row in rows.itertuples())}"
         for title, rows in scores.groupby("title", sort=False)

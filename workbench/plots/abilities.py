@@ -1,9 +1,14 @@
 """The eight abilities before and after edits."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from workbench.plots.look import (
     BLUE,
@@ -15,36 +20,38 @@ from workbench.plots.look import (
     require_columns,
 )
 
+_NEEDED = ("title", "n_edits", "value", "low", "high", "floor")
 _STEP = 0.18  # between the points of one task
 _BARS = 0.76  # how much of a task's row its bars take
-BEFORE_AFTER = ("0.78", BLUE)
+_BEFORE_AFTER = ("0.78", BLUE)
 
 
 def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
     """One row a task, one point with its 95 % interval for each number of edits; a tick where guessing would be."""
-    require_columns(scores, "title", "n_edits", "value", "low", "high", "floor")
-    titles, counts = (list(dict.fromkeys(scores[column])) for column in ("title", "n_edits"))
-    looks = ordered_looks(len(counts))
-    for row in scores.itertuples():
-        look = looks[counts.index(row.n_edits)]
-        height = titles.index(row.title) + _STEP * (counts.index(row.n_edits) - (len(counts) - 1) / 2)
-        ax.errorbar(
-            row.value, height, xerr=error_bar(row), color=look["color"], marker=look["marker"], capsize=2, linestyle=""
-        )
+    require_columns(scores, *_NEEDED)
+    looks = ordered_looks(scores["n_edits"].nunique())
+    for row, i, height in _placed(scores, _STEP):
+        color, marker = looks[i]["color"], looks[i]["marker"]
+        ax.errorbar(row.value, height, xerr=error_bar(row), color=color, marker=marker, capsize=2, linestyle="")
     return _task_rows(scores, ax)
 
 
 def ability_bars(scores: pd.DataFrame, ax: Axes) -> Axes:
     """One row a task, a bar with its 95 % interval before and one after the edits; a tick where guessing would be."""
-    require_columns(scores, "title", "n_edits", "value", "low", "high", "floor")
-    titles, counts = (list(dict.fromkeys(scores[column])) for column in ("title", "n_edits"))
-    thickness = _BARS / len(counts)
-    for row in scores.itertuples():
-        place = counts.index(row.n_edits)
-        height = titles.index(row.title) + thickness * (place - (len(counts) - 1) / 2)
+    require_columns(scores, *_NEEDED)
+    thickness = _BARS / scores["n_edits"].nunique()
+    for row, i, height in _placed(scores, thickness):
         interval = {"xerr": error_bar(row), "capsize": 2, "error_kw": {"elinewidth": 1}, "ecolor": "0.1"}
-        ax.barh(height, row.value, thickness, color=BEFORE_AFTER[place], **interval)
+        ax.barh(height, row.value, thickness, color=_BEFORE_AFTER[i], **interval)
     return _task_rows(scores, ax)
+
+
+def _placed(scores: pd.DataFrame, step: float) -> Iterator[tuple[Any, int, float]]:
+    """Each score, the place of its number of edits among all, and its height on the axis of tasks."""
+    titles, counts = (list(dict.fromkeys(scores[column])) for column in ("title", "n_edits"))
+    for row in scores.itertuples():
+        i = counts.index(row.n_edits)
+        yield row, i, titles.index(row.title) + step * (i - (len(counts) - 1) / 2)
 
 
 def _task_rows(scores: pd.DataFrame, ax: Axes) -> Axes:
@@ -82,13 +89,23 @@ def side_effects_figure(scores: pd.DataFrame, perplexities: pd.DataFrame, figure
     left.set_title(f"abilities ({most if least == most else f'{least} to {most}'} examples each)")
     perplexity_curve(perplexities, right)
     counts = list(dict.fromkeys(scores["n_edits"]))
-    handles = [
-        Line2D([], [], **look, linestyle="", label=edits_label(n))
-        for n, look in zip(counts, ordered_looks(len(counts)), strict=True)
-    ]
-    handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    pairs = zip(counts, ordered_looks(len(counts)), strict=True)
+    _legend(figure, [Line2D([], [], **look, linestyle="", label=edits_label(n)) for n, look in pairs])
     return figure
+
+
+def before_after_figure(scores: pd.DataFrame, figure: Figure) -> Figure:
+    """The abilities as bars, unedited and edited."""
+    ability_bars(scores, figure.subplots())
+    counts = dict.fromkeys(scores["n_edits"])
+    _legend(figure, [Patch(color=_BEFORE_AFTER[i], label=edits_label(n)) for i, n in enumerate(counts)])
+    return figure
+
+
+def _legend(figure: Figure, handles: list[Artist]) -> None:
+    """A legend below all panels, with what marks guessing at its end."""
+    handles = [*handles, Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
 def edits_label(n_edits: int) -> str:
