@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from workbench.errors import RequestError
 
 PLACEHOLDER = "{}"  # stands for the subject in a prompt, and for the prompt in a context template
+PROBE_ARROW = "=>"  # between prompt and answer where a person types a locality probe in one line
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from workbench.commands.folders import check_folder_option, show_saved, write_pe
 from workbench.commands.printing import tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
-from workbench.request import EditRequest
+from workbench.request import PROBE_ARROW, EditRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from workbench.regularize import Regularizer
     from workbench.update import WeightUpdate
 
-ARROW = "=>"
 Method = Literal["rome", "r-rome", "memit", "kn", "mend", "ft", "ft-l"]
 ONE_AT_A_TIME = ("rome", "r-rome", "kn")
 FULL_RANK = ("ft", "ft-l")
@@ -48,7 +47,7 @@ def edit(
     ] = None,
     locality: Annotated[
         list[str] | None,
-        typer.Option(help=f'Left alone: "prompt {ARROW} answer". Repeatable.', rich_help_panel=_FACT),
+        typer.Option(help=f'Left alone: "prompt {PROBE_ARROW} answer". Repeatable.', rich_help_panel=_FACT),
     ] = None,
     facts: Annotated[
         str | None,
@@ -214,9 +213,9 @@ def request_from(
     """
     probes = []
     for text in locality:
-        before, arrow, answer = text.rpartition(ARROW)
+        before, arrow, answer = text.rpartition(PROBE_ARROW)
         if not arrow:
-            raise RequestError(f"--locality {text!r} has no {ARROW}; write it as 'prompt {ARROW} answer'.")
+            raise RequestError(f"--locality {text!r} has no {PROBE_ARROW}; write it as 'prompt {PROBE_ARROW} answer'.")
         probes.append({"prompt": before.strip(), "target": answer})
     record = {"subject": subject, "prompt": prompt, "target_new": target, "target_true": target_true}
     return read_native(record | {"rephrase": rephrase, "locality": probes})

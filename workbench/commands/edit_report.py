@@ -106,8 +106,10 @@ def _chance(p: float) -> str:
 
 
 def _report_update(outcome: Outcome) -> None:
+    from workbench.editing.editor import layers_phrase
+
     [info] = outcome.update.info
-    show(titled("Update", ", ".join([info["method"], *_layer(outcome.editor), outcome.label])))
+    show(titled("Update", ", ".join([info["method"], *layers_phrase(outcome.editor), outcome.label])))
     table = bare_table("", "")
     for name, changes in outcome.changes.groupby("parameter", sort=False):
         for label, value in _matrix_rows(name, outcome.update[name].shape, changes).items():
@@ -115,12 +117,6 @@ def _report_update(outcome: Outcome) -> None:
     for label, value in _edit_rows(info, outcome).items():
         table.add_row(label, value)
     show(table)
-
-
-def _layer(editor: "Editor") -> list[str]:
-    if hasattr(editor, "layer"):
-        return [f"layer {editor.layer}"]
-    return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []
 
 
 def _matrix_rows(name: str, shape: tuple[int, ...], changes: "pd.DataFrame") -> dict[str, str]:

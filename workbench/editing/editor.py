@@ -39,3 +39,10 @@ def only_request(editor: Editor, requests: list[EditRequest]) -> EditRequest:
         method = type(editor).__name__
         raise EditError(f"{method} edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
     return requests[0]
+
+
+def layers_phrase(editor: Editor) -> list[str]:
+    """Where a method edits, in a list of one phrase, or none where its hyperparameters do not say."""
+    if hasattr(editor, "layer"):
+        return [f"layer {editor.layer}"]
+    return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []

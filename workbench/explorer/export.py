@@ -12,7 +12,7 @@ from workbench.atomic import write_atomically
 from workbench.errors import EditError, UpdateError
 from workbench.explorer.edits import Continued
 from workbench.explorer.figures import Picture, drawing
-from workbench.explorer.page import page_of
+from workbench.explorer.page import Look, page_of
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.plots.files import save_figure, save_table
@@ -69,7 +69,8 @@ def export(
     """
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
-    page = page_of(session, pictures, continued)
+    looks = [session.look(edit.request) for edit in session.edits]
+    page = page_of(session, looks, pictures, continued)
     folder = _new_folder(Path(into).expanduser(), session)
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
@@ -79,7 +80,7 @@ def export(
             save_figure(picture.figure, picture.table, folder, picture.name)
         written += [Exported(f"{picture.name}.{ending}", "figure") for ending in ("png", "svg")]
         written.append(Exported(f"{picture.name}.csv", "what is drawn in it"))
-    for name, table in {"weight_change": session.growth(), "answers": answers_frame(session)}.items():
+    for name, table in {"weight_change": session.growth(), "answers": answers_frame(looks)}.items():
         save_table(table, folder, name)
         written.append(Exported(f"{name}.csv", "table"))
     for name, text, what in (
@@ -91,13 +92,13 @@ def export(
     return folder, written
 
 
-def answers_frame(session: Session) -> pd.DataFrame:
+def answers_frame(looks: Sequence[Look]) -> pd.DataFrame:
     """Chances of the answers to every prompt of every edit, unedited and with all edits, in rows.
 
     Parameters
     ----------
-    session : Session
-        Of any number of edits.
+    looks : sequence
+        From `Session.look`, one an edit.
 
     Returns
     -------
@@ -106,8 +107,8 @@ def answers_frame(session: Session) -> pd.DataFrame:
     """
     rows = [
         (number, answered.probe.metric, answered.probe.prompt, answer, before, answered.after.chances[answer])
-        for number, edit in enumerate(session.edits, start=1)
-        for answered in session.look(edit.request)[0]
+        for number, (shown, _) in enumerate(looks, start=1)
+        for answered in shown
         for answer, before in answered.before.chances.items()
     ]
     return pd.DataFrame(rows, columns=["edit", "metric", "prompt", "answer", "unedited", "edited"])

@@ -6,10 +6,8 @@ import ipywidgets as widgets
 
 from workbench.data.facts import FactSet
 from workbench.errors import RequestError
-from workbench.explorer.look import LABEL, WIDE
-from workbench.request import EditRequest, LocalityProbe
-
-ARROW = "=>"
+from workbench.explorer.look import LABEL, WIDE, filled_lines
+from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe
 
 
 class FactForm(widgets.VBox):
@@ -32,7 +30,7 @@ class FactForm(widgets.VBox):
         self._target_new = _text("New answer", "Rome")
         self._target_true = _text("True answer", "may stay empty")
         self._rephrase = _lines("Rephrasings", "One a line; {} stands for the subject", rows=2)
-        self._locality = _lines("Left alone", f"One a line: prompt {ARROW} answer", rows=3)
+        self._locality = _lines("Left alone", f"One a line: prompt {PROBE_ARROW} answer", rows=3)
         self._found = widgets.HTML()
         super().__init__(
             [
@@ -66,8 +64,8 @@ class FactForm(widgets.VBox):
             prompt=self._prompt.value.strip(),
             target_new=self._target_new.value.strip(),
             target_true=self._target_true.value.strip() or None,
-            rephrase=tuple(_filled_lines(self._rephrase.value)),
-            locality=tuple(_probe(line) for line in _filled_lines(self._locality.value)),
+            rephrase=tuple(filled_lines(self._rephrase.value)),
+            locality=tuple(_probe(line) for line in filled_lines(self._locality.value)),
         )
 
     def first(self) -> None:
@@ -79,7 +77,7 @@ class FactForm(widgets.VBox):
         self._subject.value, self._prompt.value = request.subject, request.prompt
         self._target_new.value, self._target_true.value = request.target_new, request.target_true or ""
         self._rephrase.value = "\n".join(request.rephrase)
-        self._locality.value = "\n".join(f"{probe.prompt} {ARROW} {probe.target}" for probe in request.locality)
+        self._locality.value = "\n".join(f"{probe.prompt} {PROBE_ARROW} {probe.target}" for probe in request.locality)
 
     def _filter(self) -> None:
         words = self._search.value.lower().split()
@@ -114,12 +112,10 @@ def _searched(request: EditRequest) -> str:
     return f"{_line(request)} {request.filled_prompt} {relation}".lower()
 
 
-def _filled_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def _probe(line: str) -> LocalityProbe:
-    prompt, arrow, target = line.rpartition(ARROW)
+    prompt, arrow, target = line.rpartition(PROBE_ARROW)
     if not arrow:
-        raise RequestError(f"'Left alone' has the line {line!r} without {ARROW}; write it as prompt {ARROW} answer.")
+        raise RequestError(
+            f"'Left alone' has the line {line!r} without {PROBE_ARROW}; write it as prompt {PROBE_ARROW} answer."
+        )
     return LocalityProbe(prompt.strip(), target.strip())

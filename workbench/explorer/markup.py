@@ -5,6 +5,8 @@ from html import escape
 
 import pandas as pd
 
+from workbench.commands.printing import shown as spelled_out
+from workbench.editing.editor import layers_phrase
 from workbench.evaluation.readings import Answered, Reading, Token
 from workbench.explorer.edits import Continued, Edit
 from workbench.request import EditRequest
@@ -16,7 +18,7 @@ _LOST = {"reliability": "another answer", "generalization": "another answer", "l
 
 def shown(text: str) -> str:
     """Text with control characters spelled out, escaped."""
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
+    return escape(spelled_out(text))
 
 
 def chance(p: float) -> str:
@@ -127,7 +129,7 @@ def _text(text: str) -> str:
 
 def edit_line(number: int, edit: Edit, now: Answered) -> str:
     """An edit of the history in two lines: the fact, and what was done."""
-    settings = ", ".join([edit.editor.label, *layers_phrase(edit), edit.regularizer.label])
+    settings = ", ".join([edit.editor.label, *layers_phrase(edit.editor), edit.regularizer.label])
     odds = f"P({shown(edit.request.target_new.strip())}) {chance(now.before.chances[now.probe.target])} → "
     odds += f"<b>{chance(now.after.chances[now.probe.target])}</b>"
     done = f"{shown(settings)} · {edit.seconds:.1f} s{_diagnostics(edit)} · {odds} now"
@@ -135,14 +137,6 @@ def edit_line(number: int, edit: Edit, now: Answered) -> str:
         f'<div class="wb-edit"><span class="wb-number">{number}</span><div>{fact_line(edit.request)}'
         f'<div class="wb-small">{done}</div></div></div>'
     )
-
-
-def layers_phrase(edit: Edit) -> list[str]:
-    """Where an edit was made, in a list of one phrase or none."""
-    editor = edit.editor
-    if hasattr(editor, "layer"):
-        return [f"layer {editor.layer}"]
-    return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []
 
 
 def _diagnostics(edit: Edit) -> str:
@@ -177,8 +171,9 @@ def growth_table(growth: pd.DataFrame, thresholds: Sequence[float]) -> str:
 
 
 def code_block(code: str) -> str:
-    """Code as it is."""
-    return "<pre><code>" + "\n".join(shown(line) for line in code.splitlines()) + "</code></pre>"
+    """The code that makes the edits again, as it is, folded."""
+    lines = "\n".join(shown(line) for line in code.splitlines())
+    return f"<details><summary>Python that makes these edits again</summary><pre><code>{lines}</code></pre></details>"
 
 
 def _table(caption: str, heads: Sequence[str], rows: Iterable[str], kind: str) -> str:

@@ -3,8 +3,9 @@
 import platform
 from collections.abc import Sequence
 from datetime import date
-from importlib.metadata import version
 
+from workbench.evaluation.readings import Answered
+from workbench.experiment.keys import versions
 from workbench.explorer.edits import Continued
 from workbench.explorer.figures import Picture
 from workbench.explorer.markup import (
@@ -18,15 +19,22 @@ from workbench.explorer.markup import (
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.explorer.style import style
+from workbench.plots.abilities import edits_label
+
+Look = tuple[list[Answered], list[Answered]]  # what `Session.look` returns
 
 
-def page_of(session: Session, pictures: Sequence[Picture], continued: Sequence[Continued]) -> str:
+def page_of(
+    session: Session, looks: Sequence[Look], pictures: Sequence[Picture], continued: Sequence[Continued]
+) -> str:
     """A whole HTML page.
 
     Parameters
     ----------
     session : Session
         With at least one edit.
+    looks : sequence
+        From `Session.look`, one an edit.
     pictures : sequence of Picture
         Of the last edit, and the abilities if they were checked.
     continued : sequence of Continued
@@ -36,18 +44,18 @@ def page_of(session: Session, pictures: Sequence[Picture], continued: Sequence[C
     -------
     str
     """
-    count = f"{len(session.edits)} edit{'s' * (len(session.edits) > 1)}"
-    title = f"{count} of {shown(session.lm.name)}"
+    title = f"{edits_label(len(session.edits))} of {shown(session.lm.name)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{style()}</style></head><body><main class='wb-page'>"
-        f"<h1>{title}</h1>{''.join(_sections(session, pictures, continued))}</main></body></html>\n"
+        f"<h1>{title}</h1>{''.join(_sections(session, looks, pictures, continued))}</main></body></html>\n"
     )
 
 
-def _sections(session: Session, pictures: Sequence[Picture], continued: Sequence[Continued]) -> list[str]:
-    looks = [session.look(edit.request) for edit in session.edits]
+def _sections(
+    session: Session, looks: Sequence[Look], pictures: Sequence[Picture], continued: Sequence[Continued]
+) -> list[str]:
     _, history = looks[-1]
     pairs = enumerate(zip(session.edits, history, strict=True), start=1)
     parts = ["<h2>Edits</h2>", *(edit_line(number, edit, now) for number, (edit, now) in pairs)]
@@ -58,16 +66,14 @@ def _sections(session: Session, pictures: Sequence[Picture], continued: Sequence
     parts += ["<h2>Weights</h2>", *(picture.html() for picture in pictures if picture.name != "abilities")]
     parts.append(growth_table(session.growth(), session.thresholds))
     parts += [f"<h2>Abilities</h2>{picture.html()}" for picture in pictures if picture.name == "abilities"]
-    code = code_block(script_of(session.lm, session.edits))
-    parts += ["<h2>Code</h2>", f"<details><summary>Python that makes these edits again</summary>{code}</details>"]
+    parts += ["<h2>Code</h2>", code_block(script_of(session.lm, session.edits))]
     return [*parts, "<h2>Provenance</h2>", _provenance(session)]
 
 
 def _provenance(session: Session) -> str:
-    names = ("workbench", "torch", "transformers", "numpy")
     lines = {
         "model": f"{session.lm.name}, fingerprint {session.lm.fingerprint}",
-        "versions": ", ".join(f"{name} {version(name)}" for name in names),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "python": platform.python_version(),
         "date": date.today().isoformat(),
     }

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -14,7 +13,7 @@ from workbench.data.facts import load_facts
 from workbench.errors import EditError, ModelError, WorkbenchError, first_line
 from workbench.explorer.fact_form import FactForm
 from workbench.explorer.jobs import Job, Jobs, Work
-from workbench.explorer.look import classed, row
+from workbench.explorer.look import button, classed, row
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.results import Results
@@ -106,20 +105,20 @@ class Explorer(widgets.VBox):
             layout={"width": "340px"},
             style={"description_width": "48px"},
         )
-        self._load_button = _button("Load", self._load, layout={"width": "80px"})
+        self._load_button = button("Load", self._load, layout={"width": "80px"})
         self._status = classed(widgets.HTML(), "wb-small", "wb-status")
         return classed(row(self._model, self._load_button, self._status), "wb-head")
 
     def _columns(self) -> widgets.Widget:
         flexible = {"width": "auto", "flex": "1 1 90px"}
-        self._edit_button = _button("Edit", self._edit, button_style="primary", layout=flexible)
-        self._ask_button = _button(
+        self._edit_button = button("Edit", self._edit, button_style="primary", layout=flexible)
+        self._ask_button = button(
             "Ask only", self._ask, tooltip="What the model answers now, without an edit", layout=flexible
         )
-        self._undo_button = _button("Undo last", lambda: self._undo(None), layout=flexible)
+        self._undo_button = button("Undo last", lambda: self._undo(None), layout=flexible)
         self._bar = widgets.IntProgress(layout={"width": "auto", "flex": "1 1 120px"})
         self._stage = classed(widgets.HTML(), "wb-small")
-        cancel = _button("Cancel", lambda: self._jobs.cancel(), layout={"width": "90px"})
+        cancel = button("Cancel", lambda: self._jobs.cancel(), layout={"width": "90px"})
         self._progress = widgets.VBox([row(self._bar, cancel), self._stage], layout={"display": "none"})
         self._message = widgets.HTML()
         buttons = row(self._edit_button, self._ask_button, self._undo_button)
@@ -137,8 +136,8 @@ class Explorer(widgets.VBox):
         self._put("load", partial(self._loaded, name), slow=True)
 
     def _ask(self) -> None:
-        if self._read() is not None:
-            self._put("look", partial(self._looked, self._read()))
+        if (request := self._read()) is not None:
+            self._put("look", partial(self._looked, request))
 
     def _read(self) -> "EditRequest | None":
         """The fact that the form describes; None if it describes none, which is said."""
@@ -234,6 +233,7 @@ class Explorer(widgets.VBox):
         if session.edits:
             self._results.offer_matrices(session.matrices())
             self._redraw()
+            self._regularizer.show(session.kept())
         answers, history = session.look(self._shown)
         self._results.show_answers(answers, len(session.edits))
         if session.edits:
@@ -253,7 +253,6 @@ class Explorer(widgets.VBox):
         heatmap, histogram = heatmap_picture(view), histogram_picture(view, session.edits[-1].regularizer.label)
         self._pictures |= {"heatmap": heatmap, "histogram": histogram}
         self._results.show_figures(heatmap, histogram)
-        self._regularizer.show(session.kept())
 
     def _show_code(self, watch: Watch) -> None:
         from workbench.explorer.script import script_of
@@ -341,14 +340,6 @@ class Explorer(widgets.VBox):
         self._bar.max = progress.expected or 1
         self._bar.value = min(progress.done, progress.expected) if progress.expected else 1
         self._bar.bar_style = "" if progress.expected else "info"
-
-
-def _button(
-    label: str, act: Callable[[], None], *, layout: dict, button_style: str = "", tooltip: str | None = None
-) -> widgets.Button:
-    button = widgets.Button(description=label, button_style=button_style, tooltip=tooltip, layout=layout)
-    button.on_click(lambda clicked: act())
-    return button
 
 
 def _regularizer(chosen: tuple[str, float | None]) -> "Regularizer":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from workbench.explorer.look import WIDE, classed, row, small
+from workbench.explorer.look import WIDE, button, classed, filled_lines, row, small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,13 +54,12 @@ class HistoryTab(widgets.VBox):
 
     def _button(self, number: int, count: int) -> widgets.Button:
         last = number == count
-        button = widgets.Button(
-            description="Undo" if last else f"Undo {number} to {count}",
+        return button(
+            "Undo" if last else f"Undo {number} to {count}",
+            lambda: self._undo(number),
             tooltip="Back to before this edit" + ("" if last else "; the later ones were computed on top of it"),
-            layout=widgets.Layout(width="110px"),
+            layout={"width": "110px"},
         )
-        button.on_click(lambda clicked: self._undo(number))
-        return button
 
 
 class ContinuationsTab(widgets.VBox):
@@ -77,14 +76,13 @@ class ContinuationsTab(widgets.VBox):
         self._n_tokens = widgets.BoundedIntText(
             value=20, min=1, max=400, description="Tokens", layout=widgets.Layout(width="140px")
         )
-        self.button = _button("Continue", go_on)
+        self.button = button("Continue", go_on, disabled=True)
         self._table = widgets.HTML()
         super().__init__([self._prompts, row(self._n_tokens, self.button), self._table])
 
     def asked(self) -> tuple[list[str], int]:
         """The prompts, and the number of tokens to write."""
-        lines = [line.strip() for line in self._prompts.value.splitlines() if line.strip()]
-        return lines, self._n_tokens.value
+        return filled_lines(self._prompts.value), self._n_tokens.value
 
     def suggest(self, prompts: Sequence[str]) -> None:
         """Put prompts into the field if it is empty."""
@@ -116,7 +114,7 @@ class AbilitiesTab(widgets.VBox):
             layout=widgets.Layout(width="250px"),
             style={"description_width": "160px"},
         )
-        self.button = _button("Check abilities", check)
+        self.button = button("Check abilities", check, disabled=True)
         self._figure = small("Scores the eight tasks with the unedited and the edited model.")
         super().__init__([row(self.limit, self.button), self._figure])
 
@@ -148,7 +146,7 @@ class ExportTab(widgets.VBox):
             layout=widgets.Layout(width="auto", flex="1 1 300px"),
             style={"description_width": "52px"},
         )
-        self.button = _button("Export", export)
+        self.button = button("Export", export, disabled=True)
         self._written = small("Writes the update, an adapter for PEFT, figures, tables, the code and a report page.")
         self._code = widgets.HTML()
         super().__init__([row(self.folder, self.button), self._written, self._code])
@@ -161,9 +159,7 @@ class ExportTab(widgets.VBox):
         """Show `code`, which makes the edits again."""
         from workbench.explorer.markup import code_block
 
-        self._code.value = (
-            f"<details><summary>Python that makes these edits again</summary>{code_block(code)}</details>"
-        )
+        self._code.value = code_block(code)
 
     def show_written(self, folder: Path, written: "Sequence[Exported]") -> None:
         """Show what was `written` into `folder`, small files to be taken from the page itself."""
@@ -179,9 +175,3 @@ def _item(path: Path, item: "Exported") -> str:
         data = base64.b64encode(path.read_bytes()).decode()
         name = f'<a download="{name}" href="data:application/octet-stream;base64,{data}">{name}</a>'
     return f"{name}: {escape(item.what)}"
-
-
-def _button(label: str, act: Callable[[], None]) -> widgets.Button:
-    button = widgets.Button(description=label, disabled=True)
-    button.on_click(lambda clicked: act())
-    return button
