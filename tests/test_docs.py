@@ -9,13 +9,13 @@ import pytest
 import typer
 
 import workbench as wb
+from tests.pages import FENCED, code_blocks
 from workbench.cli import app
 from workbench.experiment.spec import read_specs
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
-FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 COMMANDS = typer.main.get_command(app)
 
 
@@ -94,14 +94,14 @@ def test_every_name_of_the_package_resolves():
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_every_python_block_imports_what_there_is(page):
-    code = "\n".join(code for language, code in FENCED.findall(TEXTS[page]) if language == "python")
+    code = "\n".join(code_blocks(ROOT / page, "python"))
     exec("\n".join(re.findall(r"^(?:import|from) .*", code, re.MULTILINE)), {})
 
 
 def test_the_specs_in_yaml_and_in_python_are_the_same(tmp_path):
-    blocks = dict(FENCED.findall(TEXTS["docs/experiments.md"]))
-    (tmp_path / "sequential.yaml").write_text(blocks["yaml"], encoding="utf-8")
-    names = {}
-    exec(blocks["python"].split("table = ")[0], names)
+    page, names = ROOT / "docs" / "experiments.md", {}
+    [yaml], [python] = code_blocks(page, "yaml"), code_blocks(page, "python")
+    (tmp_path / "sequential.yaml").write_text(yaml, encoding="utf-8")
+    exec(python.split("table = ")[0], names)
     assert len(names["specs"]) == 4
     assert read_specs(tmp_path / "sequential.yaml") == names["specs"]

@@ -1,12 +1,12 @@
 """The code of docs/extending.md runs as written, and what it makes does what the page says."""
 
-import re
 from pathlib import Path
 
 import pytest
 import torch
 
 import workbench as wb
+from tests.pages import code_blocks
 from workbench.encoding import encode
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -22,7 +22,7 @@ REQUEST = wb.EditRequest(
 def names(tiny_lm) -> dict:
     """Give what is defined when all of the page has been run."""
     found = {"lm": tiny_lm, "request": REQUEST, "__name__": "extending"}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+    for block in code_blocks(PAGE, "python"):
         exec(compile(block, PAGE.name, "exec"), found)
     return found
 

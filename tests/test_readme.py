@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import code_blocks
+
 README = Path(__file__).parent.parent / "README.md"
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-
-
 def test_the_example_has_at_most_ten_statements():
-    assert len(re.findall(r"^\S", blocks("python")[0], re.MULTILINE)) <= 12
+    assert len(re.findall(r"^\S", code_blocks(README, "python")[0], re.MULTILINE)) <= 12
 
 
 @pytest.mark.slow
 def test_the_example_prints_what_the_readme_says(smollm2):
-    done = subprocess.run([sys.executable, "-c", blocks("python")[0]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code_blocks(README, "python")[0]], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    said, printed = blocks("text")[0], done.stdout
+    said, printed = code_blocks(README, "text")[0], done.stdout
     assert NUMBER.sub("#", said).split() == NUMBER.sub("#", printed).split()
     numbers = list(zip(NUMBER.findall(said), NUMBER.findall(printed), strict=True))
     assert len(numbers) >= 6

@@ -1,11 +1,11 @@
 """The session that docs/explorer.md shows runs as it stands there."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 import workbench as wb
+from tests.pages import code_blocks
 
 DOCS = Path(__file__).parents[2] / "docs" / "explorer.md"
 
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "explorer.md"
 @pytest.mark.slow
 def test_the_session_of_the_docs_edits_regularizes_and_undoes(smollm2, monkeypatch):
     monkeypatch.setattr(wb, "load", lambda name: smollm2)
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "Session(" in block]
+    [code] = [block for block in code_blocks(DOCS, "python") if "Session(" in block]
     names = {}
     exec(code, names)
     assert names["session"].edits == ()
