@@ -12,7 +12,8 @@ import torch
 import workbench as wb
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer, save_tiny_lm
 from workbench import embedded
-from workbench.commands import before_after, models, regenerate
+from workbench.commands import models, regenerate
+from workbench.commands import prompt_report as before_after
 from workbench.errors import ModelError
 from workbench.evaluation.edits import probes_of
 

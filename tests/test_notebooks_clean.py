@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from workbench.regenerate import FIGURES_PARAMETER, read_list
+from workbench.figures.regenerate import FIGURES_PARAMETER, read_list
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from workbench.regenerate import choose, plan, read_list, regenerate
+from workbench.figures.regenerate import choose, plan, read_list, regenerate
 from workbench.report.story import story_of
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"

@@ -18,8 +18,8 @@ import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
 from workbench.architectures import ARCHITECTURES
-from workbench.editing.mend_factors import weights_to_edit
-from workbench.editing.mend_network import MendNetwork, save_network
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.errors import UpdateError
 from workbench.update import LowRank, Sparse, WeightUpdate
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
-    from workbench.data.task_files import load_task
+    from workbench.data.tasks.load import load_task
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
-    from workbench.editing.mend import MEND
+    from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
-    from workbench.editing.second_moment import SecondMoment
+    from workbench.editing.second_moment.estimate import SecondMoment
     from workbench.errors import WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.edits import evaluate_edits, score_edits
@@ -69,11 +69,11 @@ _HOMES = {
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
     "editing.memit": ("MEMIT",),
-    "editing.mend": ("MEND",),
+    "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),
-    "editing.second_moment": ("SecondMoment",),
+    "editing.second_moment.estimate": ("SecondMoment",),
     "errors": ("WorkbenchError",),
-    "data.task_files": ("load_task",),
+    "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
     "evaluation.harness": ("evaluate_harness",),
     "evaluation.perplexity": ("perplexity",),

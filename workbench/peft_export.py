@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.architectures import ARCHITECTURES, Architecture
-from workbench.atomic_folder import write_folder_atomically
 from workbench.errors import UpdateError
+from workbench.storage.folders import write_folder_atomically
 
 if TYPE_CHECKING:
     from peft import LoraConfig

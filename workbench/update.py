@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.atomic import write_atomically
 from workbench.errors import UpdateError
 from workbench.lm import LanguageModel
 from workbench.selection import entries_where
+from workbench.storage.files import write_atomically
 
 FORMAT = "workbench-update-1"
 

@@ -12,9 +12,9 @@ import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
 from workbench.editing.ft import FT
-from workbench.editing.mend_factors import weights_to_edit
-from workbench.editing.mend_network import MendNetwork, save_network
-from workbench.editing.methods import METHODS, editor_class
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.network import MendNetwork, save_network
+from workbench.registry import METHODS, editor_class
 
 FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
 REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tests.tiny_models import SENTENCES
-from workbench.editing import key_sums, own_text
 from workbench.editing.memit import MEMIT
-from workbench.editing.second_moment import SecondMoment
+from workbench.editing.second_moment import own_text
+from workbench.editing.second_moment import sums as key_sums
+from workbench.editing.second_moment.estimate import SecondMoment
 from workbench.lm import load
 
 

@@ -8,9 +8,9 @@ import pytest
 
 import workbench as wb
 from workbench.data.facts import read_facts
-from workbench.editing.mend import MEND
-from workbench.editing.mend_network import read_metadata
-from workbench.editing.mend_training import Trainer
+from workbench.editing.mend.editor import MEND
+from workbench.editing.mend.network import read_metadata
+from workbench.editing.mend.training import Trainer
 
 PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
 SETTINGS = {"--steps": 6, "--rank": 4, "--val-interval": 2, "--checkpoint-interval": 2, "--edit-lr": 0.01}

@@ -7,10 +7,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from workbench.editing.mend_factors import weights_to_edit
-from workbench.editing.mend_network import MendNetwork, save_network
-from workbench.editing.methods import METHODS, editor_class, editor_for
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.errors import SpecError
+from workbench.registry import METHODS, editor_class, editor_for
 
 # the subject ends the prompt, so that an edit in any block reaches the target's first token directly
 REQUESTS = [

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 import workbench as wb
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.ft import FT
-from workbench.editing.methods import editor_for
 from workbench.errors import EditError
+from workbench.registry import editor_for
 
 REQUESTS = [
     wb.EditRequest(subject="The Eiffel Tower", prompt="{} is located in the city of", target_new="Rome, Italy"),

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.editing.plain_kn import coarse_neurons, ids_of, plain_kn, predicted_token
+from tests.references.plain_kn import coarse_neurons, ids_of, plain_kn, predicted_token
 from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
 from workbench.editing.kn import KN
 from workbench.errors import EditError, RequestError

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from workbench.errors import SpecError
+from workbench.experiment.cache_keys import unit_key
 from workbench.experiment.clusters import client_of, hand_out
-from workbench.experiment.keys import unit_key
 from workbench.experiment.runner import run
 from workbench.experiment.spec import ExperimentSpec, grid
 from workbench.experiment.store import Store

@@ -3,8 +3,8 @@
 import pytest
 
 from workbench.errors import RequestError, SpecError
-from workbench.evaluation.names import TASK_NAMES
-from workbench.experiment.keys import unit_key
+from workbench.evaluation.task_names import TASK_NAMES
+from workbench.experiment.cache_keys import unit_key
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
 REGULARIZERS = "Unregularized, RECT, RandomK, PCAK"

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.tiny_models import build_tiny_lm
-from workbench.editing.methods import METHODS
 from workbench.errors import EditError
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.session import Session
+from workbench.registry import METHODS
 
 
 @pytest.fixture(scope="module")

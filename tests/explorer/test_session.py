@@ -11,8 +11,8 @@ from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError
 from workbench.explorer.markup import growth_table
+from workbench.explorer.progress import Cancelled, Watch
 from workbench.explorer.session import Session
-from workbench.explorer.watching import Cancelled, Watch
 from workbench.weightstats import relative_change
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
 from workbench.plots.abilities import ability_bars, ability_points, perplexity_curve, side_effects_figure
-from workbench.plots.look import ordered_looks
+from workbench.plots.style import ordered_looks
 
 SCORES = pd.DataFrame(
     [

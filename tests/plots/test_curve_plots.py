@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
 from workbench.plots.curves import ability_curves, edit_curves
-from workbench.plots.look import LOOK
+from workbench.plots.style import LOOK
 
 SCORES = pd.DataFrame(
     [

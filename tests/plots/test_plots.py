@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from workbench.analysis.tables import rect_example
 from workbench.errors import SpecError
-from workbench.experiment.tables import rect_example
 from workbench.plots import editing, files, overview, weights
-from workbench.plots.look import LOOK
+from workbench.plots.style import LOOK
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from workbench.experiment.tables import editing_settings
+from workbench.analysis.tables import editing_settings
 from workbench.plots import settings
 
 

@@ -11,7 +11,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from workbench.made import record_run
+from workbench.figures.records import record_run
 from workbench.report.write import Report, write_report
 
 HOSTILE = '<script>alert("x")</script><img src="https://example.org/x.png" onerror="alert(1)">'

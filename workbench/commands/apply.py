@@ -68,7 +68,7 @@ def apply(
 
 def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool) -> None:
     """A folder that plain transformers loads, and beside the weights what made them."""
-    from workbench.atomic_folder import write_folder_atomically
+    from workbench.storage.folders import write_folder_atomically
 
     def fill(scratch: Path) -> None:
         lm.model.save_pretrained(scratch)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from workbench.commands.edit_report import Outcome, report
-from workbench.commands.editors import choose_editor, choose_regularizer, fields_from
 from workbench.commands.files import SavedUpdate, check_file_option, check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_peft
+from workbench.commands.method_options import choose_editor, choose_regularizer, fields_from
 from workbench.commands.printing import tell
 from workbench.data.formats import read_native
 from workbench.errors import EditError, RequestError, UpdateError
@@ -19,7 +19,7 @@ from workbench.request import PROBE_ARROW, EditRequest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.commands.before_after import Reading
+    from workbench.commands.prompt_report import Reading
     from workbench.editing.editor import Editor
     from workbench.evaluation.edits import Probe
     from workbench.lm import LanguageModel
@@ -231,7 +231,7 @@ def _carry_out(
     """Everything that touches the model, which is as it was afterwards."""
     from workbench.encoding import encode
     from workbench.evaluation.edits import probes_of
-    from workbench.evaluation.readings import answers_of
+    from workbench.evaluation.predictions import answers_of
     from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
     probes = probes_of(requests)
@@ -264,7 +264,7 @@ def _look(
     lm: "LanguageModel", probes: list["Probe"], scored: list[EditRequest]
 ) -> "tuple[list[Reading], pd.DataFrame | None]":
     """What the model as it is now makes of the probes, and its scores on the facts to be scored, if any."""
-    from workbench.commands.before_after import read_probes
+    from workbench.commands.prompt_report import read_probes
     from workbench.evaluation.edits import evaluate_edits
 
     return read_probes(lm, probes), evaluate_edits(lm, scored) if scored else None

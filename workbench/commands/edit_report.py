@@ -10,7 +10,7 @@ from workbench.request import EditRequest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.commands.before_after import Reading
+    from workbench.commands.prompt_report import Reading
     from workbench.editing.editor import Editor
     from workbench.evaluation.edits import Probe
     from workbench.lm import LanguageModel

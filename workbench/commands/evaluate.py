@@ -10,7 +10,7 @@ from workbench.commands.files import check_file_option, check_updates_fit, load_
 from workbench.commands.folders import show_saved
 from workbench.commands.printing import bare_table, show, shown, tell, titled
 from workbench.errors import SpecError
-from workbench.evaluation.names import check_tasks
+from workbench.evaluation.task_names import check_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +160,7 @@ def _cell(row: "pd.Series") -> str:
 
 
 def _write(path: Path, table: "pd.DataFrame") -> None:
-    from workbench.atomic import write_atomically
+    from workbench.storage.files import write_atomically
 
     write_atomically(path, lambda scratch: table.to_csv(scratch, index=False))
     show_saved(path)

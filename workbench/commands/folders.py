@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.atomic_folder import check_folder
 from workbench.commands.printing import show
 from workbench.errors import UpdateError
+from workbench.storage.folders import check_folder
 
 if TYPE_CHECKING:
     from workbench.update import WeightUpdate

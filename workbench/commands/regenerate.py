@@ -30,7 +30,7 @@ def regenerate(
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and run nothing.")] = False,
 ) -> None:
     """Run the notebooks that make the figures named, or all of a profile."""
-    from workbench import regenerate as runs
+    from workbench.figures import regenerate as runs
 
     if list_only:
         _show_list(runs.named(runs.read_list(notebooks), figures or []))

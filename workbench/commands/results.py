@@ -10,7 +10,7 @@ from workbench.commands.folders import show_saved
 from workbench.commands.printing import bare_table, show, shown
 from workbench.commands.regenerate import setting_from
 from workbench.errors import SpecError
-from workbench.experiment.place import default_store
+from workbench.experiment.store_location import default_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def _chosen(rows: "pd.DataFrame", conditions: list[str]) -> "pd.DataFrame":
 
 
 def _write(path: Path, rows: "pd.DataFrame") -> None:
-    from workbench.atomic import write_atomically
+    from workbench.storage.files import write_atomically
 
     write_atomically(path, lambda scratch: getattr(rows, _WRITERS[path.suffix])(scratch, index=False))
     show_saved(path)

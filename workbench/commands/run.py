@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench.commands.printing import quiet_libraries, show, shown, tell
-from workbench.experiment.place import default_store
+from workbench.experiment.store_location import default_store
 
 if TYPE_CHECKING:
     from workbench.experiment.spec import ExperimentSpec
@@ -32,7 +32,7 @@ def run(
     workbench results --store build/store
     """
     tell("importing torch and transformers")
-    from workbench.experiment.keys import unit_key
+    from workbench.experiment.cache_keys import unit_key
     from workbench.experiment.runner import run as run_specs
     from workbench.experiment.spec import read_specs
     from workbench.experiment.store import Store

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from workbench.commands.editors import layers_from
 from workbench.commands.files import load_model
+from workbench.commands.method_options import layers_from
 from workbench.commands.printing import show, shown, tell
 
 _TEXT, _MODEL = "Text", "Model"
@@ -49,8 +49,8 @@ def second_moment(
     chosen = None if layers is None else list(layers_from(layers, example="3,4,5"))
     tell("importing torch and transformers")
     from workbench.editing.memit import MEMIT
-    from workbench.editing.second_moment import SecondMoment
-    from workbench.editing.texts import find_source
+    from workbench.editing.second_moment.estimate import SecondMoment
+    from workbench.editing.second_moment.texts import find_source
 
     moment = SecondMoment(source=source, n_tokens=tokens, seed=seed)
     if source is not None:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench.commands.editors import layers_from
 from workbench.commands.files import check_file_option, load_model
+from workbench.commands.method_options import layers_from
 from workbench.commands.printing import bare_table, show, tell
 from workbench.errors import EditError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from workbench.editing.mend import MEND
-    from workbench.editing.mend_corpus import Splits
-    from workbench.editing.mend_training import MendTraining
+    from workbench.editing.mend.corpus import Splits
+    from workbench.editing.mend.editor import MEND
+    from workbench.editing.mend.training import MendTraining
     from workbench.lm import LanguageModel
     from workbench.request import EditRequest
 
@@ -78,9 +78,9 @@ def train_mend(
     _check_out(out, checkpoint, resume=resume, force=force)
     tell("importing torch and transformers")
     from workbench.data.facts import load_facts
-    from workbench.editing.mend_corpus import split_facts
-    from workbench.editing.mend_network import save_network
-    from workbench.editing.mend_training import MendTraining, Trainer
+    from workbench.editing.mend.corpus import split_facts
+    from workbench.editing.mend.network import save_network
+    from workbench.editing.mend.training import MendTraining, Trainer
 
     given = {
         "layers": None if layers is None else layers_from(layers, example="27,28,29"),
@@ -141,7 +141,7 @@ def _success(
     """How well the saved networks edit: at most 100 facts of each set, one by one, and the test set in batches."""
     import pandas as pd
 
-    from workbench.editing.mend import MEND
+    from workbench.editing.mend.editor import MEND
 
     editor, limit = MEND(network=str(out)), 100
     sets = {"train": splits.train, "validation": splits.validation, "test": splits.test, **elsewhere}

@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.hooks import hooked
+from workbench.editing.passes.hooks import hooked
+from workbench.editing.passes.target_texts import target_nll, upper_blocks
 from workbench.editing.presets import known
-from workbench.editing.target_texts import target_nll, upper_blocks
 from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel

@@ -7,10 +7,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from workbench.editing.attribution import attribute_answers
 from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import only_request
+from workbench.editing.passes.attribution import attribute_answers
 from workbench.editing.presets import known
 from workbench.encoding import Encoded, encode, encode_request
 from workbench.errors import EditError

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
+from workbench.editing.passes.subject_states import SubjectStates
+from workbench.editing.passes.subject_tail import HiddenTail
+from workbench.editing.passes.target_vectors import optimize_target_vectors
 from workbench.editing.presets import known
-from workbench.editing.second_moment import SecondMoment
-from workbench.editing.subject_states import SubjectStates
-from workbench.editing.subject_tail import HiddenTail
-from workbench.editing.target_vectors import optimize_target_vectors
+from workbench.editing.second_moment.estimate import SecondMoment
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings, settings_of

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from workbench.editing.contexts import checked_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import only_request
+from workbench.editing.passes.subject_tail import ValueTail
+from workbench.editing.passes.target_vectors import optimize_target_vectors
 from workbench.editing.presets import known
-from workbench.editing.second_moment import SecondMoment, solve
-from workbench.editing.subject_tail import ValueTail
-from workbench.editing.target_vectors import optimize_target_vectors
+from workbench.editing.second_moment.estimate import SecondMoment, solve
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest

@@ -12,7 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.data.facts import Rejected
-from workbench.data.task_files import TaskData, load_task
+from workbench.data.tasks.load import TaskData, load_task
 from workbench.errors import DataError, SpecError
 from workbench.evaluation.engine import Answer, Query, answer_queries, n_tokens
 from workbench.evaluation.statistics import summarize

@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from tqdm.auto import tqdm
 
 from workbench.errors import SpecError, first_line
-from workbench.experiment.keys import key_of
+from workbench.experiment.cache_keys import key_of
 from workbench.experiment.runner import loaded, measure_unedited, run_unit
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store

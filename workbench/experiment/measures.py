@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 import torch
 
-from workbench.data.task_files import load_task
+from workbench.data.tasks.load import load_task
 from workbench.evaluation.abilities import ask_tasks
 from workbench.evaluation.edits import Protocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.statistics import summarize
-from workbench.experiment.keys import data_key, key_of
+from workbench.experiment.cache_keys import data_key, key_of
 from workbench.experiment.spec import PerplexitySpec, TasksSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel

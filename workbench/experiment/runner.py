@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 
 from workbench.errors import RunError, WorkbenchError, first_line
 from workbench.experiment import measures
-from workbench.experiment.keys import unedited_state, unit_key, versions
-from workbench.experiment.place import default_store
+from workbench.experiment.cache_keys import unedited_state, unit_key, versions
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
+from workbench.experiment.store_location import default_store
 from workbench.experiment.trajectory import Point, points
 from workbench.lm import LanguageModel, load
 from workbench.update import WeightUpdate

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from workbench.data.facts import BUNDLED, load_facts
 from workbench.editing.editor import Editor
-from workbench.editing.methods import editor_class, editor_for
 from workbench.errors import SpecError
 from workbench.evaluation.edits import DEFAULT_PROTOCOLS
 from workbench.evaluation.edits import Protocol as EditProtocol
-from workbench.evaluation.names import check_tasks
 from workbench.evaluation.perplexity import WINDOW
+from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks.task import Protocol as TaskProtocol
 from workbench.lm import LanguageModel
+from workbench.registry import editor_class, editor_for
 from workbench.regularize import Regularizer, from_settings
 from workbench.request import EditRequest
 
@@ -82,7 +82,7 @@ class ExperimentSpec(_Part):
     model, dtype : str
         As `workbench.load` takes them.
     method : str
-        One of `workbench.editing.methods.METHODS`.
+        One of `workbench.registry.METHODS`.
     hyperparameters : dict
         Fields of the method that win over its preset for the model.
     regularizer : dict

@@ -15,7 +15,7 @@ import torch
 
 from workbench.editing.editor import Editor
 from workbench.errors import EditError, RequestError, first_line
-from workbench.experiment.keys import edit_key, state_after, unedited_state
+from workbench.experiment.cache_keys import edit_key, state_after, unedited_state
 from workbench.experiment.measures import edit_scores
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from workbench.editing.attribution import n_passes
 from workbench.editing.editor import Editor
 from workbench.editing.kn import KN
+from workbench.editing.passes.attribution import n_passes
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.atomic import write_atomically
 from workbench.errors import EditError, UpdateError
 from workbench.explorer.edits import Continued
 from workbench.explorer.figures import Picture, drawing
@@ -16,6 +15,7 @@ from workbench.explorer.page import Look, page_of
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.plots.files import save_figure, save_table
+from workbench.storage.files import write_atomically
 
 UPDATE, ADAPTER, CODE, PAGE = "update.safetensors", "adapter", "session.py", "report.html"
 

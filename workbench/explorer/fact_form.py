@@ -6,7 +6,7 @@ import ipywidgets as widgets
 
 from workbench.data.facts import FactSet
 from workbench.errors import RequestError
-from workbench.explorer.look import LABEL, WIDE, filled_lines
+from workbench.explorer.widgets import LABEL, WIDE, filled_lines
 from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from workbench.explorer.weights import WeightView
 from workbench.plots.abilities import before_after_figure, edits_label
-from workbench.plots.look import styled
+from workbench.plots.style import styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
 
 _DRAWING = threading.RLock()  # matplotlib's settings and caches are one for all threads

@@ -7,7 +7,7 @@ import pandas as pd
 
 from workbench.commands.printing import shown as spelled_out
 from workbench.editing.editor import layers_phrase
-from workbench.evaluation.readings import Answered, Reading, Token
+from workbench.evaluation.predictions import Answered, Reading, Token
 from workbench.explorer.edits import Continued, Edit
 from workbench.request import EditRequest
 

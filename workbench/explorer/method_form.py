@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import ipywidgets as widgets
 
-from workbench.editing.methods import METHODS, editor_class, variant_fields
 from workbench.errors import EditError
-from workbench.explorer.look import LABEL, WIDE
+from workbench.explorer.widgets import LABEL, WIDE
+from workbench.registry import METHODS, editor_class, variant_fields
 
 if TYPE_CHECKING:
     from workbench.explorer.session import Session

@@ -4,8 +4,8 @@ import platform
 from collections.abc import Sequence
 from datetime import date
 
-from workbench.evaluation.readings import Answered
-from workbench.experiment.keys import versions
+from workbench.evaluation.predictions import Answered
+from workbench.experiment.cache_keys import versions
 from workbench.explorer.edits import Continued
 from workbench.explorer.figures import Picture
 from workbench.explorer.markup import (

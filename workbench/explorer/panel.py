@@ -12,13 +12,13 @@ import ipywidgets as widgets
 from workbench.data.facts import load_facts
 from workbench.errors import EditError, ModelError, WorkbenchError, first_line
 from workbench.explorer.fact_form import FactForm
-from workbench.explorer.jobs import Job, Jobs, Work
-from workbench.explorer.look import button, classed, row
 from workbench.explorer.method_form import MethodForm
+from workbench.explorer.progress import Cancelled, Progress, Watch
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.results import Results
 from workbench.explorer.style import style
-from workbench.explorer.watching import Cancelled, Progress, Watch
+from workbench.explorer.widgets import button, classed, row
+from workbench.explorer.worker import Job, Jobs, Work
 
 if TYPE_CHECKING:
     from workbench.explorer.edits import Continued
@@ -343,7 +343,7 @@ class Explorer(widgets.VBox):
 
 
 def _regularizer(chosen: tuple[str, float | None]) -> "Regularizer":
-    from workbench.commands.editors import choose_regularizer
+    from workbench.commands.method_options import choose_regularizer
 
     return choose_regularizer(*chosen, seed=0)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from workbench.explorer.look import row
+from workbench.explorer.widgets import row
 
 if TYPE_CHECKING:
     from workbench.explorer.weights import Kept

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from workbench.explorer.look import WIDE, card, classed
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.tabs import AbilitiesTab, ContinuationsTab, ExportTab, HistoryTab
+from workbench.explorer.widgets import WIDE, card, classed
 
 if TYPE_CHECKING:
-    from workbench.evaluation.readings import Answered
+    from workbench.evaluation.predictions import Answered
     from workbench.explorer.figures import Picture
 
 _NOTHING_YET = '<div class="wb-small">Press <b>Edit</b>: what it does to the weights is shown here.</div>'

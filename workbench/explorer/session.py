@@ -16,19 +16,19 @@ import pandas as pd
 import torch
 
 from workbench.editing.editor import Editor
-from workbench.editing.methods import editor_for
 from workbench.encoding import encode
 from workbench.errors import EditError
 from workbench.evaluation.abilities import evaluate_tasks, headlines
 from workbench.evaluation.decoding import continued_texts
 from workbench.evaluation.edits import Probe, probes_of
-from workbench.evaluation.readings import Answered, Reading, read_probes
+from workbench.evaluation.predictions import Answered, Reading, read_probes
 from workbench.evaluation.tasks import TASKS
 from workbench.explorer.edits import Continued, Edit, expected_passes
-from workbench.explorer.watching import Watch, watched
+from workbench.explorer.progress import Watch, watched
 from workbench.explorer.weights import Kept, WeightView, growth_row, kept_of, thresholds_of, weight_view
 from workbench.lm import LanguageModel
 from workbench.plots.abilities import edits_label
+from workbench.registry import editor_for
 from workbench.regularize import Regularizer, Unregularized
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from workbench.explorer.look import WIDE, button, classed, filled_lines, row, small
+from workbench.explorer.widgets import WIDE, button, classed, filled_lines, row, small
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.evaluation.readings import Answered
+    from workbench.evaluation.predictions import Answered
     from workbench.explorer.edits import Continued, Edit
     from workbench.explorer.export import Exported
     from workbench.explorer.figures import Picture

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from workbench.plots.look import (
+from workbench.plots.style import (
     BLUE,
     edits_locator,
     error_bar,

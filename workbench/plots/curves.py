@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workbench.plots.look import edits_locator, looks_of, perplexity_axis, require_columns
+from workbench.plots.style import edits_locator, looks_of, perplexity_axis, require_columns
 
 
 def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from workbench.plots.look import error_bar, look_of, require_columns
+from workbench.plots.style import error_bar, look_of, require_columns
 
 
 def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:

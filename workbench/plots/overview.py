@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.plots.look import HEATMAP, look_of, require_columns
+from workbench.plots.style import HEATMAP, look_of, require_columns
 
 
 def number_grid(entries: pd.DataFrame, ax: Axes, *, vmax: float, number_format: str = "{:g}") -> Axes:

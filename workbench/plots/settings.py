@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.plots.look import BLACK, BLUE, ORANGE, SKY, require_columns
+from workbench.plots.style import BLACK, BLUE, ORANGE, SKY, require_columns
 
 _MODEL = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": BLACK}
 _EDITED = {**_MODEL, "facecolor": SKY}

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from workbench.plots.look import BLACK, BLUE, HEATMAP, ORANGE, VERMILION, require_columns
+from workbench.plots.style import BLACK, BLUE, HEATMAP, ORANGE, VERMILION, require_columns
 
 
 def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:

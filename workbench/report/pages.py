@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from workbench.errors import ReportError
 from workbench.report.body import TEMPLATES, body_of
-from workbench.report.places import Place, size_of
+from workbench.report.output import Place, size_of
 from workbench.report.sources import Source, Sources
 from workbench.report.story import Parameter, Story, story_of
 

@@ -9,8 +9,8 @@ from nbformat import NotebookNode
 from nbformat.reader import NotJSONError
 
 from workbench.errors import ReportError, first_line
-from workbench.made import digest, last_run
-from workbench.regenerate import LIST, Entry, Place, choose, place_of, read_list
+from workbench.figures.records import digest, last_run
+from workbench.figures.regenerate import LIST, Entry, Place, choose, place_of, read_list
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Sources:
 
 
 def collect(profile: str, *, notebooks: Path, figures: Path | None, build: Path) -> Sources:
-    """Read what a profile's run has left; `notebooks`, `figures` and `build` as in `workbench.regenerate.plan`.
+    """Read what a profile's run has left; `notebooks`, `figures` and `build` as in `workbench.figures.regenerate.plan`.
 
     Raises
     ------

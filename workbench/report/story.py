@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
 
-from workbench.regenerate import FIGURES_PARAMETER
+from workbench.figures.regenerate import FIGURES_PARAMETER
 
 TITLE = re.compile(r"^#[ \t]+(.+?)[ \t]*$", re.MULTILINE)
 QUESTION = re.compile(r"^\*(?!\*)(.+?)\*[ \t]*$", re.MULTILINE)

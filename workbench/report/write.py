@@ -5,13 +5,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.atomic import write_atomically
-from workbench.atomic_folder import check_folder, write_folder_atomically
 from workbench.errors import ReportError, UpdateError
-from workbench.made import digest
+from workbench.figures.records import digest
+from workbench.report.output import InFolder, InOneFile
 from workbench.report.pages import GENERATOR, index_html, one_html, overview_of, page_html, page_of
-from workbench.report.places import InFolder, InOneFile
 from workbench.report.sources import Sources, collect
+from workbench.storage.files import write_atomically
+from workbench.storage.folders import check_folder, write_folder_atomically
 
 MANIFEST = "report.json"  # in the folder: what was written there, so that nothing else is replaced
 _MARK = f'<meta name="generator" content="{GENERATOR}">'
@@ -44,7 +44,7 @@ def write_report(
     notebooks : str or Path
         Folder of figures.yaml.
     figures : str or Path, optional
-        Where the figure files are; by default where `workbench.regenerate.plan` puts those of the profile.
+        Where the figure files are; by default where `workbench.figures.regenerate.plan` puts those of the profile.
     build : str or Path
         Executed notebooks are in ``<build>/<profile>/notebooks``.
     out : str or Path, optional

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import ClosedQAExample
+from workbench.data.tasks.examples import ClosedQAExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.closed_qa import TASK
 

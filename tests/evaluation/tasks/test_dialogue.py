@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import DialogueExample
+from workbench.data.tasks.examples import DialogueExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.dialogue import TASK
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from workbench.data.examples import NERExample
-from workbench.data.task_files import TaskData
+from workbench.data.tasks.examples import NERExample
+from workbench.data.tasks.load import TaskData
 from workbench.evaluation.abilities import TaskRun, summarize_runs
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.ner import TASK, names_in

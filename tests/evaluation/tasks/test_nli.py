@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import NLIExample
+from workbench.data.tasks.examples import NLIExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.nli import TASK
 

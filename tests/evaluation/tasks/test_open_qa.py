@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import OpenQAExample
+from workbench.data.tasks.examples import OpenQAExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.open_qa import TASK, word_f1
 

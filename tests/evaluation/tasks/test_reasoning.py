@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from workbench.data.examples import ReasoningExample
+from workbench.data.tasks.examples import ReasoningExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.reasoning import TASK, numbers_in
 

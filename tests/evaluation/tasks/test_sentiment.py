@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import SentimentExample
+from workbench.data.tasks.examples import SentimentExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.sentiment import TASK
 

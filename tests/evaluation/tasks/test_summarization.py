@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.data.examples import SummarizationExample
+from workbench.data.tasks.examples import SummarizationExample
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks.summarization import TASK
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from workbench.data.task_files import load_task
+from workbench.data.tasks.load import load_task
 from workbench.errors import SpecError
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks import TASKS, tasks_named

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from workbench.evaluation.names import check_tasks
+from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks import (
     closed_qa,
     dialogue,

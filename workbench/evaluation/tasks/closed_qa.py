@@ -9,7 +9,7 @@ BoolQ (Clark et al. 2019), development split, 3,270 questions. A record:
 
 from collections.abc import Sequence
 
-from workbench.data.examples import ClosedQAExample
+from workbench.data.tasks.examples import ClosedQAExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.data.examples import DialogueExample
+from workbench.data.tasks.examples import DialogueExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task

@@ -10,7 +10,7 @@ a word and its tags a line:
 import re
 from collections.abc import Sequence
 
-from workbench.data.examples import ENTITY_TYPES, NERExample
+from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import VALID, Protocol, Ratio, Scores, Task
 

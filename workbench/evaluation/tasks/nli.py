@@ -10,7 +10,7 @@ A record:
 
 from collections.abc import Sequence
 
-from workbench.data.examples import NLIExample
+from workbench.data.tasks.examples import NLIExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task

@@ -11,7 +11,7 @@ written by a language model (GenRead, Yu et al. 2023), and fewer than half of th
 from collections import Counter
 from collections.abc import Sequence
 
-from workbench.data.examples import OpenQAExample
+from workbench.data.tasks.examples import OpenQAExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 from workbench.evaluation.text import normalize_answer

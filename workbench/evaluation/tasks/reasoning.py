@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from decimal import Decimal
 
-from workbench.data.examples import ReasoningExample
+from workbench.data.tasks.examples import ReasoningExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 

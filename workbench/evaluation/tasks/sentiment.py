@@ -8,7 +8,7 @@ SST-2 (Socher et al. 2013; GLUE, Wang et al. 2019), development split, 872 snipp
 
 from collections.abc import Sequence
 
-from workbench.data.examples import SentimentExample
+from workbench.data.tasks.examples import SentimentExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
 from workbench.evaluation.tasks.task import Protocol, Scores, Task

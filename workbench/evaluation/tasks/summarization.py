@@ -15,7 +15,7 @@ from functools import cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from workbench.data.examples import SummarizationExample
+from workbench.data.tasks.examples import SummarizationExample
 from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
 

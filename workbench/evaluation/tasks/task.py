@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.data.examples import TaskExample
+from workbench.data.tasks.examples import TaskExample
 from workbench.evaluation.engine import Answer, Query
 
 Protocol = Literal["standard", "paper"]

@@ -1,0 +1,74 @@
+"""Curves: means over seeds with Student's interval, and a single seed's own interval."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from workbench.analysis.curves import (
+    OVER_EXAMPLES,
+    OVER_SEEDS,
+    abilities_and_perplexity,
+    by_batch_size,
+    label_series,
+    over_seeds,
+)
+
+PLACE = {"method": "ROME", "setting": "sequential-instance", "batch_size": 1, "task": "nli", "protocol": "standard"}
+
+
+def row(seed, value, *, operation=5, regularizer="Unregularized", metric="choice_accuracy", **more):
+    place = {"source": "bundled", "split": "bundled", "moment": None, "parameter": None, "at": None, **PLACE}
+    where = {"seed": seed, "operation": operation, "n_edits": operation, "regularizer": regularizer, "metric": metric}
+    return {**place, **where, "value": value, "n": 40, "low": value - 0.1, "high": value + 0.1, **more}
+
+
+def test_several_seeds_give_their_mean_and_students_interval():
+    [found] = over_seeds(pd.DataFrame([row(0, 0.2), row(1, 0.4), row(2, 0.6)])).itertuples()
+    half = 4.302653 * 0.2 / math.sqrt(3)  # t of 97.5 % with two degrees of freedom; the standard deviation is 0.2
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4 - half, 0.4 + half))
+    assert (found.seeds, found.spread, found.n) == (3, OVER_SEEDS, 40)
+
+
+def test_one_seed_keeps_its_own_interval():
+    [found] = over_seeds(pd.DataFrame([row(0, 0.2)])).itertuples()
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.1, 0.3))
+    assert (found.seeds, found.spread) == (1, OVER_EXAMPLES)
+
+
+def test_what_differs_in_more_than_its_seed_is_kept_apart():
+    rows = [row(0, 0.2), row(1, 0.4), row(0, 0.5, operation=10), row(0, 0.3, regularizer="RECT 40 %")]
+    assert list(over_seeds(pd.DataFrame(rows))["seeds"]) == [2, 1, 1]
+
+
+def test_the_score_that_stands_for_a_task_is_drawn_and_no_other():
+    rows = [row(0, 0.2), row(0, 0.9, metric="valid_rate"), row(0, 30.0, task="perplexity", metric="perplexity")]
+    abilities, perplexities = abilities_and_perplexity(over_seeds(pd.DataFrame(rows)))
+    assert list(abilities["metric"]) == ["choice_accuracy"]
+    assert list(abilities["title"]) == ["NLI"]
+    assert list(abilities["floor"]) == [0.5]
+    assert list(perplexities["value"]) == [30.0]
+
+
+def test_a_series_is_named_by_what_differs():
+    def named(**columns):
+        table = pd.DataFrame({"method": "MEMIT", "regularizer": "RECT 40 %", "batch_size": 10, **columns})
+        return list(label_series(table)["series"])
+
+    assert named(regularizer=["RECT 40 %", "Unregularized"]) == ["RECT 40 %", "Unregularized"]
+    assert named(batch_size=[10, 30]) == ["10 facts at once", "30 facts at once"]
+    assert named(batch_size=[10, 30], method=["MEMIT", "MEND"]) == ["MEMIT, 10 facts at once", "MEND, 30 facts at once"]
+    assert named(method=["MEMIT"]) == ["MEMIT"]
+
+
+def test_batches_of_several_sizes_become_one_curve_from_the_unedited_model():
+    def single(size, operation, value):
+        setting = "single-batch" if size > 1 else "single-instance"
+        place = {"unit": str(size), "setting": setting, "batch_size": size, "n_edits": size * operation}
+        return row(0, value, operation=operation) | place
+
+    rows = [single(1, 0, 0.6), single(1, 1, 0.5), single(30, 0, 0.6), single(30, 1, 0.2)]
+    curve = over_seeds(by_batch_size(pd.DataFrame(rows)))
+    assert list(curve["n_edits"]) == [0, 1, 30]
+    assert list(curve["value"]) == [0.6, 0.5, 0.2]
+    assert label_series(curve)["series"].nunique() == 1

@@ -1,0 +1,261 @@
+"""Files of MEND's networks and of EasyEdit's hyperparameters, what is refused, and the network that is shipped."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+
+import workbench as wb
+from tests.editing.mend.networks import REQUEST, fresh, shaken
+from tests.tiny_models import build_tiny_lm
+from workbench.editing.mend import editor as mend_module
+from workbench.editing.mend.editor import MEND
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.network import load_network, read_metadata, save_network
+from workbench.errors import EditError
+
+SHIPPED = Path(mend_module.__file__).with_name("trained") / "mend-smollm2-135m.safetensors"
+
+
+@pytest.fixture
+def editor(tmp_path):
+    """Give a function that saves networks for a model and makes the editor that uses them."""
+    paths = iter(tmp_path / f"{i}.safetensors" for i in range(100))
+
+    def make(lm, network=None, **fields) -> MEND:
+        return MEND(network=str(save_network(network or fresh(lm), next(paths), lm)), **fields)
+
+    return make
+
+
+def ids_of(lm, text):
+    return torch.tensor([lm.tokenizer(text)["input_ids"]])
+
+
+def target_nll(lm, request):
+    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
+    n_prompt, ids = (
+        ids_of(lm, request.filled_prompt).shape[1],
+        ids_of(lm, f"{request.filled_prompt} {request.target_new}"),
+    )
+    return cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:])
+
+
+def error_of(editor, lm, requests=(REQUEST,)):
+    with pytest.raises(EditError) as caught:
+        editor.compute_update(lm, list(requests))
+    return str(caught.value)
+
+
+# files of networks
+
+
+def test_networks_come_back_from_a_file(tiny_lm, tmp_path):
+    network = shaken(tiny_lm)
+    path = save_network(network, tmp_path / "mend.safetensors", tiny_lm, training={"steps": 3})
+    loaded = load_network(path, tiny_lm)
+    assert loaded.shapes == network.shapes
+    state = loaded.state_dict()
+    assert set(state) == set(network.state_dict())
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(state[name], tensor)
+    assert read_metadata(path)["training"] == {"steps": 3}
+
+
+def test_a_model_without_a_network_is_told_how_to_train_one(tiny_lm):
+    assert MEND.for_model(tiny_lm) == MEND()
+    sentence = (
+        f"no MEND network is trained for {tiny_lm.name} (fingerprint {tiny_lm.fingerprint}); run `workbench train-mend "
+        f"--model {tiny_lm.name} --out FILE` and give the file as network."
+    )
+    assert error_of(MEND(), tiny_lm) == sentence
+    with pytest.raises(EditError) as caught:
+        MEND().prepared(tiny_lm)
+    assert str(caught.value) == sentence
+
+
+def test_a_network_of_another_model_is_refused(tiny_lm, editor):
+    mend, other = editor(tiny_lm), build_tiny_lm("qwen2")
+    assert error_of(mend, other) == (
+        f"{mend.network} was trained for {tiny_lm.name} (fingerprint {tiny_lm.fingerprint}), not for tiny-qwen2 "
+        f"(fingerprint {other.fingerprint}); train one with `workbench train-mend`."
+    )
+
+
+def test_a_file_that_holds_no_network_is_refused(tiny_lm, tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    assert error_of(MEND(network=str(path)), tiny_lm) == (
+        f"{path} is a safetensors file, but not a MEND network; `workbench train-mend` makes one."
+    )
+    missing = tmp_path / "missing.safetensors"
+    sentence = error_of(MEND(network=str(missing)), tiny_lm)
+    assert sentence.startswith(f"{missing} cannot be read as a MEND network (")
+    assert sentence.endswith("); `workbench train-mend` makes one.")
+
+
+def test_a_network_that_lacks_weights_is_refused(tiny_lm, tmp_path):
+    network = fresh(tiny_lm)
+    del network.log_edit_lr
+    path = save_network(network, tmp_path / "mend.safetensors", tiny_lm)
+    sentence = error_of(MEND(network=str(path)), tiny_lm)
+    assert sentence.startswith(f"{path} is a damaged MEND network (")
+    assert sentence.endswith("); make it again.")
+
+
+# bad hyperparameters
+
+
+def test_no_request_is_refused(tiny_lm, editor):
+    assert error_of(editor(tiny_lm), tiny_lm, []) == "MEND edits one fact or more an operation; got no request."
+
+
+def test_a_matrix_that_the_network_is_not_for_is_named(tiny_lm, editor):
+    mend = editor(tiny_lm, inner_params=["lm_head.weight"])
+    assert error_of(mend, tiny_lm) == (
+        f"{mend.network} has no network for 'lm_head.weight'; it has: {', '.join(weights_to_edit(tiny_lm))}."
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_lr_scale_must_be_positive(value):
+    with pytest.raises(EditError) as caught:
+        MEND(lr_scale=value)
+    assert str(caught.value) == f"lr_scale must be a positive number; got {value}."
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rank": 0}, "rank must be at least 1 and edit_lr positive; got 0 and 0.01."),
+        ({"edit_lr": -1.0}, "rank must be at least 1 and edit_lr positive; got 4 and -1.0."),
+    ],
+)
+def test_networks_need_a_rank_and_a_rate(tiny_lm, settings, sentence):
+    with pytest.raises(EditError) as caught:
+        fresh(tiny_lm, **settings)
+    assert str(caught.value) == sentence
+
+
+def test_a_layer_out_of_range_is_named(tiny_lm):
+    with pytest.raises(EditError) as caught:
+        weights_to_edit(tiny_lm, [1, 7])
+    assert str(caught.value) == f"layer 7 is out of range: {tiny_lm.name} has layers 0 to 3."
+
+
+# EasyEdit's files
+
+PUBLISHED = """\
+archive: ./results/models/MEND/llama-2-7b-ZsRE
+alg_name: "MEND"
+device: 1
+model_name: ./hugging_cache/llama-2-7b
+model_class: LlamaForCausalLM
+tokenizer_class: LlamaTokenizer
+tokenizer_name: ./hugging_cache/llama-2-7b
+inner_params:
+- model.layers.31.mlp.up_proj.weight
+- model.layers.31.mlp.down_proj.weight
+alg: MEND
+lr: 1e-6
+edit_lr: 1e-4
+lr_lr: 1e-4
+lr_scale: 1.0
+seed: 42
+cedit: 0.1
+cloc: 1.0
+cbase: 1.0
+dropout: 0.0
+train_base: False
+no_grad_layers: null
+one_sided: False
+n_hidden: 1
+hidden_dim: null
+init: id
+norm: True
+combine: True
+x_only: False
+delta_only: False
+act: relu
+rank: 1920
+mlp_class: IDMLP
+shared: True
+batch_size: 1
+model_save_pt: 5000
+silent: False
+max_iters: 100000
+log_interval: 1000
+eval_log_interval: 1000
+final_eval: True
+val_interval: 1000
+early_stop_patience: 20000
+early_stop_key: "loss/total_edit_val"
+eval_only: True
+half: False
+debug: False
+save: False
+verbose: True
+val_batch_size: 5
+accumulate_bs: 10
+val_steps: 500
+opt: Adam
+grad_clip: 100.
+results_dir: ./results
+"""
+
+
+def test_the_published_file_is_read(tmp_path):
+    path = tmp_path / "llama-7b.yaml"
+    path.write_text(PUBLISHED, encoding="utf-8")
+    assert MEND.from_yaml(path) == MEND(
+        lr_scale=1.0, inner_params=("model.layers.31.mlp.up_proj.weight", "model.layers.31.mlp.down_proj.weight")
+    )
+
+
+def test_a_field_that_is_not_known_is_named(tmp_path):
+    path = tmp_path / "mend.yaml"
+    path.write_text("alg_name: MEND\nlr_scale: 2\nspeed: 3\n", encoding="utf-8")
+    with pytest.raises(EditError) as caught:
+        MEND.from_yaml(path)
+    assert str(caught.value) == f"{path}: field 'speed' is not known for MEND; known: inner_params, lr_scale."
+
+
+# the network that comes with the package
+
+
+def test_the_shipped_network_is_small_and_says_how_it_was_made():
+    assert SHIPPED.stat().st_size <= 5e6
+    training = read_metadata(SHIPPED)["training"]
+    assert training["command"].startswith("workbench train-mend ")
+    assert training["n_test"] == 100
+    assert training["settings"]["seed"] == 0
+    assert {row["facts"] for row in training["success"]} >= {"train", "validation", "test"}
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
+    held_out = wb.load_facts().sample(5, seed=0)  # none of them was trained on
+    mend, values = MEND.for_model(smollm2), []
+    for request in held_out:
+        with mend.compute_update(smollm2, [request]).applied(smollm2):
+            values.append(wb.score_edits(smollm2, [request], protocols=["teacher_forced"]))
+    mean = {
+        metric: sum(float(v[v["metric"] == metric]["value"].iloc[0]) for v in values) / 5
+        for metric in ("reliability", "locality")
+    }
+    assert mean["reliability"] > 0.8
+    assert mean["locality"] > 0.5  # of near neighbours; an edit that ruins the model leaves next to none
+
+
+@pytest.mark.slow
+def test_a_batch_of_facts_is_written_into_the_embedded_model_at_once(smollm2):
+    held_out = wb.load_facts().sample(5, seed=0)
+    before = [float(target_nll(smollm2, request)) for request in held_out]
+    update = MEND.for_model(smollm2).compute_update(smollm2, list(held_out))
+    with update.applied(smollm2):
+        after = [float(target_nll(smollm2, request)) for request in held_out]
+    assert len(update.info) == 1
+    assert all(a < b for a, b in zip(after, before, strict=True))

@@ -1,0 +1,339 @@
+"""MEND's training: its losses against models that are really edited, its runs against runs that were never stopped."""
+
+import json
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, kl_div
+
+import workbench as wb
+from tests.tiny_models import build_tiny_lm
+from workbench.commands.train_mend import edit_success
+from workbench.data.facts import FactSet
+from workbench.editing.mend.corpus import Corpus, split_facts
+from workbench.editing.mend.editor import MEND
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.losses import Draw, draw_edits, losses_after
+from workbench.editing.mend.network import MendNetwork, save_network
+from workbench.editing.mend.training import MendTraining, Trainer
+from workbench.errors import EditError, RequestError
+
+PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
+
+
+def fact(i: int) -> wb.EditRequest:
+    return wb.EditRequest(
+        subject=f"Tower {i}",
+        prompt="{} is located in the city of" if i % 2 else "You may ask where {} is. It is in",
+        target_new=PLACES[i % len(PLACES)],
+        target_true=PLACES[(i + 1) % len(PLACES)],
+        rephrase=("Where is {}? It is in the city of",) if i % 3 else (),
+        locality=(wb.LocalityProbe(f"The capital of country {i} is", PLACES[(i + 2) % len(PLACES)]),),
+    )
+
+
+FACTS = [fact(i) for i in range(12)]
+TRAIN, VALIDATION = FACTS[:9], FACTS[9:]
+SHORT = MendTraining(
+    steps=6, facts_per_step=4, batch_sizes=(1, 2, 4), rank=4, edit_lr=0.01, val_interval=2, checkpoint_interval=2
+)
+
+
+def corpus_and_network(lm, *, edit_lr=0.01, dtype=torch.float32):
+    """A network away from its neutral start, and facts."""
+    names, generator = weights_to_edit(lm), torch.Generator().manual_seed(3)
+    network = MendNetwork.fresh(lm, names, rank=4, edit_lr=edit_lr)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            if name.endswith((".U", ".V")):
+                parameter.copy_(parameter.half().float())
+    return Corpus(lm, FACTS, names), network.to(dtype)
+
+
+def ids_of(lm, text):
+    return torch.tensor([lm.tokenizer(text)["input_ids"]])
+
+
+@torch.no_grad()
+def logits_before_target(lm, prompt, target):
+    """Logits (tokens of the target, V) in one whole unpadded pass, and the target's tokens."""
+    n_prompt, ids = ids_of(lm, prompt).shape[1], ids_of(lm, f"{prompt} {target}")
+    return lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:]
+
+
+def state_of(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+
+
+def assert_same_bits(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+# the losses
+
+
+def test_the_losses_are_those_of_a_model_that_is_really_edited(every_tiny_lm, tmp_path):
+    lm = every_tiny_lm
+    corpus, network = corpus_and_network(lm)
+    mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
+    pair, other = [FACTS[1], FACTS[8]], FACTS[4]
+    draws = [[Draw(i, (corpus.facts[i].edit, corpus.facts[i].same[0]), corpus.facts[i].apart) for i in (1, 8)]]
+    draws[0][1] = replace(draws[0][1], apart=(corpus.facts[4].before,))
+    losses = losses_after(corpus, network, draws)
+    elsewhere = [(pair[0].locality[0].prompt, pair[0].locality[0].target), (other.filled_prompt, other.target_true)]
+    before = [logits_before_target(lm, *text)[0] for text in elsewhere]
+    with mend.compute_update(lm, pair).applied(lm):
+        nll = [
+            cross_entropy(*logits_before_target(lm, prompt, r.target_new))
+            for r in pair
+            for prompt in (r.filled_prompt, r.filled_rephrase[0])
+        ]
+        after = [logits_before_target(lm, *text)[0] for text in elsewhere]
+    lm.memo.clear()
+    before, after = torch.cat(before).log_softmax(-1), torch.cat(after).log_softmax(-1)
+    kl = kl_div(after, before, log_target=True, reduction="batchmean")
+    assert losses.edit.item() == pytest.approx(float(torch.stack(nll).mean()), rel=1e-4)
+    assert losses.locality.item() == pytest.approx(float(kl), rel=1e-3)
+    assert losses.locality_agreement == float((before.argmax(-1) == after.argmax(-1)).double().mean())
+
+
+def test_edits_made_side_by_side_do_not_see_each_other(tiny_lm):
+    corpus, network = corpus_and_network(tiny_lm)
+    rng = random.Random(0)
+    draws = [[Draw(i, (corpus.facts[i].edit,), (corpus.facts[rng.randrange(12)].before,))] for i in (1, 2, 6)]
+    together = losses_after(corpus, network, draws)
+    alone = [losses_after(corpus, network, [draw]) for draw in draws]
+    assert together.edit.item() == pytest.approx(sum(each.edit.item() for each in alone) / 3, rel=1e-5)
+
+
+def test_the_gradient_of_the_losses_is_a_finite_difference():
+    lm = build_tiny_lm("gpt2", dtype=torch.float64)  # the norms of a Llama compute in float32 whatever its weights are
+    corpus, network = corpus_and_network(lm, dtype=torch.float64)
+    draws = draw_edits(corpus, 4, (2,), seed="0")
+
+    def loss():
+        found = losses_after(corpus, network, draws)
+        return found.edit + found.locality
+
+    parameters = dict(network.named_parameters())
+    grads = dict(zip(parameters, torch.autograd.grad(loss(), list(parameters.values())), strict=True))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in parameters.items():
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            values = []
+            for sign in (1, -1):
+                parameter += sign * 1e-6 * direction
+                values.append(float(loss()))
+                parameter -= sign * 1e-6 * direction
+        expected = (values[0] - values[1]) / 2e-6
+        assert float((grads[name] * direction).sum()) == pytest.approx(expected, rel=1e-3, abs=1e-8), name
+
+
+def test_the_normalisation_is_mean_and_deviation_of_the_training_factors(tiny_lm):
+    names = weights_to_edit(tiny_lm)
+    corpus = Corpus(tiny_lm, FACTS, names)
+    network = MendNetwork.fresh(tiny_lm, names, rank=4)
+    network.normalize_by(corpus.factors)
+    index = dict.fromkeys(network.shapes.values(), 0)
+    for name, shape in network.shapes.items():
+        transform = network.transforms[f"{shape[0]}x{shape[1]}"]
+        z = torch.cat([torch.cat(factors[name], dim=1) for factors in corpus.factors]).double().numpy()
+        i = index[shape]
+        assert transform.mean[i].numpy() == pytest.approx(z.mean(axis=0), rel=1e-4, abs=1e-7)
+        assert transform.std[i].numpy() == pytest.approx(z.std(axis=0, ddof=1), rel=1e-4)
+        index[shape] += 1
+    assert sum(index.values()) == len(names)
+
+
+# what is drawn
+
+
+def test_a_step_draws_different_facts_and_always_the_same(tiny_lm):
+    corpus = Corpus(tiny_lm, FACTS, weights_to_edit(tiny_lm))
+    seen = set()
+    for step in range(30):
+        edits = draw_edits(corpus, 4, (1, 2, 4), seed=f"0 {step}")
+        assert edits == draw_edits(corpus, 4, (1, 2, 4), seed=f"0 {step}")
+        drawn = [draw.fact for edit in edits for draw in edit]
+        assert len(set(drawn)) == 4
+        assert len({len(edit) for edit in edits}) == 1
+        for edit in edits:
+            for draw in edit:  # what this step writes is not asked to stay
+                assert not {corpus.facts[i].before for i in drawn} & set(draw.apart)
+        seen.add(len(edits))
+    assert seen == {1, 2, 4}
+
+
+# the run
+
+
+def test_training_lowers_both_losses(tiny_lm):
+    settings = replace(SHORT, steps=60, val_interval=20, lr=0.01, edit_lr=0.05)
+    history = Trainer(tiny_lm, TRAIN, VALIDATION, settings).run()["history"]
+    assert [record["step"] for record in history] == [20, 40, 60]
+    assert history[-1]["train_edit"] < history[0]["train_edit"]
+    assert history[-1]["train_locality"] < history[0]["train_locality"]
+
+
+def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_bits(tiny_lm, tmp_path, monkeypatch):
+    whole = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT)
+    record = whole.run()
+    expected = state_of(whole)
+    step_of, stops = Trainer._step, 0
+    for killed_after in (1, 3, 4, 5):
+        path = tmp_path / f"{killed_after}.checkpoint"
+        calls = iter(range(100))
+
+        def step(trainer, calls=calls, killed_after=killed_after):
+            if next(calls) == killed_after:
+                raise KeyboardInterrupt
+            return step_of(trainer)
+
+        monkeypatch.setattr(Trainer, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=path).run()
+        monkeypatch.setattr(Trainer, "_step", step_of)
+        assert path.exists() == (killed_after >= SHORT.checkpoint_interval)
+        again = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=path)
+        assert again.resume() == path.exists()
+        resumed = again.run()
+        assert resumed["history"] == record["history"]
+        assert_same_bits(state_of(again), expected)
+        stops += 1
+    assert stops == 4
+
+
+def test_global_random_state_does_not_matter_and_stays(tiny_lm):
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        trainer = Trainer(tiny_lm, TRAIN, VALIDATION, replace(SHORT, steps=2))
+        trainer.run()
+        assert torch.equal(torch.random.get_rng_state(), before)
+        states.append(state_of(trainer))
+    assert_same_bits(*states)
+
+
+def test_the_model_is_left_as_it_was(tiny_lm):
+    weights = {name: parameter.clone() for name, parameter in tiny_lm.model.named_parameters()}
+    Trainer(tiny_lm, TRAIN, VALIDATION, replace(SHORT, steps=2)).run()
+    for name, parameter in tiny_lm.model.named_parameters():
+        assert torch.equal(parameter, weights[name])
+        assert parameter.grad is None
+        assert not parameter.requires_grad
+    for module in tiny_lm.model.modules():
+        assert not module._forward_hooks
+        assert "forward" not in module.__dict__
+
+
+def test_training_stops_when_validations_bring_nothing_new_and_keeps_the_best(tiny_lm):
+    settings = replace(SHORT, steps=200, lr=0.1, val_interval=1, patience=3)  # so high that it soon gets worse
+    trainer = Trainer(tiny_lm, TRAIN, VALIDATION, settings)
+    record = trainer.run()
+    losses = [entry["loss"] for entry in record["history"]]
+    assert record["steps"] < 200
+    assert record["best_step"] == losses.index(min(losses)) + 1
+    assert record["steps"] == record["best_step"] + 3
+    best = Trainer(tiny_lm, TRAIN, VALIDATION, settings)
+    for _ in range(record["best_step"]):
+        best._step()
+    assert_same_bits(state_of(trainer), state_of(best))
+
+
+def test_a_checkpoint_of_other_settings_or_facts_is_refused(tiny_lm, tmp_path):
+    path = tmp_path / "mend.checkpoint"
+    Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=path).run()
+    others = [(TRAIN, replace(SHORT, seed=1)), (TRAIN[1:], SHORT)]
+    for train, settings in others:
+        with pytest.raises(EditError) as caught:
+            Trainer(tiny_lm, train, VALIDATION, settings, checkpoint=path).resume()
+        assert str(caught.value) == (
+            f"{path} is of a run with other facts, settings or another model; repeat those, or delete it to start anew."
+        )
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(tiny_lm, tmp_path):
+    path = tmp_path / "mend.checkpoint"
+    path.write_bytes(b"nothing")
+    with pytest.raises(EditError) as caught:
+        Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=path).resume()
+    assert str(caught.value).startswith(f"{path} cannot be read as a checkpoint (")
+    assert str(caught.value).endswith("); delete it to start anew.")
+
+
+def test_the_record_is_json(tiny_lm):
+    record = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT).run()
+    assert json.loads(json.dumps(record)) == record
+    assert (record["steps"], len(record["history"])) == (6, 3)
+
+
+def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
+    network = MendNetwork.fresh(tiny_lm, weights_to_edit(tiny_lm), rank=4, edit_lr=0.05)
+    mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", tiny_lm)))
+    hits = []
+    for start in (0, 2):
+        batch = FACTS[start : start + 2]
+        with mend.compute_update(tiny_lm, batch).applied(tiny_lm):
+            for r in batch:
+                logits, target = logits_before_target(tiny_lm, r.filled_prompt, r.target_new)
+                hits.append(float((logits.argmax(-1) == target).double().mean()))
+    table = edit_success(tiny_lm, mend, FACTS[:4], label="few", batch_size=2)
+    [row] = table[(table["metric"] == "reliability") & (table["protocol"] == "teacher_forced")].to_dict("records")
+    assert row["value"] == pytest.approx(sum(hits) / 4)
+    assert (row["facts"], row["batch_size"], row["n"]) == ("few", 2, 4)
+    assert tiny_lm.applied_updates == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"steps": 0}, "steps must be at least 1; got 0."),
+        ({"lr": math.nan}, "lr must be a positive number; got nan."),
+        ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10; got 3."),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, sentence):
+    with pytest.raises(EditError) as caught:
+        MendTraining(**settings)
+    assert str(caught.value) == sentence
+
+
+# the split
+
+
+def facts_of(requests, source="facts.json"):
+    return FactSet(source, "native", tuple(requests), ())
+
+
+def test_the_test_facts_are_the_sample_of_the_first_source_and_no_prompt_is_in_two_sets():
+    first, second = facts_of(FACTS), facts_of([fact(i) for i in (3, 20, 21, 22)], "more.json")
+    splits = split_facts([first, second], hold_out=4, validation=3, seed=5, exclude=[facts_of([fact(20)])])
+    assert splits.test == first.sample(4, seed=5)
+    prompts = [{r.filled_prompt for r in part} for part in (splits.train, splits.validation, splits.test)]
+    assert [len(part) for part in prompts] == [len(splits.train), 3, 4]
+    assert not prompts[0] & prompts[1]
+    assert not (prompts[0] | prompts[1]) & prompts[2]
+    assert fact(20).filled_prompt not in prompts[0] | prompts[1]
+    assert len(splits.train) + 3 + 4 + splits.n_dropped == 16
+    assert splits.n_dropped == 2  # the excluded one, and the one that both sources hold
+
+
+def test_the_bundled_test_facts_are_those_of_the_table():
+    splits = split_facts([wb.load_facts()], hold_out=100, validation=40, seed=0)
+    assert splits.test == wb.load_facts().sample(100, seed=0)
+
+
+def test_more_validation_facts_than_there_are_is_refused():
+    with pytest.raises(RequestError) as caught:
+        split_facts([facts_of(FACTS)], hold_out=4, validation=8, seed=0)
+    assert str(caught.value) == (
+        "8 facts are left to train on and validate with: validation must lie in 2 to 6; got 8."
+    )

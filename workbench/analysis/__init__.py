@@ -1,0 +1,1 @@
+"""The paper's reading of experiment results: claims, tables, curves, comparisons."""

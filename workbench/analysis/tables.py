@@ -1,0 +1,240 @@
+"""Tables that notebooks show, from updates and scores."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from workbench.analysis.published import TABLE1
+from workbench.evaluation.statistics import bootstrap_interval
+from workbench.experiment.measures import AFTER_EDIT
+from workbench.lm import LanguageModel
+from workbench.regularize import PCAK, RECT, RandomK, Regularizer, Unregularized, keep_most_changed, settings_of
+from workbench.update import WeightUpdate
+from workbench.weightstats import (
+    TABLE1_QUANTILES,
+    block_maxima,
+    relative_change,
+    relative_change_histogram,
+    weight_change,
+)
+
+# Gu et al. 2024, figure 7
+FIGURE7_REGULARIZERS: tuple[Regularizer, ...] = (
+    Unregularized(),
+    *(RECT(keep) for keep in (0.8, 0.6, 0.4, 0.2)),
+    RandomK(0.4),
+    PCAK(0.4),
+)
+
+
+def figure7_regularizers() -> list[dict]:
+    """The regularizers of the paper's figure 7 as an `ExperimentSpec` takes them."""
+    return [settings_of(regularizer) for regularizer in FIGURE7_REGULARIZERS]
+
+
+def quantile_thresholds(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+    """The 80 % and 90 % quantiles of δ, averaged over single edits: the thresholds of the paper's table 1.
+
+    Parameters
+    ----------
+    updates : sequence of WeightUpdate
+        Single edits of one matrix each.
+    lm : LanguageModel
+        The unedited model.
+
+    Returns
+    -------
+    DataFrame
+        Columns quantile, value, n (edits), low, high (95 % bootstrap interval over edits).
+    """
+    changes = pd.concat(weight_change(u, lm, quantile_shares=TABLE1_QUANTILES) for u in updates)
+    found = changes[changes["metric"] == "relative_change"]
+    rows = []
+    for quantile, values in found.groupby("at")["value"]:
+        rows.append((quantile, values.mean(), len(values), *bootstrap_interval(values.to_numpy())))
+    return pd.DataFrame(rows, columns=["quantile", "value", "n", "low", "high"])
+
+
+def weight_change_by_edits(
+    updates: dict[int, WeightUpdate], lm: LanguageModel, thresholds: pd.DataFrame
+) -> pd.DataFrame:
+    """The paper's table 1: how far the weights moved after some numbers of sequential edits, the paper's beside ours.
+
+    Parameters
+    ----------
+    updates : dict of int to WeightUpdate
+        Accumulated update by number of edits, of one matrix.
+    lm : LanguageModel
+        The unedited model.
+    thresholds : DataFrame
+        From `quantile_thresholds`: the 80 % and the 90 % quantile.
+
+    Returns
+    -------
+    DataFrame
+        Columns n_edits, manhattan_distance, share_above_q80, share_above_q90 and, with the suffix ``_paper``, the
+        published numbers where there are any.
+    """
+    values = tuple(thresholds["value"])
+    rows = []
+    for n_edits, update in updates.items():
+        change = weight_change(update, lm, thresholds=values, quantile_shares=())
+        by_metric = change.groupby("metric", sort=False)["value"].apply(list)
+        rows.append((n_edits, by_metric["manhattan_distance"][0], *by_metric["share_above"]))
+    return pd.DataFrame(rows, columns=TABLE1.columns).merge(TABLE1, on="n_edits", how="left", suffixes=("", "_paper"))
+
+
+def heatmap_table(updates: dict[int, WeightUpdate]) -> pd.DataFrame:
+    """Block maxima of |ΔW| for each number of edits: columns n_edits, row, column, value."""
+    return pd.concat([block_maxima(u, next(iter(u))).assign(n_edits=n) for n, u in updates.items()], ignore_index=True)
+
+
+def histogram_table(updates: dict[int, WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+    """Histogram of δ for each number of edits: columns n_edits, low, high, share."""
+    parts = [relative_change_histogram(u, next(iter(u)), lm).assign(n_edits=n) for n, u in updates.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def kept_norm_shares(
+    updates: Sequence[WeightUpdate], lm: LanguageModel, *, keeps: Sequence[float] = tuple(np.linspace(0.05, 1, 20))
+) -> pd.DataFrame:
+    """Share of ‖ΔW‖² that RECT and RandomK leave, averaged over single edits, for each share of entries kept.
+
+    Parameters
+    ----------
+    updates : sequence of WeightUpdate
+        Single edits.
+    lm : LanguageModel
+        The unedited model.
+    keeps : sequence of float
+        Shares of entries, each in (0, 1].
+
+    Returns
+    -------
+    DataFrame
+        Columns regularizer, keep, value, n.
+    """
+    rows = []
+    for label, regularizer in (("RECT", RECT), ("Random", RandomK)):
+        for keep in keeps:
+            shares = [_squared_norm(regularizer(keep)(u, lm)) / _squared_norm(u) for u in updates]
+            rows.append((label, keep, float(np.mean(shares)), len(shares)))
+    return pd.DataFrame(rows, columns=["regularizer", "keep", "value", "n"])
+
+
+def _squared_norm(update: WeightUpdate) -> float:
+    return sum(float((update.delta(name).double() ** 2).sum()) for name in update)
+
+
+def retention(scores: pd.DataFrame) -> pd.DataFrame:
+    """Each regularizer's mean score as a share of the unregularized one: the paper says ≥ 94 % for RECT 40 %.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns regularizer, metric, protocol, value; one row a regularizer, metric and protocol.
+
+    Returns
+    -------
+    DataFrame
+        Regularizers by (protocol, metric); 1 where nothing is lost.
+    """
+    wide = scores.pivot_table(index="regularizer", columns=["protocol", "metric"], values="value", sort=False)
+    return wide / wide.loc["Unregularized"]
+
+
+def edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of experiments that say what edits reached right after they were made, at the end of each trajectory.
+
+    Parameters
+    ----------
+    results : DataFrame
+        From `workbench.run`.
+
+    Returns
+    -------
+    DataFrame
+        Those of reliability, generalization and locality, with the columns as they were.
+    """
+    last = results["operation"] == results.groupby("unit")["operation"].transform("max")
+    return results[last & (results["moment"] == AFTER_EDIT)].reset_index(drop=True)
+
+
+def largest_edits(operations: pd.DataFrame) -> pd.DataFrame:
+    """How large each edit is, the largest first.
+
+    Parameters
+    ----------
+    operations : DataFrame
+        From `Store.operations`.
+
+    Returns
+    -------
+    DataFrame
+        Columns subject (of the first fact), relative_norm (‖ΔW‖/‖W‖ of all edited matrices together, before any
+        regularizer), and denominator for ROME.
+    """
+    edits = operations.dropna(subset=["norm"]).drop_duplicates(["method", "operation"])
+    sizes = edits[["subject", "relative_norm", "denominator"]].dropna(axis="columns", how="all")
+    return sizes.sort_values("relative_norm", ascending=False, ignore_index=True)
+
+
+def editing_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:
+    """The four settings of Gu et al. 2024, figure 2: which facts each operation writes into which model.
+
+    Parameters
+    ----------
+    n_operations : int
+        Operations in each setting.
+    batch_size : int
+        Facts an operation in the settings with batches.
+
+    Returns
+    -------
+    DataFrame
+        Columns setting, operation, first_fact, last_fact, edits (the state that is edited: 0 is the unedited model) and
+        gives (the state after it).
+    """
+    rows = []
+    for setting in ("single", "sequential"):
+        for kind, size in (("instance", 1), ("batch", batch_size)):
+            for t in range(1, n_operations + 1):
+                edits = t - 1 if setting == "sequential" else 0
+                rows.append((f"{setting}-{kind}", t, (t - 1) * size + 1, t * size, edits, t))
+    return pd.DataFrame(rows, columns=["setting", "operation", "first_fact", "last_fact", "edits", "gives"])
+
+
+def rect_example(*, keep: float) -> pd.DataFrame:
+    """The paper's worked example (Gu et al. 2024, figure 6): W, ΔW, δ and RECT's ΔW̄ of a 4 × 4 matrix.
+
+    Parameters
+    ----------
+    keep : float
+        Share of entries kept, in (0, 1]; the paper shows 0.25.
+
+    Returns
+    -------
+    DataFrame
+        Columns matrix, row, column, value, kept; `kept` is false for the entries of ΔW̄ that RECT zeros.
+    """
+    W = torch.tensor([[2, 6, 5, 8], [3, 4, 1, 9], [8, 5, 6, 1], [6, 4, 3, 2.0]])
+    dW = torch.tensor(
+        [[0.02, 0.6, 0.05, 0.08], [0.03, 0.04, 0.1, 0.09], [0.8, 0.05, 0.06, 0.01], [0.06, 0.04, 0.03, 0.2]]
+    )
+    kept = keep_most_changed(dW, W, RECT(keep).keep)
+    whole = torch.ones_like(kept.mask)
+    panels = {
+        "W": (W, whole),
+        "ΔW": (dW, whole),
+        "δ = |ΔW / W|": (relative_change(dW, W), whole),
+        f"RECT, {100 * keep:g} % kept": (kept.dense(), kept.mask),
+    }
+    rows = [
+        (name, i, j, float(f"{values[i, j]:.4g}"), bool(mask[i, j]))
+        for name, (values, mask) in panels.items()
+        for i in range(4)
+        for j in range(4)
+    ]
+    return pd.DataFrame(rows, columns=["matrix", "row", "column", "value", "kept"])

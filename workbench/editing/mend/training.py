@@ -1,0 +1,265 @@
+"""Training of MEND's hypernetworks: the losses after an edit, the loop, its checkpoints."""
+
+import hashlib
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from workbench.editing.mend.corpus import Corpus
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses_after
+from workbench.editing.mend.network import MendNetwork
+from workbench.errors import EditError
+from workbench.lm import LanguageModel
+from workbench.request import EditRequest
+from workbench.storage.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_FORMAT = "workbench-mend-checkpoint-1"
+_VALIDATION_DRAWS = 10_000_019  # a seed of its own, so that validation sees the same texts each time
+
+
+@dataclass(frozen=True)
+class MendTraining:
+    """How networks are trained.
+
+    Mitchell et al. 2022, section 3.3: L = c_edit · L_e + c_loc · L_loc, by Adam, with the edit learning rates on a
+    rate of their own. Published: c_edit 0.1, c_loc 1, lr 1e-6, edit_lr and lr_lr 1e-4, rank 1920, 100,000 steps.
+
+    Raises
+    ------
+    EditError
+        If a value is out of range.
+    """
+
+    layers: tuple[int, ...] | None = None  # blocks whose MLPs are edited; None: the last three
+    steps: int = 900
+    facts_per_step: int = 10
+    batch_sizes: tuple[int, ...] = (1, 1, 2, 5, 10)  # facts in one edit, drawn each step; each divides facts_per_step
+    rank: int = 64  # of the networks' layers
+    c_edit: float = 0.3
+    c_loc: float = 1.0
+    lr: float = 2e-3  # of Adam, falling to 0 along half a cosine
+    edit_lr: float = 2e-4  # where every α starts
+    lr_lr: float = 3e-2  # of Adam on log α
+    grad_clip: float = 1.0
+    val_interval: int = 100  # steps between validations
+    patience: int = 10  # validations without a new best, after which training stops
+    checkpoint_interval: int = 50  # steps between checkpoints
+    seed: int = 0  # of the start and of every draw
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "batch_sizes"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("steps", "facts_per_step", "rank", "val_interval", "patience", "checkpoint_interval"):
+            if getattr(self, name) < 1:
+                raise EditError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        for name in ("c_edit", "c_loc", "lr", "edit_lr", "lr_lr", "grad_clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise EditError(f"{name} must be a positive number; got {getattr(self, name)}.")
+        if bad := [n for n in self.batch_sizes if n < 1 or self.facts_per_step % n]:
+            raise EditError(f"batch_sizes must divide facts_per_step, {self.facts_per_step}; got {bad[0]}.")
+
+
+@dataclass
+class _Progress:
+    """Where a training run is; what a checkpoint holds beside tensors."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0
+    best_step: int = 0
+    best_loss: float = math.inf
+    history: list[dict] = field(default_factory=list)  # one record a validation
+    recent: list[list[float]] = field(default_factory=list)  # losses since the last validation
+
+
+class Trainer:
+    """A training run that can be stopped at any moment and taken up again.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        Unedited.
+    train, validation : sequence of EditRequest
+        The facts.
+    settings : MendTraining
+        What decides the result; the facts, the settings and the model give the same bits each time.
+    checkpoint : Path, optional
+        File that is written every `checkpoint_interval` steps.
+
+    Attributes
+    ----------
+    network : MendNetwork
+        As of the last step; after `run`, as of the best validation.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        train: Sequence[EditRequest],
+        validation: Sequence[EditRequest],
+        settings: MendTraining,
+        *,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self._settings, self._checkpoint, self._progress = settings, checkpoint, _Progress()
+        started = time.perf_counter()
+        names = weights_to_edit(lm, settings.layers)
+        self.network = MendNetwork.fresh(lm, names, rank=settings.rank, edit_lr=settings.edit_lr, seed=settings.seed)
+        self._corpus, self._validation = Corpus(lm, train, names), Corpus(lm, validation, names)
+        self.network.normalize_by(self._corpus.factors)
+        rates = [self.network.log_edit_lr]
+        rest = [p for p in self.network.parameters() if p is not self.network.log_edit_lr]
+        self._adam = torch.optim.Adam([{"params": rest, "lr": settings.lr}, {"params": rates, "lr": settings.lr_lr}])
+        self._best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        facts = [[asdict(request) for request in part] for part in (train, validation)]
+        decisive = json.dumps([asdict(settings), lm.fingerprint, str(lm.model.dtype), facts])
+        self._identity = hashlib.sha256(decisive.encode()).hexdigest()
+        self._progress.seconds = time.perf_counter() - started
+
+    def run(self) -> dict:
+        """Train to the last step, or until validations bring nothing new.
+
+        Returns
+        -------
+        dict
+            The record: steps, best step, seconds, tokens of the texts, history of validations (JSON values).
+        """
+        settings, progress = self._settings, self._progress
+        began = time.perf_counter() - progress.seconds
+        with tqdm(total=settings.steps, initial=progress.step, desc="Training MEND", unit="step") as bar:
+            while progress.step < settings.steps and not self._stale():
+                losses = self._step()
+                bar.set_postfix(edit=f"{losses[0]:.3f}", locality=f"{losses[1]:.4f}", best=progress.best_step)
+                bar.update()
+                progress.seconds = time.perf_counter() - began
+                if self._checkpoint and progress.step % settings.checkpoint_interval == 0:
+                    self._save()
+        self.network.load_state_dict(self._best)
+        return {
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "seconds": round(progress.seconds, 1),
+            "text_tokens": self._corpus.n_tokens + self._validation.n_tokens,
+            "history": progress.history,
+        }
+
+    def _stale(self) -> bool:
+        since = len([record for record in self._progress.history if record["step"] > self._progress.best_step])
+        return since >= self._settings.patience
+
+    def _step(self) -> list[float]:
+        settings, progress = self._settings, self._progress
+        share = (1 + math.cos(math.pi * progress.step / settings.steps)) / 2
+        for group, rate in zip(self._adam.param_groups, (settings.lr, settings.lr_lr), strict=True):
+            group["lr"] = rate * share
+        edits = draw_edits(
+            self._corpus, settings.facts_per_step, settings.batch_sizes, seed=f"{settings.seed} {progress.step}"
+        )
+        losses = losses_after(self._corpus, self.network, edits)
+        total = settings.c_edit * losses.edit + settings.c_loc * losses.locality
+        if not torch.isfinite(total):
+            raise EditError(f"the loss became {total.item()} at step {progress.step}; a lower lr may help.")
+        self._adam.zero_grad()
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.grad_clip)
+        self._adam.step()
+        progress.step += 1
+        found = [losses.edit.item(), losses.locality.item()]
+        progress.recent.append(found)
+        if progress.step % settings.val_interval == 0 or progress.step == settings.steps:
+            self._validate()
+        return found
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        progress = self._progress
+        rng, corpus = random.Random(_VALIDATION_DRAWS), self._validation
+        found = []
+        for i in range(len(corpus.facts)):
+            others = [j for j in range(len(corpus.facts)) if j != i]
+            found.append(losses_after(corpus, self.network, [[draw_texts(corpus, i, others, rng)]]))
+        mean = {
+            key: sum(float(getattr(losses, key)) for losses in found) / len(found) for key in Losses.__annotations__
+        }
+        loss = self._settings.c_edit * mean["edit"] + self._settings.c_loc * mean["locality"]
+        recent = [sum(column) / len(column) for column in zip(*progress.recent, strict=True)]
+        record = {"step": progress.step, "loss": loss, **mean, "train_edit": recent[0], "train_locality": recent[1]}
+        progress.history.append(record)
+        progress.recent = []
+        log.info("step %d: %s", progress.step, ", ".join(f"{k} {v:.4f}" for k, v in record.items() if k != "step"))
+        if loss < progress.best_loss:
+            progress.best_loss, progress.best_step = loss, progress.step
+            self._best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+    def resume(self) -> bool:
+        """Take up the run where its last checkpoint left it.
+
+        Returns
+        -------
+        bool
+            False if there is no checkpoint yet.
+
+        Raises
+        ------
+        EditError
+            If the checkpoint is of other facts, settings or another model, or cannot be read.
+        """
+        if self._checkpoint is None or not self._checkpoint.exists():
+            return False
+        meta, tensors = _read_checkpoint(self._checkpoint)
+        if meta["identity"] != self._identity:
+            raise EditError(
+                f"{self._checkpoint} is of a run with other facts, settings or another model; repeat those, or "
+                "delete it to start anew."
+            )
+        self.network.load_state_dict(_below("network", tensors))
+        self._best = {
+            name: tensor.to(self.network.log_edit_lr.device) for name, tensor in _below("best", tensors).items()
+        }
+        state = self._adam.state_dict()
+        moments = _below("adam", tensors)
+        indices = sorted({int(key.partition(".")[0]) for key in moments})
+        state["state"] = {i: _below(str(i), moments) for i in indices}
+        self._adam.load_state_dict(state)
+        self._progress = _Progress(**meta["progress"])
+        return True
+
+    def _save(self) -> None:
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        for i, moments in self._adam.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{key}": tensor for key, tensor in moments.items()}
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        meta = {"identity": self._identity, "progress": asdict(self._progress)}
+        metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": json.dumps(meta)}
+        write_atomically(self._checkpoint, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+
+
+def _read_checkpoint(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as err:
+        raise EditError(f"{path} cannot be read as a checkpoint ({err}); delete it to start anew.") from err
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
+    return json.loads(metadata["checkpoint"]), tensors
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}

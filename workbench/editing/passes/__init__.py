@@ -1,0 +1,1 @@
+"""Forward passes that run only what an edit can change."""

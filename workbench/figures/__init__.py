@@ -1,0 +1,1 @@
+"""Figures from notebooks: the manifest, the plan, the runs and their records."""
