@@ -1,0 +1,15 @@
+"""Versions of the workbench and of the libraries that results depend on."""
+
+from importlib.metadata import version
+
+DISTRIBUTION = "model-editing-workbench"  # its name on the package index; the import name is `workbench`
+
+
+def workbench_version() -> str:
+    """Return the version of the installed workbench."""
+    return version(DISTRIBUTION)
+
+
+def library_versions(*names: str) -> dict[str, str]:
+    """Return the version of each named distribution; "workbench" means the workbench itself."""
+    return {name: workbench_version() if name == "workbench" else version(name) for name in names}
