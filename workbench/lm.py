@@ -1,13 +1,16 @@
-"""LanguageModel: a causal LM, its tokenizer, its architecture row, and the record of what was edited."""
+"""LanguageModel: a causal LM with its tokenizer, its architecture row, and the updates applied to it."""
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -18,42 +21,101 @@ from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
 from workbench.errors import EditError, ModelError, UpdateError, first_line
 
+if TYPE_CHECKING:
+    from workbench.update import WeightUpdate
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
-_FINGERPRINT_VALUES = 64  # of each parameter; enough to tell two checkpoints apart without reading gigabytes
+_FINGERPRINT_VALUES = 64  # per parameter; enough to tell two checkpoints apart without reading gigabytes
+_MEMO_ENTRIES = 4096  # per section; an entry is an answer, a context set or a digest, rarely a matrix
+
+
+class BoundedCache(MutableMapping[Key, Value]):
+    """A mapping that drops the entry used least recently once it holds more than `max_entries`.
+
+    Parameters
+    ----------
+    max_entries : int
+        Largest number of entries.
+    """
+
+    def __init__(self, max_entries: int = _MEMO_ENTRIES) -> None:
+        self._entries: OrderedDict[Key, Value] = OrderedDict()
+        self._max_entries = max_entries
+
+    def __getitem__(self, key: Key) -> Value:
+        self._entries.move_to_end(key)
+        return self._entries[key]
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
+
+    def __delitem__(self, key: Key) -> None:
+        del self._entries[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(list(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._entries
+
+
+class Memo:
+    """Results of the unedited model that are worth keeping, in sections: answers, context templates, second moments."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, BoundedCache[Any, Any]] = {}
+
+    def section(self, name: str, max_entries: int = _MEMO_ENTRIES) -> BoundedCache[Any, Any]:
+        """Return the results kept under `name`; on the first call, an empty section for at most `max_entries`."""
+        return self._sections.setdefault(name, BoundedCache(max_entries))
 
 
 @dataclass(frozen=True)
 class _Applied:
-    """One applied update and the bits it replaced."""
+    """An applied update and the bits that it replaced."""
 
-    update: object
+    update: "WeightUpdate"
     saved: dict[str, Tensor]  # parameter name -> its value before
     saved_masters: dict[str, Tensor]  # the same for float32 masters of half-precision weights
 
 
 @dataclass
 class LanguageModel:
-    """A causal language model ready to be edited and measured.
+    """A causal language model that can be edited and measured.
 
     Attributes
     ----------
     name : str
-        What the model was loaded as.
-    model, tokenizer
-        The transformers model (in eval mode, no gradients on its weights) and its fast tokenizer.
+        Name that the model was loaded by.
+    model : PreTrainedModel
+        The transformers model, in eval mode and without gradients on its weights.
+    tokenizer : PreTrainedTokenizerBase
+        Its fast tokenizer.
     arch : Architecture
-        Where this family keeps its MLP weights.
-    memo : dict
-        What was computed of the unedited model and is worth keeping: its answers, second moments.
+        Row that says where this family keeps its MLP weights.
+    memo : Memo
+        Results of the unedited model that are kept.
+    lock : RLock
+        Held by a thread that applies updates to the model, where several threads share it.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     arch: Architecture
-    memo: dict = field(default_factory=dict, repr=False)
+    memo: Memo = field(default_factory=Memo, repr=False)
+    lock: Any = field(default_factory=threading.RLock, repr=False)  # typeshed has no class for RLock
     _applied: list[_Applied] = field(default_factory=list, repr=False)
     _masters: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -64,13 +126,13 @@ class LanguageModel:
                 "convert it with transformers' AutoTokenizer first."
             )
         self.model.eval().requires_grad_(False)
-        self.fingerprint  # noqa: B018  taken now, while the weights are those of the checkpoint
+        self.fingerprint  # noqa: B018  computed now, while the weights are those of the checkpoint
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that tell this checkpoint from any other; the same in float32, float64 and bfloat16.
+        """16 hex digits that identify this checkpoint; the same in float32, float64 and bfloat16.
 
-        In float16 too, if the checkpoint is stored in it; else float16's own rounding shows.
+        They are the same in float16 only if the checkpoint is stored in float16, whose rounding shows otherwise.
         """
         digest = hashlib.sha256(self.arch.name.encode())
         for name, parameter in self.model.named_parameters():
@@ -91,11 +153,12 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where input ids go: the device of the embedding."""
-        return self.model.get_input_embeddings().weight.device
+        """Device of the input embedding, where token ids go."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.device
 
     def mlp_out(self, layer: int) -> nn.Module:
-        """The MLP's output projection in block `layer`; its input is the key, its output the value."""
+        """Return the output projection of the MLP in block `layer`; its input is the key, its output the value."""
         self.check_layer(layer)
         return self.model.get_submodule(self.arch.mlp_out_module(layer))
 
@@ -105,10 +168,19 @@ class LanguageModel:
             raise EditError(f"layer {layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}.")
 
     def weight(self, name: str) -> Tensor:
-        """The weight that an update of `name` is added to, in the parameter's own orientation.
+        """Return the current weight that an update of `name` is added to, in the parameter's own orientation.
 
-        For a model in half precision that is the float32 master of an edited matrix, so that small changes
+        For a matrix of a half-precision model that is edited, it is the float32 master, so that small changes
         accumulate instead of being rounded away.
+
+        Parameters
+        ----------
+        name : str
+            Name of the parameter.
+
+        Returns
+        -------
+        Tensor (n_rows, n_cols)
 
         Raises
         ------
@@ -123,35 +195,35 @@ class LanguageModel:
             raise UpdateError(f"{self.name} has no parameter {name!r}; the update is of another model.") from err
 
     def linear_shape(self, name: str) -> tuple[int, int]:
-        """(d_in, d_out) of the linear layer whose weight is parameter `name`."""
+        """Return (d_in, d_out) of the linear layer whose weight is parameter `name`."""
         n_rows, n_cols = self.weight(name).shape
         return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
 
-    def unedited_memo(self, name: str) -> dict:
-        """Results of the unedited model kept under `name`; with an update in force an empty one, which is not kept."""
-        return {} if self._applied else self.memo.setdefault(name, {})
+    def unedited_memo(self, name: str) -> MutableMapping[Any, Any]:
+        """Return the section `name` of the memo; with an update applied, an empty mapping that is not kept."""
+        return {} if self._applied else self.memo.section(name)
 
     @property
-    def applied_updates(self) -> tuple:
-        """The updates in force, first applied first."""
+    def applied_updates(self) -> "tuple[WeightUpdate, ...]":
+        """The applied updates, in the order in which they were applied."""
         return tuple(entry.update for entry in self._applied)
 
-    def weight_before(self, name: str, update: object) -> Tensor:
-        """The weight `name` as it was just before `update` was applied; the present one if it is not applied."""
+    def weight_before(self, name: str, update: "WeightUpdate") -> Tensor:
+        """Return the weight `name` that `update` replaced; the current one if the update is not applied."""
         for entry in self._applied:
             if entry.update is update:
                 return entry.saved_masters.get(name, entry.saved[name])
         return self.weight(name)
 
     def unedited_weight(self, name: str) -> Tensor:
-        """The weight `name` of the model as it was loaded, whatever is applied now."""
+        """Return the weight `name` of the model as it was loaded, whatever is applied."""
         for entry in self._applied:
             if name in entry.saved:
                 return entry.saved_masters.get(name, entry.saved[name])
         return self.weight(name)
 
-    def write(self, update: object, weights: dict[str, Tensor]) -> None:
-        """Replace whole weights, keeping the bits they replace for `update`; `WeightUpdate.apply` calls this."""
+    def write(self, update: "WeightUpdate", weights: dict[str, Tensor]) -> None:
+        """Replace whole weights and keep the replaced bits for `update`; called by `WeightUpdate.apply`."""
         saved = {name: self.model.get_parameter(name).detach().clone() for name in weights}
         masters = {name: self._masters[name] for name in weights if name in self._masters}
         for name, value in weights.items():
@@ -161,13 +233,18 @@ class LanguageModel:
             parameter.data.copy_(value)
         self._applied.append(_Applied(update, saved, masters))
 
-    def restore(self, update: object) -> None:
-        """Put back the bits that the last `write` replaced, which must have been for `update`.
+    def restore(self, update: "WeightUpdate") -> None:
+        """Put back the bits that the last `write` replaced; called by `WeightUpdate.undo`.
+
+        Parameters
+        ----------
+        update : WeightUpdate
+            The update that was applied last.
 
         Raises
         ------
         UpdateError
-            If `update` is not applied, or something was applied after it.
+            If `update` is not applied, or another one was applied after it.
         """
         if not any(entry.update is update for entry in self._applied):
             raise UpdateError(f"this update is not applied to {self.name}; apply it before undoing it.")
@@ -181,7 +258,7 @@ class LanguageModel:
 
     @contextmanager
     def restored_after(self) -> Iterator["LanguageModel"]:
-        """Undo, on leaving, whatever was applied inside; also when an error leaves."""
+        """Undo at the end of the ``with`` block whatever was applied inside, also after an error."""
         depth = len(self._applied)
         try:
             yield self
@@ -191,9 +268,9 @@ class LanguageModel:
 
     @contextmanager
     def unedited(self) -> Iterator["LanguageModel"]:
-        """The model as it was loaded, for the time of the block; what was applied is in force again afterwards.
+        """Restore the weights as they were loaded inside the ``with`` block, and the edited ones at the end.
 
-        Whatever is applied inside is undone before.
+        Updates applied inside the block are undone at its end.
         """
         lifted, self._applied = self._applied, []
         masters, self._masters = self._masters, {}
@@ -224,14 +301,14 @@ def load(
     Parameters
     ----------
     name : str
-        ``"smollm2-135m"`` (the embedded model, no hub needed), a hub id, or a folder.
+        ``"smollm2-135m"`` (the embedded model, which needs no hub), a hub id, or a folder.
     device : str or torch.device, optional
-        Where to put the whole model; by default a CUDA device if there is one, else the CPU.
+        Device of the whole model; by default a CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
-        float32 by default. In half precision the edited matrices keep float32 masters, but what the model
-        computes with is rounded, which hides relative changes below about 2⁻⁹ (bfloat16).
+        Dtype of the weights. In half precision the edited matrices keep float32 masters, but the model computes with
+        rounded weights, which hides relative changes below about 2⁻⁹ (bfloat16).
     device_map : str or dict, optional
-        Passed to transformers ("auto" spreads a large model over GPUs by accelerate); excludes `device`.
+        Device map of transformers; ``"auto"`` spreads a large model over several GPUs. Excludes `device`.
 
     Returns
     -------
@@ -241,7 +318,7 @@ def load(
     ------
     ModelError
         If there is no such model, its files are damaged or lack weights, its architecture has no row, `dtype` is
-        unknown, the device cannot take it, or both `device` and `device_map` are given.
+        unknown, the device cannot hold it, or both `device` and `device_map` are given.
     """
     if device is not None and device_map is not None:
         raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
@@ -255,7 +332,7 @@ def load(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as err:
         raise ModelError(_cannot_load(name, err)) from err
-    if missing := sorted(report["missing_keys"]):  # transformers has filled them at random
+    if missing := sorted(report["missing_keys"]):  # transformers has initialized them at random
         raise ModelError(
             f"the checkpoint of {name} lacks {len(missing)} of the model's weights, among them {missing[0]}; "
             "get the whole checkpoint."

@@ -1,68 +1,314 @@
-"""The editing methods by the names that the command line and the notebooks use."""
+"""The editing methods and the regularizers by name: one row each.
 
+The command line, the explorer, experiment specs and the figures read these rows and nothing else, so that a row is all
+it takes to add a method or a regularizer. Rows hold names and settings; the classes behind them are imported on first
+use. Other packages add rows through the entry points ``workbench.methods`` and ``workbench.regularizers``.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from workbench.errors import SpecError
 
 if TYPE_CHECKING:
     from workbench.editing.editor import Editor
     from workbench.lm import LanguageModel
+    from workbench.regularize import Regularizer
 
-# name: (module, class, fields that make this variant); imported on first use, since torch takes seconds
-_METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "rome": ("rome", "ROME", {"variant": "rome"}),
-    "r-rome": ("rome", "ROME", {"variant": "r-rome"}),
-    "memit": ("memit", "MEMIT", {}),
-    "kn": ("kn", "KN", {}),
-    "mend": ("mend.editor", "MEND", {}),
-    "ft": ("ft", "FT", {"norm_constraint": None}),
-    "ft-l": ("ft", "FT", {}),
+# Okabe and Ito's palette: safe for color-blind readers; markers and dashes tell the series apart in gray
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    *("#000000", "#E69F00", "#56B4E9", "#009E73"),
+    *("#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
+)
+GRAY = "#777777"
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """How one series is drawn in every figure."""
+
+    color: str
+    marker: str
+    linestyle: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the style as keyword arguments of matplotlib's `plot`."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One editing method, or one variant of it.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line and in experiment specs.
+    title : str
+        Name in tables, lists and legends; the `label` of the editor.
+    implementation : str or type
+        The editor class, or where to import it from, as ``"package.module:Class"``.
+    style : SeriesStyle
+        How the method is drawn in figures that compare methods.
+    fields : mapping
+        Hyperparameters that distinguish this variant from others of the same class.
+    preset : str
+        Class method that returns the preset for a model.
+    options : mapping of str to str
+        Hyperparameter set by each short option of ``workbench edit`` (``layer``, ``variant``, ``steps``, ``lr``,
+        ``mom2``).
+    update : {"low_rank", "full_rank"}
+        Form of the updates it computes; only low-rank updates can be exported as PEFT adapters.
+    """
+
+    name: str
+    title: str
+    implementation: "str | type[Editor]"
+    style: SeriesStyle
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "for_model"
+    options: Mapping[str, str] = field(default_factory=dict)
+    update: Literal["low_rank", "full_rank"] = "low_rank"
+
+    @property
+    def editor(self) -> "type[Editor]":
+        """The editor class."""
+        return cast("type[Editor]", _load(self.implementation))
+
+    @property
+    def supports_batch(self) -> bool:
+        """Whether several requests can make one edit."""
+        return self.editor.supports_batch
+
+
+@dataclass(frozen=True)
+class RegularizerRow:
+    """One regularizer.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line.
+    title : str
+        Name in lists.
+    implementation : str or type
+        The regularizer class, or where to import it from, as ``"package.module:Class"``.
+    description : str
+        What it does, in one line.
+    styles : mapping of str to SeriesStyle
+        How it is drawn, by its `label`.
+    """
+
+    name: str
+    title: str
+    implementation: "str | type[Regularizer]"
+    description: str
+    styles: Mapping[str, SeriesStyle] = field(default_factory=dict)
+
+    @property
+    def regularizer(self) -> "type[Regularizer]":
+        """The regularizer class."""
+        return cast("type[Regularizer]", _load(self.implementation))
+
+    @property
+    def kind(self) -> str:
+        """Name of the class, which experiment specs and saved updates hold as ``kind``."""
+        return _class_name(self.implementation)
+
+
+_ROME_OPTIONS = {"layer": "layer", "steps": "v_num_grad_steps", "lr": "v_lr", "mom2": "mom2_adjustment"}
+_FT_OPTIONS = {"layer": "layers", "steps": "num_steps", "lr": "lr"}
+
+_METHODS = {
+    row.name: row
+    for row in (
+        MethodRow(
+            "rome",
+            "ROME",
+            "workbench.editing.rome:ROME",
+            SeriesStyle(BLACK, "o", "-"),
+            fields={"variant": "rome"},
+            options={**_ROME_OPTIONS, "variant": "variant"},
+        ),
+        MethodRow(
+            "r-rome",
+            "R-ROME",
+            "workbench.editing.rome:ROME",
+            SeriesStyle(GRAY, "p", "--"),
+            fields={"variant": "r-rome"},
+            options=_ROME_OPTIONS,
+        ),
+        MethodRow(
+            "memit",
+            "MEMIT",
+            "workbench.editing.memit:MEMIT",
+            SeriesStyle(BLUE, "D", "-"),
+            options={"steps": "v_num_grad_steps", "lr": "v_lr"},
+        ),
+        MethodRow("kn", "KN", "workbench.editing.kn:KN", SeriesStyle(VERMILION, "X", ":")),
+        MethodRow("mend", "MEND", "workbench.editing.mend.editor:MEND", SeriesStyle(GREEN, "s", "--")),
+        MethodRow(
+            "ft",
+            "FT",
+            "workbench.editing.ft:FT",
+            SeriesStyle(ORANGE, "P", "-."),
+            fields={"norm_constraint": None},
+            preset="unconstrained_for_model",  # plain FT was published at other layers than FT-L
+            options=_FT_OPTIONS,
+            update="full_rank",
+        ),
+        MethodRow(
+            "ft-l",
+            "FT-L",
+            "workbench.editing.ft:FT",
+            SeriesStyle(PURPLE, "v", "-."),
+            options=_FT_OPTIONS,
+            update="full_rank",
+        ),
+    )
 }
-_PRESETS = {"ft": "unconstrained_for_model"}  # else for_model: plain FT was published at other layers than FT-L
-METHODS = tuple(_METHODS)
+
+_REGULARIZERS = {
+    row.name: row
+    for row in (
+        RegularizerRow(
+            "none",
+            "None",
+            "workbench.regularize:Unregularized",
+            "The update as the method computed it",
+            {"Unregularized": SeriesStyle(BLACK, "o", "-")},
+        ),
+        RegularizerRow(
+            "rect",
+            "RECT",
+            "workbench.regularize:RECT",
+            "Keep the entries with the largest relative change δ",
+            {
+                "RECT 80 %": SeriesStyle(SKY, "^", "-"),
+                "RECT 60 %": SeriesStyle(GREEN, "s", "--"),
+                "RECT 40 %": SeriesStyle(BLUE, "D", "-"),
+                "RECT 20 %": SeriesStyle(PURPLE, "v", "-."),
+            },
+        ),
+        RegularizerRow(
+            "random",
+            "Random",
+            "workbench.regularize:RandomK",
+            "Keep entries drawn at random",
+            {"Random 40 %": SeriesStyle(ORANGE, "P", "--")},
+        ),
+        RegularizerRow(
+            "pca",
+            "PCA",
+            "workbench.regularize:PCAK",
+            "Principal components, as in the paper's code",
+            {"PCA 40 %": SeriesStyle(VERMILION, "X", ":")},
+        ),
+    )
+}
 
 
-def editor_class(name: str) -> type["Editor"]:
-    """The class of a method.
+_Row = TypeVar("_Row", MethodRow, RegularizerRow)
+
+
+def methods() -> dict[str, MethodRow]:
+    """Return the rows of all methods by name: built-in, from other packages, and registered in this process."""
+    return {**_METHODS, **cast("dict[str, MethodRow]", _from_entry_points("workbench.methods"))}
+
+
+def regularizers() -> dict[str, RegularizerRow]:
+    """Return the rows of all regularizers by name, like `methods`."""
+    return {**_REGULARIZERS, **cast("dict[str, RegularizerRow]", _from_entry_points("workbench.regularizers"))}
+
+
+def register_method(row: MethodRow) -> None:
+    """Add a method for this process.
+
+    Parameters
+    ----------
+    row : MethodRow
+        The row to add.
+
+    Raises
+    ------
+    SpecError
+        If the name is taken.
+    """
+    _add(row, methods(), _METHODS)
+
+
+def register_regularizer(row: RegularizerRow) -> None:
+    """Add a regularizer for this process.
+
+    Parameters
+    ----------
+    row : RegularizerRow
+        The row to add.
+
+    Raises
+    ------
+    SpecError
+        If the name is taken.
+    """
+    _add(row, regularizers(), _REGULARIZERS)
+
+
+def method_row(name: str) -> MethodRow:
+    """Return the row of a method.
 
     Parameters
     ----------
     name : str
-        One of `METHODS`.
+        Name of the method, such as ``"rome"``.
 
     Returns
     -------
-    type
+    MethodRow
 
     Raises
     ------
     SpecError
         If there is no such method.
     """
-    if name not in _METHODS:
-        raise SpecError(f"no method {name!r}; known: {', '.join(METHODS)}.")
-    module, cls, _ = _METHODS[name]
-    return getattr(import_module(f"workbench.editing.{module}"), cls)
+    return _row_of(name, methods(), "method")
 
 
-def variant_fields(name: str) -> dict[str, Any]:
-    """The fields that tell this name from others of the same class, such as R-ROME's variant."""
-    editor_class(name)
-    return dict(_METHODS[name][2])
-
-
-def editor_for(name: str, lm: "LanguageModel", fields: dict[str, Any] | None = None) -> "Editor":
-    """A method with its preset for a model.
+def regularizer_row(name: str) -> RegularizerRow:
+    """Return the row of a regularizer.
 
     Parameters
     ----------
     name : str
-        One of `METHODS`.
+        Name of the regularizer, such as ``"rect"``.
+
+    Returns
+    -------
+    RegularizerRow
+
+    Raises
+    ------
+    SpecError
+        If there is no such regularizer.
+    """
+    return _row_of(name, regularizers(), "regularizer")
+
+
+def make_editor(name: str, lm: "LanguageModel", fields: Mapping[str, Any] | None = None) -> "Editor":
+    """Return a method with its preset for a model.
+
+    Parameters
+    ----------
+    name : str
+        Name of the method, such as ``"rome"``.
     lm : LanguageModel
-        The model.
-    fields : dict, optional
-        Hyperparameters that win over the preset.
+        The model that will be edited.
+    fields : mapping, optional
+        Hyperparameters that replace those of the preset.
 
     Returns
     -------
@@ -73,13 +319,48 @@ def editor_for(name: str, lm: "LanguageModel", fields: dict[str, Any] | None = N
     SpecError
         If there is no such method, or it has no such hyperparameter.
     EditError
-        If a hyperparameter's value is not allowed.
+        If the value of a hyperparameter is not allowed.
     """
-    from dataclasses import fields as fields_of
-    from dataclasses import replace
-
-    cls, given = editor_class(name), variant_fields(name) | (fields or {})
-    known = [field.name for field in fields_of(cls)]
+    row = method_row(name)
+    given = {**row.fields, **(fields or {})}
+    known = [f.name for f in dataclasses.fields(row.editor)]
     if unknown := [field for field in given if field not in known]:
         raise SpecError(f"{name} has no hyperparameter {unknown[0]!r}; known: {', '.join(known)}.")
-    return replace(getattr(cls, _PRESETS.get(name, "for_model"))(lm), **given)
+    preset: Editor = getattr(row.editor, row.preset)(lm)
+    return dataclasses.replace(preset, **given)
+
+
+def series_styles() -> dict[str, dict[str, str]]:
+    """Return the style of each method and regularizer by its label, as keyword arguments of matplotlib's `plot`."""
+    by_label = {label: style for row in regularizers().values() for label, style in row.styles.items()}
+    by_label |= {row.title: row.style for row in methods().values()}
+    return {label: style.as_dict() for label, style in by_label.items()}
+
+
+def _add(row: _Row, present: dict[str, _Row], rows: dict[str, _Row]) -> None:
+    if row.name in present:
+        raise SpecError(f"the name {row.name!r} is taken; choose another.")
+    rows[row.name] = row
+
+
+def _row_of(name: str, rows: dict[str, _Row], what: str) -> _Row:
+    if name not in rows:
+        raise SpecError(f"no {what} {name!r}; known: {', '.join(rows)}.")
+    return rows[name]
+
+
+@cache
+def _from_entry_points(group: str) -> dict[str, MethodRow | RegularizerRow]:
+    rows = [entry.load() for entry in entry_points(group=group)]
+    return {row.name: row for row in rows}
+
+
+def _load(implementation: str | type) -> type:
+    if isinstance(implementation, type):
+        return implementation
+    module, _, name = implementation.partition(":")
+    return cast(type, getattr(import_module(module), name))
+
+
+def _class_name(implementation: str | type) -> str:
+    return implementation.__name__ if isinstance(implementation, type) else implementation.partition(":")[2]

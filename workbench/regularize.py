@@ -1,52 +1,46 @@
-"""Regularizers: callables (update, lm) → update, one class each.
+"""Regularizers: callables ``(update, lm) -> update``, one class each.
 
-Each looks at ΔW matrix by matrix, and compares it with the weight that it is about to be added to.
+A regularizer treats ΔW matrix by matrix, and may compare it with the weight that it is about to be added to.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from workbench.changes import Change, Dense, LowRank, Sparse
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
+from workbench.parameters import SEED, SHARE, check_parameters, parameters_of
+from workbench.registry import regularizer_row, regularizers
 from workbench.selection import top_mask
-from workbench.update import Change, Dense, LowRank, Sparse, WeightUpdate
+from workbench.update import WeightUpdate
 from workbench.weightstats import relative_change
 
 
+@runtime_checkable
 class Regularizer(Protocol):
-    """What turns an editor's update into the one that is applied."""
+    """A frozen dataclass of settings that turns the update of an editor into the one that is applied."""
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends, settings included."""
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
-        """The update to apply instead of `update`; neither argument is changed."""
-
-
-def _check_keep(keep: float) -> None:
-    if not 0 < keep <= 1:
-        raise EditError(f"keep must lie in (0, 1]; got {keep}.")
-
-
-def _replace(update: WeightUpdate, changes: dict[str, Change], regularizer: "Regularizer") -> WeightUpdate:
-    settings = {"regularizer": regularizer.label, "regularizer_settings": asdict(regularizer)}
-    info = tuple({**record, **settings} for record in update.info)
-    return WeightUpdate(changes, info, update.model, update.fingerprint)
+        """Return the update to apply instead of `update`; neither argument is changed."""
 
 
 def keep_most_changed(dW: Tensor, W: Tensor, keep: float) -> Sparse:
-    """The entries of ΔW with the largest relative change δ = abs(ΔW/W): RECT on one matrix.
+    """Return the entries of ΔW with the largest relative change δ = abs(ΔW/W): RECT on one matrix.
 
     Parameters
     ----------
     dW, W : Tensor (n_rows, n_cols)
         Update, and the weight that it is about to be added to.
     keep : float
-        Share of entries kept, in (0, 1]: exactly round(keep · N), equal δ in row-major order.
+        Share of entries kept, in (0, 1]: exactly round(keep · N), where equal δ are taken in row-major order.
 
     Returns
     -------
@@ -59,11 +53,11 @@ def keep_most_changed(dW: Tensor, W: Tensor, keep: float) -> Sparse:
 
 @dataclass(frozen=True)
 class Unregularized:
-    """The update as the editor made it."""
+    """The update as the editor computed it."""
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
         return "Unregularized"
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
@@ -73,7 +67,7 @@ class Unregularized:
 
 @dataclass(frozen=True)
 class RECT:
-    """Keep the entries with the largest relative change δ = abs(ΔW/W); zero the rest (Gu et al. 2024, section 6).
+    """Keep the entries with the largest relative change δ = abs(ΔW/W); zero the others (Gu et al. 2024, section 6).
 
     Exactly round(keep · N) entries of each matrix keep their values; equal δ are taken in row-major order.
 
@@ -85,56 +79,56 @@ class RECT:
     Raises
     ------
     EditError
-        If keep is outside (0, 1].
+        If `keep` is outside (0, 1].
     """
 
-    keep: float = 0.4
+    keep: Annotated[float, SHARE, "share of entries kept"] = 0.4
 
     def __post_init__(self) -> None:
-        _check_keep(self.keep)
+        check_parameters(self)
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
         return f"RECT {100 * self.keep:g} %"
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
-        """Prune `update` against the weights that `lm` has now; raises `UpdateError` if it does not fit."""
+        """Prune `update` against the current weights of `lm`; raise `UpdateError` if it does not fit."""
         update.check_fits(lm)
         changes = {name: keep_most_changed(update.delta(name), lm.weight(name), self.keep) for name in update}
-        return _replace(update, changes, self)
+        return update.regularized(changes, settings_of(self))
 
 
 @dataclass(frozen=True)
 class RandomK:
-    """Keep a random share of the entries; zero the rest: the control for RECT (Gu et al. 2024, section 6).
+    """Keep a random share of the entries; zero the others: the control for RECT (Gu et al. 2024, section 6).
 
     Attributes
     ----------
     keep : float
         Share of entries kept, in (0, 1]; exactly round(keep · N) of each matrix.
     seed : int
-        Draws the entries; the same seed and shapes give the same entries on every device.
+        Seed of the draw; the same seed and shapes give the same entries on every device.
 
     Raises
     ------
     EditError
-        If keep is outside (0, 1].
+        If `keep` is outside (0, 1], or `seed` is negative or too large.
     """
 
-    keep: float = 0.4
-    seed: int = 0
+    keep: Annotated[float, SHARE, "share of entries kept"] = 0.4
+    seed: Annotated[int, SEED, "seed of the draw"] = 0
 
     def __post_init__(self) -> None:
-        _check_keep(self.keep)
+        check_parameters(self)
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
         return f"Random {100 * self.keep:g} %"
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
-        """Prune `update` at random; raises `UpdateError` if it does not fit `lm`."""
+        """Prune `update` at random; raise `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)
         generator = torch.Generator().manual_seed(self.seed)
         changes = {}
@@ -142,7 +136,7 @@ class RandomK:
             dW = update.delta(name)
             scores = torch.rand(dW.shape, generator=generator, dtype=torch.float32)
             changes[name] = Sparse.from_mask(dW, top_mask(scores, round(self.keep * dW.numel())).to(dW.device))
-        return _replace(update, changes, self)
+        return update.regularized(changes, settings_of(self))
 
 
 @dataclass(frozen=True)
@@ -154,46 +148,44 @@ class PCAK:
     puts coordinates of another basis where weights belong: it is not an approximation of ΔW, and it is why the
     paper's "PCA 40 %" edits mostly fail. Of a rank-one ΔW only the first column is left.
     ``form="reconstruction"`` keeps as many components as keep · N numbers can hold (scores, components and mean)
-    and maps them back, which loses nothing of a rank-one ΔW. No two figures should compare across the forms.
+    and maps them back, which loses nothing of a rank-one ΔW. Figures of the two forms cannot be compared.
 
     Attributes
     ----------
     keep : float
-        Share k, in (0, 1].
+        Share k of the numbers kept, in (0, 1].
     form : {"paper", "reconstruction"}
-        See above.
+        Form of the compression, as described above.
 
     Raises
     ------
     EditError
-        If keep is outside (0, 1] or `form` is unknown.
+        If `keep` is outside (0, 1] or `form` is unknown.
     """
 
-    keep: float = 0.4
+    keep: Annotated[float, SHARE, "share of the numbers kept"] = 0.4
     form: Literal["paper", "reconstruction"] = "paper"
 
     def __post_init__(self) -> None:
-        _check_keep(self.keep)
-        if self.form not in ("paper", "reconstruction"):
-            raise EditError(f"form must be 'paper' or 'reconstruction'; got {self.form!r}.")
+        check_parameters(self)
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
         suffix = "" if self.form == "paper" else " (reconstruction)"
         return f"PCA {100 * self.keep:g} %{suffix}"
 
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
-        """Compress `update`; raises `UpdateError` if it does not fit `lm`."""
+        """Compress `update`; raise `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)
         compress = _scores_in_first_columns if self.form == "paper" else _reconstruct
-        return _replace(update, {name: compress(update[name], self.keep) for name in update}, self)
+        return update.regularized({name: compress(update[name], self.keep) for name in update}, settings_of(self))
 
 
 def _principal_components(change: Change) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores (n_rows, r), orthonormal components (n_cols, r) and mean row (n_cols,) of the rows of ΔW, in float64.
+    """Return scores (n_rows, r), orthonormal components (n_cols, r) and mean (n_cols,) of the rows of ΔW, in float64.
 
-    Each component's largest entry in size is positive, so that signs are settled.
+    The entry of largest magnitude in each component is positive, which fixes the signs.
     """
     if isinstance(change, LowRank):
         rows, cols = change.rows.double(), change.cols.double()
@@ -226,32 +218,60 @@ def _reconstruct(change: Change, keep: float) -> Change:
     return LowRank(rows.float(), cols.float())
 
 
-_KINDS = {kind.__name__: kind for kind in (Unregularized, RECT, RandomK, PCAK)}
+def make_regularizer(name: str, *, keep: float | None = None, seed: int = 0) -> Regularizer:
+    """Return the regularizer that the command line and the explorer know by `name`.
+
+    Parameters
+    ----------
+    name : str
+        Name of a row of `workbench.registry.regularizers`, such as ``"rect"``.
+    keep : float, optional
+        Share of entries kept; the default of the regularizer if not given.
+    seed : int
+        Seed of a regularizer that draws at random; ignored by the others.
+
+    Returns
+    -------
+    Regularizer
+
+    Raises
+    ------
+    SpecError
+        If there is no such regularizer.
+    EditError
+        If `keep` is out of range, or the regularizer keeps no share.
+    """
+    cls = regularizer_row(name).regularizer
+    known = parameters_of(cls)
+    if keep is not None and "keep" not in known:
+        raise EditError(f"regularizer {name!r} has no keep; got {keep}.")
+    settings: dict[str, Any] = {} if keep is None else {"keep": keep}
+    return cls(**settings, **({"seed": seed} if "seed" in known else {}))
 
 
 def settings_of(regularizer: Regularizer) -> dict[str, Any]:
-    """A regularizer as JSON values: its class as `kind`, and its fields.
+    """Return the settings of a regularizer as JSON values.
 
     Parameters
     ----------
     regularizer : Regularizer
-        One of this module's.
+        The regularizer.
 
     Returns
     -------
-    dict
-        What `from_settings` takes.
+    dict of str to JSON values
+        Name of the class as ``kind``, and the fields; `from_settings` takes them.
     """
-    return {"kind": type(regularizer).__name__, **asdict(regularizer)}
+    return {"kind": type(regularizer).__name__, **_fields_of(regularizer)}
 
 
-def from_settings(settings: dict[str, Any]) -> Regularizer:
-    """The regularizer that `settings_of` described.
+def from_settings(settings: Mapping[str, Any]) -> Regularizer:
+    """Return the regularizer that `settings_of` described.
 
     Parameters
     ----------
-    settings : dict
-        `kind` and the fields.
+    settings : mapping of str to JSON values
+        Name of the class as ``kind``, and its fields; defaults stand in for missing ones.
 
     Returns
     -------
@@ -260,10 +280,19 @@ def from_settings(settings: dict[str, Any]) -> Regularizer:
     Raises
     ------
     EditError
-        If there is no such kind.
+        If there is no such class, it has no such field, or the value of a field is not allowed.
     """
     fields = dict(settings)
     kind = fields.pop("kind", None)
-    if kind not in _KINDS:
-        raise EditError(f"no regularizer of kind {kind!r}; known: {', '.join(_KINDS)}.")
-    return _KINDS[kind](**fields)
+    kinds = {row.kind: row for row in regularizers().values()}
+    if kind not in kinds:
+        raise EditError(f"no regularizer of kind {kind!r}; known: {', '.join(kinds)}.")
+    cls = kinds[kind].regularizer
+    if unknown := [name for name in fields if name not in parameters_of(cls)]:
+        known = ", ".join(parameters_of(cls)) or "none"
+        raise EditError(f"{kind} has no setting {unknown[0]!r}; known: {known}.")
+    return cls(**fields)
+
+
+def _fields_of(regularizer: Regularizer) -> dict[str, Any]:
+    return asdict(regularizer)  # type: ignore[call-overload]  # a protocol cannot say that it is a dataclass

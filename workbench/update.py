@@ -1,169 +1,133 @@
-"""WeightUpdate: the ΔW of an edit, kept as factors, as kept entries, or dense; applied, undone, added, saved."""
+"""WeightUpdate: the ΔW of one or more edits, applied, undone, added and saved; EditRecord: how an edit was computed."""
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.errors import UpdateError
+from workbench.changes import Change, Dense, add_changes, change_from_tensors
+from workbench.errors import RequestError, UpdateError
 from workbench.lm import LanguageModel
-from workbench.selection import entries_where
+from workbench.request import EditRequest, LocalityProbe
 from workbench.storage.files import write_atomically
 
-FORMAT = "workbench-update-1"
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """ΔW = rows @ colsᵀ: rows (n_rows, r), cols (n_cols, r), in the parameter's own orientation."""
-
-    rows: Tensor
-    cols: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(n_rows, n_cols) of ΔW."""
-        return self.rows.shape[0], self.cols.shape[0]
-
-    def dense(self) -> Tensor:
-        """ΔW (n_rows, n_cols)."""
-        return self.rows @ self.cols.T
-
-    def norm(self) -> float:
-        """Frobenius norm of ΔW, from the factors in float64: ‖A Bᵀ‖² = Σ (AᵀA ⊙ BᵀB)."""
-        rows, cols = self.rows.double(), self.cols.double()
-        return float(((rows.T @ rows) * (cols.T @ cols)).sum().clamp(min=0).sqrt())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a file holds."""
-        return {"rows": self.rows, "cols": self.cols}
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """ΔW with only some entries kept: one bit an entry for which, and the values of those in row-major order."""
-
-    bits: Tensor  # uint8 (ceil(n_rows * n_cols / 8),)
-    values: Tensor  # (number of kept entries,)
-    shape: tuple[int, int]
-
-    @classmethod
-    def from_mask(cls, matrix: Tensor, mask: Tensor) -> "Sparse":
-        """Keep the entries of `matrix` (n_rows, n_cols) where the boolean `mask` of the same shape is true."""
-        bits = torch.from_numpy(np.packbits(mask.cpu().numpy()))
-        return cls(bits, entries_where(matrix, mask), tuple(matrix.shape))
-
-    @property
-    def mask(self) -> Tensor:
-        """Which entries are kept, boolean (n_rows, n_cols)."""
-        count = self.shape[0] * self.shape[1]
-        flags = np.unpackbits(self.bits.cpu().numpy(), count=count).view(bool)
-        return torch.from_numpy(flags).reshape(self.shape).to(self.values.device)
-
-    def dense(self) -> Tensor:
-        """ΔW (n_rows, n_cols)."""
-        matrix = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
-        return matrix.masked_scatter_(self.mask, self.values)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a file holds."""
-        return {"bits": self.bits, "values": self.values, "shape": torch.tensor(self.shape)}
-
-
-@dataclass(frozen=True)
-class Dense:
-    """ΔW as the whole matrix (n_rows, n_cols)."""
-
-    matrix: Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of ΔW."""
-        return tuple(self.matrix.shape)
-
-    def dense(self) -> Tensor:
-        """ΔW itself."""
-        return self.matrix
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a file holds."""
-        return {"matrix": self.matrix}
-
-
-Change = LowRank | Sparse | Dense
-
-
-def low_rank(lm: LanguageModel, name: str, left: Tensor, right: Tensor) -> LowRank:
-    """ΔW = left rightᵀ of a linear layer, turned into the parameter's own orientation.
-
-    Parameters
-    ----------
-    lm : LanguageModel
-        Its architecture row says which way the weight lies.
-    name : str
-        The weight.
-    left, right : Tensor (d_out, r), Tensor (d_in, r)
-        Factors, so that output = (W + ΔW) @ key.
-
-    Returns
-    -------
-    LowRank
-        float32 or wider.
-    """
-    dtype = torch.promote_types(lm.weight(name).dtype, torch.float32)
-    left, right = left.to(dtype), right.to(dtype)
-    return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
-
-
-def _add(a: Change, b: Change) -> Change:
-    if a.shape != b.shape:
-        raise UpdateError(f"updates of shapes {a.shape} and {b.shape} cannot be added; they are of different models.")
-    if isinstance(a, LowRank) and isinstance(b, LowRank):
-        rank = a.rows.shape[1] + b.rows.shape[1]
-        if rank * sum(a.shape) <= a.shape[0] * a.shape[1]:
-            return LowRank(torch.cat([a.rows, b.rows], dim=1), torch.cat([a.cols, b.cols], dim=1))
-    total = a.dense() + b.dense()
-    if isinstance(a, Sparse) and isinstance(b, Sparse):
-        mask = a.mask | b.mask
-        if mask.sum() * 2 <= mask.numel():
-            return Sparse.from_mask(total, mask)
-    return Dense(total)
+FORMAT = "workbench-update-2"
 
 
 @dataclass(frozen=True, eq=False)
-class WeightUpdate(Mapping):
-    """ΔW of one or more parameters: what an editor returns and a regularizer turns into another.
+class EditRecord:
+    """How one edit was computed: what it takes to compute it again, and what was seen on the way.
+
+    Attributes
+    ----------
+    method : str
+        Label of the editor, such as ``"ROME"``.
+    requests : tuple of EditRequest
+        The N facts of the edit.
+    hyperparameters : mapping of str to JSON values
+        All fields of the editor, context templates included.
+    losses : tuple of tuple of float
+        Loss at each optimization step: one tuple per request where each is optimized by itself (ROME, MEMIT), one for
+        the whole batch where all are optimized together (FT), none where nothing is optimized (KN, MEND).
+    keys : mapping of str to Tensor (N, d_in)
+        Keys that the edit writes to, by parameter; empty for methods without keys.
+    diagnostics : mapping of str to JSON values
+        What the method reports about itself, such as ROME's ``denominator``; `compute_update` of the editor lists it.
+    regularizer : mapping of str to JSON values, or None
+        `settings_of` the regularizer that the update went through; None for an unregularized one.
+    """
+
+    method: str
+    requests: tuple[EditRequest, ...]
+    hyperparameters: Mapping[str, Any]
+    losses: tuple[tuple[float, ...], ...] = ()
+    keys: Mapping[str, Tensor] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    regularizer: Mapping[str, Any] | None = None
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Number of optimization steps of each optimization, the last of which only evaluates the loss."""
+        return tuple(map(len, self.losses))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as JSON values, without the keys."""
+        return {
+            "method": self.method,
+            "requests": [asdict(request) for request in self.requests],
+            "hyperparameters": dict(self.hyperparameters),
+            "losses": [list(steps) for steps in self.losses],
+            "diagnostics": dict(self.diagnostics),
+            "regularizer": None if self.regularizer is None else dict(self.regularizer),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], keys: Mapping[str, Tensor] | None = None) -> "EditRecord":
+        """Return the record that `as_dict` described, with `keys`; raise `ValueError` if `values` are none."""
+        match values:
+            case {
+                "method": str(method),
+                "requests": list(requests),
+                "hyperparameters": dict(hyperparameters),
+                "losses": list(losses),
+                "diagnostics": dict(diagnostics),
+                "regularizer": dict() | None as regularizer,
+            }:
+                pass
+            case _:
+                raise ValueError("its metadata hold a malformed record")
+        try:
+            facts = tuple(_request_from(each) for each in requests)
+            steps = tuple(tuple(map(float, each)) for each in losses)
+        except (TypeError, RequestError) as err:
+            raise ValueError(f"its metadata hold a malformed record: {err}") from err
+        return cls(method, facts, hyperparameters, steps, keys or {}, diagnostics, regularizer)
+
+
+def _request_from(values: dict[str, Any]) -> EditRequest:
+    probes = tuple(LocalityProbe(**probe) for probe in values["locality"])
+    return EditRequest(**{**values, "locality": probes})
+
+
+@dataclass(frozen=True, eq=False)
+class WeightUpdate(Mapping[str, Change]):
+    """ΔW of one or more parameters: what an editor computes and a regularizer turns into another.
 
     A mapping from parameter name to its change. ``WeightUpdate({name: tensor})`` makes one by hand.
 
     Attributes
     ----------
-    changes : dict
-        Parameter name to `LowRank`, `Sparse`, `Dense` or a tensor (made `Dense`), in the parameter's own
-        orientation.
-    info : tuple of dict
-        One record an edit: the request, method, hyperparameters, contexts and diagnostics (JSON values).
+    changes : mapping of str to LowRank, Sparse, Dense or Tensor
+        Change of each parameter, in the parameter's own orientation; a tensor becomes `Dense`.
+    records : tuple of EditRecord
+        One record per edit.
     model : str or None
-        Name of the model it was computed on.
+        Name of the model that the update was computed on.
     fingerprint : str or None
         `LanguageModel.fingerprint` of that model; None for an update made by hand.
     """
 
-    changes: dict[str, Change | Tensor]
-    info: tuple[dict, ...] = ()
+    changes: Mapping[str, Change]
+    records: tuple[EditRecord, ...] = ()
     model: str | None = None
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         wrapped = {name: Dense(c) if isinstance(c, Tensor) else c for name, c in self.changes.items()}
         object.__setattr__(self, "changes", wrapped)
+
+    @classmethod
+    def of_edit(cls, lm: LanguageModel, changes: Mapping[str, Change], record: EditRecord) -> "WeightUpdate":
+        """Return the update of one edit of `lm`."""
+        return cls(changes, (record,), lm.name, lm.fingerprint)
 
     def __getitem__(self, name: str) -> Change:
         return self.changes[name]
@@ -183,14 +147,41 @@ class WeightUpdate(Mapping):
             raise UpdateError(f"an update of {self.model} and one of {other.model} cannot be added.")
         changes = dict(self.changes)
         for name, change in other.changes.items():
-            changes[name] = _add(changes[name], change) if name in changes else change
+            changes[name] = add_changes(changes[name], change) if name in changes else change
         return WeightUpdate(
-            changes, self.info + other.info, self.model or other.model, self.fingerprint or other.fingerprint
+            changes, self.records + other.records, self.model or other.model, self.fingerprint or other.fingerprint
         )
 
     def delta(self, name: str) -> Tensor:
-        """ΔW of parameter `name` as a dense tensor, in the parameter's own orientation."""
+        """Return ΔW of parameter `name` as a dense tensor, in the parameter's own orientation."""
         return self.changes[name].dense()
+
+    def norm(self) -> float:
+        """Return ‖ΔW‖, the Frobenius norm over all parameters together, computed in float64."""
+        return _norm(map(self.delta, self))
+
+    def relative_norm(self, lm: LanguageModel) -> float:
+        """Return ‖ΔW‖/‖W‖ over all parameters together.
+
+        W are the weights that the update is added to: where it is applied to `lm`, those that it replaced.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model that the update belongs to.
+
+        Returns
+        -------
+        float
+            0 for an empty update, infinite where only ‖W‖ is 0.
+        """
+        norm, norm_before = self.norm(), _norm(lm.weight_before(name, self) for name in self)
+        return norm / norm_before if norm_before else (math.inf if norm else 0.0)
+
+    def regularized(self, changes: Mapping[str, Change], regularizer: Mapping[str, Any]) -> "WeightUpdate":
+        """Return the update with other `changes`, and the settings of the `regularizer` in its records."""
+        records = tuple(replace(record, regularizer=regularizer) for record in self.records)
+        return replace(self, changes=changes, records=records)
 
     def check_fits(self, lm: LanguageModel) -> None:
         """Raise `UpdateError` unless this update can be applied to `lm`."""
@@ -203,8 +194,19 @@ class WeightUpdate(Mapping):
             if change.shape != (shape := tuple(lm.weight(name).shape)):
                 raise UpdateError(f"the update of {name} has shape {change.shape}; in {lm.name} it is {shape}.")
 
+    def check_finite(self) -> None:
+        """Raise `UpdateError` if an entry of a ΔW is infinite or NaN."""
+        for name in self:
+            if not torch.isfinite(self.delta(name)).all():
+                raise UpdateError(f"the update of {name} is not finite; milder hyperparameters may help.")
+
     def apply(self, lm: LanguageModel) -> None:
-        """Add ΔW to the weights of `lm`, which remembers the bits it replaces.
+        """Add ΔW to the weights of `lm`, which keeps the bits that it replaces.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model to edit.
 
         Raises
         ------
@@ -222,18 +224,23 @@ class WeightUpdate(Mapping):
         lm.write(self, edited)
 
     def undo(self, lm: LanguageModel) -> None:
-        """Put back the bits that `apply` replaced in `lm`.
+        """Put back the bits that `apply` replaced.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model that the update is applied to.
 
         Raises
         ------
         UpdateError
-            If this is not the update applied last.
+            If this is not the update that was applied last.
         """
         lm.restore(self)
 
     @contextmanager
     def applied(self, lm: LanguageModel) -> Iterator[LanguageModel]:
-        """`lm` with this update, for the time of the block."""
+        """Apply this update to `lm` inside the ``with`` block, and undo it at the end."""
         self.apply(lm)
         try:
             yield lm
@@ -241,28 +248,18 @@ class WeightUpdate(Mapping):
             self.undo(lm)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: factors stay factors, kept entries stay sparse. Atomic.
+        """Write a safetensors file, atomically: factors stay factors, kept entries stay sparse.
 
         Parameters
         ----------
         path : str or Path
             File to write; replaced if it exists.
         """
-        tensors, kinds, storages = {}, {}, set()
-        for name, change in self.changes.items():
-            kinds[name] = type(change).__name__
-            for part, tensor in change.tensors().items():
-                tensor = tensor.detach().cpu().contiguous()
-                storage = tensor.untyped_storage().data_ptr()
-                # safetensors refuses tensors that share memory
-                tensors[f"{name}:{part}"] = tensor.clone() if storage in storages else tensor
-                storages.add(storage)
-        meta = {"kinds": kinds, "info": self.info, "model": self.model, "fingerprint": self.fingerprint}
-        metadata = {"format": FORMAT, "update": json.dumps(meta)}
-        write_atomically(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+        packed = pack_update(self)
+        save_tensors(path, packed.tensors, {"format": FORMAT, "update": json.dumps(packed.metadata)})
 
     def to_peft(self, folder: str | Path) -> None:
-        """Write a LoRA adapter that ``peft.PeftModel.from_pretrained`` loads; for low-rank updates. Atomic.
+        """Write a LoRA adapter that ``peft.PeftModel.from_pretrained`` loads, atomically; for low-rank updates.
 
         Parameters
         ----------
@@ -272,16 +269,16 @@ class WeightUpdate(Mapping):
         Raises
         ------
         UpdateError
-            If the update is empty, sparse or dense, or of other matrices than MLP projections, or `folder` holds
-            something or cannot be made.
+            If the update is empty, sparse or dense, or of other matrices than MLP projections, or `folder` is not
+            empty or cannot be made.
         """
-        from workbench.peft_export import write_adapter  # peft takes seconds
+        from workbench.peft_export import write_adapter  # peft is optional, and takes seconds to import
 
-        write_adapter(self, folder)
+        write_adapter(self.changes, self.model, folder)
 
     @classmethod
     def load(cls, path: str | Path) -> "WeightUpdate":
-        """Read what `save` wrote.
+        """Read an update that `save` wrote.
 
         Parameters
         ----------
@@ -297,56 +294,83 @@ class WeightUpdate(Mapping):
         UpdateError
             If the file is missing, damaged, or not a saved update.
         """
+        metadata, tensors = load_tensors(path, FORMAT, "update")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-        except (OSError, SafetensorError) as err:
-            raise UpdateError(
-                f"{path} cannot be read as a saved update ({err}); give a file that save() wrote."
-            ) from err
-        if metadata.get("format") != FORMAT:
-            raise UpdateError(f"{path} is a safetensors file, but not a saved update; give a file that save() wrote.")
-        try:
-            meta = _parse_meta(metadata.get("update", ""))
-            changes = {name: _rebuild(kind, name, tensors) for name, kind in meta["kinds"].items()}
+            return unpack_update(PackedUpdate(tensors, json.loads(metadata.get("update", ""))))
         except (ValueError, RecursionError) as err:
             raise UpdateError(f"{path} is a damaged update ({err}); save it again.") from err
-        return cls(changes, tuple(meta["info"]), meta["model"], meta["fingerprint"])
 
 
-def _parse_meta(text: str) -> dict:
-    """What `save` wrote beside the tensors; raises `ValueError` if it is not of that form."""
-    match json.loads(text):
-        case {"kinds": dict(), "info": list(info), "model": str() | None, "fingerprint": str() | None} as meta:
-            if all(isinstance(record, dict) for record in info):
-                return meta
-    raise ValueError("its metadata are not those of an update")
+class PackedUpdate(NamedTuple):
+    """An update taken apart into what a file holds: tensors, and JSON values."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
 
 
-def _rebuild(kind: str, name: str, tensors: dict[str, Tensor]) -> Change:
-    """The change that `save` took apart; raises `ValueError` unless its parts are there and fit together."""
-    parts = {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
-    match kind, parts:
-        case "LowRank", {"rows": rows, "cols": cols}:
-            if rows.dim() == cols.dim() == 2 and rows.shape[1] == cols.shape[1] and _real(rows, cols):
-                return LowRank(rows, cols)
-        case "Sparse", {"bits": bits, "values": values, "shape": shape} if shape.shape == (2,):
-            change = Sparse(bits, values, tuple(shape.tolist()))
-            if _consistent(change) and _real(values):
-                return change
-        case "Dense", {"matrix": matrix}:
-            if _real(matrix):
-                return Dense(matrix)
-    raise ValueError(f"the tensors of {name} are not those of a {kind} update")
+def pack_update(update: WeightUpdate) -> PackedUpdate:
+    """Return the tensors and JSON values that `unpack_update` makes an update of."""
+    tensors = {f"{name}:{part}": t for name, change in update.items() for part, t in change.tensors().items()}
+    for i, record in enumerate(update.records):
+        tensors |= {f"{name}:keys {i}": keys for name, keys in record.keys.items()}
+    metadata = {
+        "kinds": {name: type(change).__name__ for name, change in update.items()},
+        "records": [record.as_dict() for record in update.records],
+        "model": update.model,
+        "fingerprint": update.fingerprint,
+    }
+    return PackedUpdate(tensors, metadata)
 
 
-def _real(*tensors: Tensor) -> bool:
-    return all(tensor.is_floating_point() for tensor in tensors)
+def unpack_update(packed: PackedUpdate) -> WeightUpdate:
+    """Return the update that `pack_update` took apart; raise `ValueError` if the parts do not fit together."""
+    match packed.metadata:
+        case {"kinds": dict(kinds), "records": list(records), "model": str() | None, "fingerprint": str() | None}:
+            pass
+        case _:
+            raise ValueError("its metadata are not those of an update")
+    changes = {}
+    for name, kind in kinds.items():
+        if (change := change_from_tensors(kind, _parts_of(name, packed.tensors))) is None:
+            raise ValueError(f"the tensors of {name} are not those of a {kind} update")
+        changes[name] = change
+    found = tuple(EditRecord.from_dict(values, _keys_of(i, kinds, packed.tensors)) for i, values in enumerate(records))
+    return WeightUpdate(changes, found, packed.metadata["model"], packed.metadata["fingerprint"])
 
 
-def _consistent(change: Sparse) -> bool:
-    if change.bits.dtype != torch.uint8 or not all(isinstance(n, int) and n >= 0 for n in change.shape):
-        return False
-    n_bytes = -(-change.shape[0] * change.shape[1] // 8)
-    return change.bits.shape == (n_bytes,) and change.values.shape == (int(change.mask.sum()),)
+def _parts_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
+
+
+def _keys_of(number: int, names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[key] for name in names if (key := f"{name}:keys {number}") in tensors}
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors, which may share memory, and metadata as a safetensors file, atomically."""
+    separate: dict[str, Tensor] = {}
+    storages = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory
+        separate[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
+    write_atomically(path, lambda scratch: save_file(separate, scratch, metadata=metadata))
+
+
+def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read metadata and tensors of a safetensors file; raise `UpdateError` unless it has that format."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as err:
+        raise UpdateError(f"{path} cannot be read as a saved {what} ({err}); give a file that save() wrote.") from err
+    if metadata.get("format") != file_format:
+        raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
+    return metadata, tensors
+
+
+def _norm(matrices: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) ** 2 for matrix in matrices))
