@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import workbench as wb
+from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import EditError, UpdateError
 from workbench.regularize import keep_most_changed
-from workbench.update import Dense, LowRank, Sparse, WeightUpdate
+from workbench.update import EditRecord, WeightUpdate
 
 REGULARIZERS = (
     wb.Unregularized(),
@@ -46,7 +47,8 @@ def edit_of(lm, *, seed=0, layer=1, kind=Dense):
         if kind is LowRank
         else Dense(0.1 * matrix(rows, cols, seed=seed))
     )
-    return WeightUpdate({name: change}, ({"method": "test"}, {"method": "again"}), lm.name, lm.fingerprint), name
+    records = tuple(EditRecord(method, (), {}) for method in ("test", "again"))
+    return WeightUpdate({name: change}, records, lm.name, lm.fingerprint), name
 
 
 def naive_rect(dW, W, keep):
@@ -248,7 +250,7 @@ def test_signs_make_the_largest_loading_of_each_component_positive(change):
 
 def test_factors_and_the_dense_matrix_give_the_same_paper_form(tiny_lm):
     update, name = edit_of(tiny_lm, kind=LowRank)
-    dense = WeightUpdate({name: update.delta(name)}, update.info, update.model, update.fingerprint)
+    dense = WeightUpdate({name: update.delta(name)}, update.records, update.model, update.fingerprint)
     a, b = (wb.PCAK(keep=0.4)(u, tiny_lm).delta(name) for u in (update, dense))
     assert a.abs().max() > 0.1
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -303,11 +305,12 @@ def test_neither_model_nor_update_is_changed(tiny_lm, regularizer):
         update, name = edit_of(tiny_lm, kind=kind)
         weights = {n: p.detach().clone() for n, p in tiny_lm.model.named_parameters()}
         parts = {part: tensor.clone() for part, tensor in update[name].tensors().items()}
-        info = update.info
+        records = update.records
         regularizer(update, tiny_lm)
         assert all(torch.equal(p, weights[n]) for n, p in tiny_lm.model.named_parameters())
         assert all(torch.equal(tensor, parts[part]) for part, tensor in update[name].tensors().items())
-        assert update.info == info == ({"method": "test"}, {"method": "again"})
+        assert update.records == records
+        assert [record.regularizer for record in records] == [None, None]
         assert tiny_lm.applied_updates == ()
 
 
@@ -334,10 +337,9 @@ def test_the_result_is_an_update_of_the_same_model_and_type(tiny_lm, regularizer
 def test_every_record_gets_the_regularizers_label_and_settings(tiny_lm, regularizer, label, settings):
     update, _ = edit_of(tiny_lm)
     assert regularizer.label == label
-    assert regularizer(update, tiny_lm).info == (
-        {"method": "test", "regularizer": label, "regularizer_settings": settings},
-        {"method": "again", "regularizer": label, "regularizer_settings": settings},
-    )
+    records = regularizer(update, tiny_lm).records
+    assert [record.method for record in records] == ["test", "again"]
+    assert [record.regularizer for record in records] == [{"kind": type(regularizer).__name__, **settings}] * 2
 
 
 def test_unregularized_is_the_update_itself(tiny_lm):

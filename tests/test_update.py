@@ -14,8 +14,18 @@ from safetensors.torch import save_file
 from tests.tiny_models import build_tiny_lm
 from workbench import selection
 from workbench import update as update_module
+from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import UpdateError
-from workbench.update import FORMAT, Dense, LowRank, Sparse, WeightUpdate
+from workbench.request import EditRequest, LocalityProbe
+from workbench.update import FORMAT, EditRecord, WeightUpdate
+
+REQUEST = EditRequest(
+    "Musée d’Orsay", "{} is in", "Rome", rephrase=("Where is {}?",), locality=(LocalityProbe("a", "b"),)
+)
+
+
+def record_of(method, **about):
+    return EditRecord(method, (REQUEST,), {"layer": 1, "contexts": ["{}"]}, **about)
 
 
 def bits_of(lm):
@@ -259,10 +269,11 @@ def test_the_sum_of_thinly_kept_updates_stays_sparse():
 
 
 def test_addition_keeps_what_only_one_update_changes_and_all_records():
-    a = WeightUpdate({"V": torch.ones(2, 2)}, info=({"edit": 1},), model="m", fingerprint="f")
-    b = WeightUpdate({"W": 2 * torch.ones(3, 2)}, info=({"edit": 2},))
+    first, second = record_of("ROME"), record_of("MEMIT")
+    a = WeightUpdate({"V": torch.ones(2, 2)}, records=(first,), model="m", fingerprint="f")
+    b = WeightUpdate({"W": 2 * torch.ones(3, 2)}, records=(second,))
     total = a + b
-    assert (total.info, total.model, total.fingerprint) == (({"edit": 1}, {"edit": 2}), "m", "f")
+    assert (total.records, total.model, total.fingerprint) == ((first, second), "m", "f")
     assert torch.equal(total.delta("V"), torch.ones(2, 2))
     assert torch.equal(total.delta("W"), 2 * torch.ones(3, 2))
 
@@ -329,12 +340,19 @@ def test_sparse_reads_transposed_matrices_in_row_major_order():
 @KINDS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_save_and_load_round_trip_every_bit(tmp_path, kind, dtype):
-    info = ({"method": "ROME", "requests": [{"subject": "Musée d’Orsay {}"}], "losses": [1.5, 0.1], "none": None},)
+    keys, diagnostics = {"a.weight": torch.randn(2, 5)}, {"denominator": 1.5, "none": None}
+    regularizer = {"kind": "RECT", "keep": 0.4}
+    record = record_of("ROME", losses=((1.5, 0.1), (2.0,)), keys=keys, diagnostics=diagnostics, regularizer=regularizer)
     change = random_change(kind, (13, 7), dtype=dtype)
-    saved = WeightUpdate({"a.weight": change}, info, "tiny", "0123456789abcdef")
+    saved = WeightUpdate({"a.weight": change}, (record, record_of("FT")), "tiny", "0123456789abcdef")
     saved.save(tmp_path / "update.safetensors")
     loaded = WeightUpdate.load(tmp_path / "update.safetensors")
-    assert (loaded.info, loaded.model, loaded.fingerprint) == (saved.info, saved.model, saved.fingerprint)
+    assert (loaded.model, loaded.fingerprint) == (saved.model, saved.fingerprint)
+    assert [each.as_dict() for each in loaded.records] == [each.as_dict() for each in saved.records]
+    assert loaded.records[0].requests == (REQUEST,)
+    assert loaded.records[0].steps == (2, 1)
+    assert torch.equal(loaded.records[0].keys["a.weight"], keys["a.weight"])
+    assert loaded.records[1].keys == {}
     assert list(loaded) == ["a.weight"]
     assert type(loaded["a.weight"]) is type(change)
     assert loaded["a.weight"].shape == (13, 7)
@@ -345,7 +363,7 @@ def test_save_and_load_round_trip_every_bit(tmp_path, kind, dtype):
 def test_an_update_without_a_model_round_trips(tmp_path):
     WeightUpdate({"b": torch.ones(3), "a": torch.ones(2, 2)}).save(tmp_path / "u")
     loaded = WeightUpdate.load(tmp_path / "u")
-    assert (loaded.model, loaded.fingerprint, loaded.info, list(loaded)) == (None, None, (), ["b", "a"])
+    assert (loaded.model, loaded.fingerprint, loaded.records, list(loaded)) == (None, None, (), ["b", "a"])
     assert loaded.delta("b").shape == (3,)
 
 
@@ -455,7 +473,7 @@ def test_missing_metadata_are_named(tmp_path):
     )
 
 
-GOOD_META = {"kinds": {"W": "Dense"}, "info": [], "model": None, "fingerprint": None}
+GOOD_META = {"kinds": {"W": "Dense"}, "records": [], "model": None, "fingerprint": None}
 
 
 @pytest.mark.parametrize(
@@ -465,8 +483,7 @@ GOOD_META = {"kinds": {"W": "Dense"}, "info": [], "model": None, "fingerprint": 
         "text",
         {},
         {**GOOD_META, "kinds": ["W"]},
-        {**GOOD_META, "info": None},
-        {**GOOD_META, "info": ["ROME"]},
+        {**GOOD_META, "records": None},
         {**GOOD_META, "model": 7},
         {**GOOD_META, "fingerprint": ["0"]},
         {key: value for key, value in GOOD_META.items() if key != "fingerprint"},
@@ -478,6 +495,35 @@ def test_malformed_metadata_are_named(tmp_path, meta):
     with pytest.raises(UpdateError) as caught:
         WeightUpdate.load(path)
     assert str(caught.value) == f"{path} is a damaged update (its metadata are not those of an update); save it again."
+
+
+@pytest.mark.parametrize("record", ["ROME", {}, {**record_of("ROME").as_dict(), "requests": [{"subject": "Paris"}]}])
+def test_a_malformed_record_is_refused(tmp_path, record):
+    path, meta = tmp_path / "u", json.dumps({**GOOD_META, "records": [record]})
+    save_file({"W:matrix": torch.ones(2, 2)}, path, metadata={"format": FORMAT, "update": meta})
+    with pytest.raises(UpdateError, match=r"is a damaged update \(its metadata hold a malformed record.*save it again"):
+        WeightUpdate.load(path)
+
+
+def test_norms_are_those_of_all_matrices_together_in_float64(tiny_lm):
+    names = [tiny_lm.arch.mlp_out_weight(layer) for layer in (0, 1)]
+    update = random_update("LowRank", tiny_lm, layer=0) + random_update("Sparse", tiny_lm, layer=1, seed=1)
+    stacked = np.concatenate([naive_dense(update[name]).ravel() for name in names])
+    weights = np.concatenate([tiny_lm.weight(name).double().numpy().ravel() for name in names])
+    expected = np.linalg.norm(stacked)
+    assert update.norm() == pytest.approx(expected, rel=1e-6)
+    assert update.relative_norm(tiny_lm) == pytest.approx(expected / np.linalg.norm(weights), rel=1e-6)
+    with update.applied(tiny_lm):  # W is still the weight that the update was added to
+        assert update.relative_norm(tiny_lm) == pytest.approx(expected / np.linalg.norm(weights), rel=1e-6)
+    assert WeightUpdate({}).norm() == WeightUpdate({}).relative_norm(tiny_lm) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_named_with_its_parameter(value):
+    update = WeightUpdate({"a.weight": torch.ones(2, 2), "b.weight": torch.tensor([[0.0, value]])})
+    with pytest.raises(UpdateError) as caught:
+        update.check_finite()
+    assert str(caught.value) == "the update of b.weight is not finite; milder hyperparameters may help."
 
 
 _BYTES = torch.full((2,), 255, dtype=torch.uint8)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
     from workbench.request import EditRequest, LocalityProbe
-    from workbench.update import WeightUpdate
+    from workbench.sequence import EditSequence
+    from workbench.update import EditRecord, WeightUpdate
     from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
@@ -34,7 +35,9 @@ __all__ = [
     "PCAK",
     "RECT",
     "ROME",
+    "EditRecord",
     "EditRequest",
+    "EditSequence",
     "ExperimentSpec",
     "FactsSpec",
     "LanguageModel",
@@ -64,7 +67,7 @@ __all__ = [
 ]
 
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
-_HOMES = {
+_MODULES = {
     "data.facts": ("load_facts", "read_facts"),
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
@@ -84,17 +87,18 @@ _HOMES = {
     "lm": ("LanguageModel", "load"),
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),
     "request": ("EditRequest", "LocalityProbe"),
-    "update": ("WeightUpdate",),
+    "sequence": ("EditSequence",),
+    "update": ("EditRecord", "WeightUpdate"),
     "weightstats": ("relative_change", "weight_change"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import the module of a public name, and keep the name here."""
-    if name not in _HOME_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,12 +1,12 @@
-"""Every error the workbench raises on purpose: one sentence that says what, where and what would be right."""
+"""Errors that the workbench raises on purpose: one sentence that says what is wrong, where, and what would be right."""
 
 
 class WorkbenchError(Exception):
-    """Root of all errors below; the CLI turns one into its sentence and exit code 2."""
+    """Base class of all errors below; the command line prints the sentence and exits with code 2."""
 
 
 class ModelError(WorkbenchError, LookupError):
-    """A model, its files or its architecture row cannot be had."""
+    """A model, its files or its architecture row cannot be found or used."""
 
 
 class RequestError(WorkbenchError, ValueError):
@@ -14,7 +14,7 @@ class RequestError(WorkbenchError, ValueError):
 
 
 class DataError(WorkbenchError, ValueError):
-    """A task's data, or one record of it, cannot be used."""
+    """The data of a task, or one of its records, cannot be used."""
 
 
 class EditError(WorkbenchError, ValueError):
@@ -26,17 +26,17 @@ class UpdateError(WorkbenchError, ValueError):
 
 
 class SpecError(WorkbenchError, ValueError):
-    """A figure, profile, parameter or setting that was asked for does not exist."""
+    """A requested figure, profile, parameter or setting does not exist."""
 
 
 class ReportError(WorkbenchError, ValueError):
-    """A report cannot be made from what is there, or not where it should go."""
+    """A report cannot be made from the executed notebooks, or cannot be written to its destination."""
 
 
 class RunError(WorkbenchError, RuntimeError):
-    """A notebook failed while it ran; what it had made until then is kept."""
+    """A notebook failed during its run; what it wrote until then is kept."""
 
 
 def first_line(err: Exception) -> str:
-    """What another library's error says, in one line: its first, or its name where it says nothing."""
+    """Return the first line of the message of another library's error, or the name of its class if it has none."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -87,7 +87,7 @@ class EditRecord:
         try:
             facts = tuple(_request_from(each) for each in requests)
             steps = tuple(tuple(map(float, each)) for each in losses)
-        except (TypeError, RequestError) as err:
+        except (TypeError, KeyError, RequestError) as err:
             raise ValueError(f"its metadata hold a malformed record: {err}") from err
         return cls(method, facts, hyperparameters, steps, keys or {}, diagnostics, regularizer)
 

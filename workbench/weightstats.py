@@ -16,17 +16,17 @@ QUANTILES = (0.5, *TABLE1_QUANTILES, 0.99)
 
 
 def relative_change(dW: Tensor, W: Tensor) -> Tensor:
-    """δ = abs(ΔW / W), elementwise (Gu et al. 2024, section 5).
+    """Return the relative change δ = abs(ΔW / W), elementwise (Gu et al. 2024, section 5).
 
     Parameters
     ----------
     dW, W : Tensor
-        Update and the weight it is added to, of one shape.
+        Update, and the weight that it is added to, of the same shape.
 
     Returns
     -------
     Tensor
-        float32 or wider, of that shape; where W = 0 it is ∞ if ΔW ≠ 0, else 0. Never NaN.
+        In float32 or wider, of the same shape; where W = 0, ∞ if ΔW ≠ 0, else 0. Never NaN.
     """
     dtype = torch.promote_types(W.dtype, torch.float32)
     delta = dW.to(W.device, dtype, copy=True)  # everything below is in place: δ is the only new matrix
@@ -34,7 +34,7 @@ def relative_change(dW: Tensor, W: Tensor) -> Tensor:
 
 
 def share_above(delta: Tensor, threshold: float) -> float:
-    """Share of entries of `delta` greater than `threshold`, from 0 to 1."""
+    """Return the share of entries of `delta` greater than `threshold`, from 0 to 1."""
     return int(torch.count_nonzero(delta > threshold)) / delta.numel()
 
 
@@ -45,20 +45,20 @@ def weight_change(
     thresholds: tuple[float, ...] = (),
     quantile_shares: tuple[float, ...] = QUANTILES,
 ) -> pd.DataFrame:
-    """How far an update moves each matrix that it changes (Gu et al. 2024, table 1).
+    """Measure how far an update moves each matrix that it changes (Gu et al. 2024, table 1).
 
-    W is the weight that the update is added to: where the update is applied to `lm` now, what stood there before.
+    W is the weight that the update is added to: where the update is applied to `lm`, the weight that it replaced.
 
     Parameters
     ----------
     update : WeightUpdate
-        A single edit's, or the sum of several.
+        Update of a single edit, or the sum of several.
     lm : LanguageModel
-        The model it belongs to.
+        The model that the update belongs to.
     thresholds : tuple of float
-        Values of δ for the rows `share_above`.
+        Values of δ to count entries above, one row `share_above` each.
     quantile_shares : tuple of float
-        Which quantiles of δ, each in [0, 1].
+        Levels of the quantiles of δ to compute, each in [0, 1].
 
     Returns
     -------
@@ -80,7 +80,9 @@ def weight_change(
     return pd.DataFrame(rows, columns=["parameter", "metric", "at", "value"])
 
 
-def _measure(dW: Tensor, W: Tensor, thresholds: tuple, shares: tuple) -> list[tuple[str, float | None, float]]:
+def _measure(
+    dW: Tensor, W: Tensor, thresholds: tuple[float, ...], shares: tuple[float, ...]
+) -> list[tuple[str, float | None, float]]:
     delta = relative_change(dW, W)
     norm, norm_before = (float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in (dW, W))
     relative_norm = norm / norm_before if norm_before else (math.inf if norm else 0.0)
@@ -95,21 +97,23 @@ def _measure(dW: Tensor, W: Tensor, thresholds: tuple, shares: tuple) -> list[tu
 
 
 def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:
-    """Largest |ΔW| in each block of a matrix cut into a grid; means would hide what a regularizer keeps.
+    """Return the largest |ΔW| in each block of a grid over a matrix.
+
+    Means would hide the entries that a regularizer keeps.
 
     Parameters
     ----------
     update : WeightUpdate
         The update to draw.
     name : str
-        One of its parameters.
+        Name of one of its parameters.
     n_blocks : int
-        Blocks along each side at most.
+        Largest number of blocks along each side.
 
     Returns
     -------
     DataFrame
-        Columns row, column (first index of the block in the matrix), value.
+        Columns row and column (indices of the first entry of the block in the matrix), and value.
     """
     dW = update.delta(name).abs().float().cpu().numpy()
     starts = [np.unique(np.linspace(0, size, min(n_blocks, size) + 1).astype(int))[:-1] for size in dW.shape]
@@ -129,29 +133,29 @@ def relative_change_histogram(
     zeros: bool = True,
     at_most: int | None = None,
 ) -> pd.DataFrame:
-    """Share of entries in bins of δ = |ΔW/W| that are even on a log axis.
+    """Return a histogram of δ = |ΔW/W| whose bins are even on a log axis.
 
     Parameters
     ----------
     update : WeightUpdate
-        The update to look at.
+        The update to measure.
     name : str
-        One of its parameters.
+        Name of one of its parameters.
     lm : LanguageModel
-        The model it belongs to.
+        The model that the update belongs to.
     low, high : float
-        Ends of the range; what lies outside is counted in the first and last bin.
+        Ends of the range; entries outside are counted in the first and the last bin.
     n_bins : int
         Number of bins.
     zeros : bool
-        Whether entries with ΔW = 0 are counted, in the first bin; shares are of all entries all the same.
+        Whether entries with ΔW = 0 are counted, in the first bin; shares are of all entries in either case.
     at_most : int, optional
-        Of a matrix with more entries, evenly spaced rows with about so many are counted; all by default.
+        Approximate number of entries to count in a larger matrix, from evenly spaced rows; all entries by default.
 
     Returns
     -------
     DataFrame
-        Columns low, high (ends of the bin) and share, which sums to 1, or without zeros to the share of the others.
+        Columns low and high (ends of the bin), and share; shares sum to 1, or without zeros to the share of nonzeros.
     """
     W, dW = lm.weight_before(name, update), update.delta(name)
     every = 1 if at_most is None else max(1, math.ceil(dW.numel() / at_most))

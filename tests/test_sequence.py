@@ -1,0 +1,226 @@
+"""Edits on top of edits: computed on the sum so far, regularized against it, undone and saved exactly."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import workbench as wb
+from tests.tiny_models import build_tiny_lm
+from workbench.changes import low_rank
+from workbench.errors import EditError, UpdateError
+from workbench.update import EditRecord, WeightUpdate
+
+FACTS = [
+    wb.EditRequest("Paris", "{} is a city in", "Italy"),
+    wb.EditRequest("Rome", "The city of {} lies in", "Spain"),
+    wb.EditRequest("Oslo", "{} is the capital of", "France"),
+]
+ROME = wb.ROME(layer=1, v_num_grad_steps=3, contexts=("{}",))
+
+
+def weights_before(lm):
+    return {name: p.detach().clone() for name, p in lm.model.named_parameters()}
+
+
+def is_unedited(lm, weights):
+    return not lm.applied_updates and all(torch.equal(p, weights[n]) for n, p in lm.model.named_parameters())
+
+
+def same_matrices(a, b):
+    return list(a) == list(b) and all(torch.equal(a.delta(name), b.delta(name)) for name in a)
+
+
+def test_each_edit_is_computed_on_the_sum_of_the_earlier_ones(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    sequence.edit([FACTS[0]], ROME, wb.RECT(keep=0.5))
+    second = sequence.edit([FACTS[1]], ROME)
+    alone = ROME.compute_update(tiny_lm, [FACTS[1]])
+    assert not same_matrices(second.computed, alone)
+    with sequence.edits[0].total.applied(tiny_lm):
+        on_top = ROME.compute_update(tiny_lm, [FACTS[1]])
+    assert same_matrices(second.computed, on_top)
+
+
+def test_an_update_is_regularized_against_the_weights_it_is_added_to(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    first = sequence.edit([FACTS[0]], ROME)
+    second = sequence.edit([FACTS[1]], ROME, wb.RECT(keep=0.3))
+    (name,) = second.update
+    W = tiny_lm.weight(name).double() + first.update.delta(name).double()
+    dW = second.computed.delta(name)
+    ratios = (dW.double() / W).abs().flatten()
+    count = round(0.3 * ratios.numel())
+    kept = second.update.delta(name).flatten() != 0
+    assert int(kept.sum()) == count
+    assert ratios[kept].min() >= ratios[~kept].max() * (1 - 1e-5)
+
+
+def test_the_total_is_the_sum_of_the_regularized_updates(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    edits = [sequence.edit([fact], ROME, wb.RECT(keep=0.5)) for fact in FACTS]
+    (name,) = sequence.total
+    expected = sum(edit.update.delta(name).double() for edit in edits)
+    torch.testing.assert_close(sequence.total.delta(name).double(), expected, rtol=1e-5, atol=1e-6)
+    assert sequence.requests == tuple(FACTS)
+    assert [record.method for record in sequence.total.records] == ["ROME"] * 3
+
+
+def test_between_calls_the_model_is_unedited_bit_for_bit(tiny_lm):
+    weights, sequence = weights_before(tiny_lm), wb.EditSequence(tiny_lm)
+    for fact in FACTS:
+        sequence.edit([fact], ROME)
+        assert is_unedited(tiny_lm, weights)
+    with sequence.applied():
+        assert tiny_lm.applied_updates == (sequence.total,)
+    assert is_unedited(tiny_lm, weights)
+
+
+def test_without_edits_nothing_is_applied(tiny_lm):
+    with wb.EditSequence(tiny_lm).applied() as lm:
+        assert lm.applied_updates == ()
+
+
+def test_undo_removes_an_edit_and_all_later_ones(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    edits = [sequence.edit([fact], ROME) for fact in FACTS]
+    assert sequence.undo(2) == tuple(edits[1:])
+    assert sequence.total is edits[0].total
+    again = sequence.edit([FACTS[1]], ROME)
+    assert same_matrices(again.computed, edits[1].computed)
+    sequence.undo()
+    sequence.undo()
+    assert len(sequence.total) == 0
+
+
+@pytest.mark.parametrize("number", [0, 2, -1])
+def test_undoing_an_edit_that_is_not_there_names_the_edits(tiny_lm, number):
+    sequence = wb.EditSequence(tiny_lm)
+    sequence.edit([FACTS[0]], ROME)
+    with pytest.raises(EditError) as caught:
+        sequence.undo(number)
+    assert str(caught.value) == f"there is no edit {number}; the sequence has edits 1 to 1."
+
+
+def test_undo_of_an_empty_sequence_is_refused(tiny_lm):
+    with pytest.raises(EditError) as caught:
+        wb.EditSequence(tiny_lm).undo()
+    assert str(caught.value) == "there is no edit yet; make one first."
+
+
+def test_a_saved_sequence_is_loaded_with_every_edit_and_bit(tiny_lm, tmp_path):
+    sequence = wb.EditSequence(tiny_lm)
+    sequence.edit([FACTS[0]], ROME, wb.RECT(keep=0.4))
+    sequence.edit([FACTS[1]], ROME, wb.RandomK(keep=0.4, seed=7))
+    sequence.edit([FACTS[2]], ROME)
+    sequence.save(tmp_path / "sequence.safetensors")
+    loaded = wb.EditSequence.load(tmp_path / "sequence.safetensors", tiny_lm)
+    assert len(loaded.edits) == 3
+    for a, b in zip(sequence.edits, loaded.edits, strict=True):
+        assert (a.regularizer, a.seconds, a.requests) == (b.regularizer, b.seconds, b.requests)
+        assert same_matrices(a.computed, b.computed)
+        assert same_matrices(a.update, b.update)
+        assert same_matrices(a.total, b.total)
+    loaded.undo()
+    assert same_matrices(loaded.total, sequence.edits[1].total)
+
+
+def test_a_sequence_of_another_model_is_refused(tmp_path):
+    gpt2, llama = build_tiny_lm("gpt2"), build_tiny_lm("llama")
+    sequence = wb.EditSequence(gpt2)
+    sequence.edit([FACTS[0]], ROME)
+    sequence.save(tmp_path / "s")
+    with pytest.raises(UpdateError, match=r"the update was computed on .* load the model it was made for"):
+        wb.EditSequence.load(tmp_path / "s", llama)
+
+
+@pytest.mark.parametrize("edits", ["", "[1]", '[{"computed": {}}]'])
+def test_a_damaged_sequence_is_refused(tiny_lm, tmp_path, edits):
+    from safetensors.torch import save_file
+
+    from workbench.sequence import FORMAT
+
+    save_file({"a": torch.ones(1)}, tmp_path / "s", metadata={"format": FORMAT, "edits": edits})
+    with pytest.raises(UpdateError, match=r"is a damaged sequence \(.*\); save it again\.$"):
+        wb.EditSequence.load(tmp_path / "s", tiny_lm)
+
+
+def test_an_update_file_is_no_sequence(tiny_lm, tmp_path):
+    WeightUpdate({"W": torch.ones(2, 2)}).save(tmp_path / "u")
+    with pytest.raises(UpdateError, match="but not a saved sequence"):
+        wb.EditSequence.load(tmp_path / "u", tiny_lm)
+
+
+def test_an_edited_model_is_refused(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    name = tiny_lm.arch.mlp_out_weight(0)
+    no_change = WeightUpdate({name: torch.zeros_like(tiny_lm.weight(name))})
+    with no_change.applied(tiny_lm), pytest.raises(EditError) as caught:
+        sequence.edit([FACTS[0]], ROME)
+    assert str(caught.value) == f"an update is applied to {tiny_lm.name}; undo it before editing in sequence."
+
+
+@dataclass(frozen=True)
+class Exploding:
+    """A method whose update is not finite."""
+
+    supports_batch = True
+    label = "Exploding"
+
+    def prepared(self, lm):
+        return self
+
+    def compute_update(self, lm, requests):
+        name = lm.arch.mlp_out_weight(0)
+        d_in, d_out = lm.linear_shape(name)
+        change = low_rank(lm, name, torch.full((d_out, 1), torch.inf), torch.ones(d_in, 1))
+        return WeightUpdate.of_edit(lm, {name: change}, EditRecord(self.label, tuple(requests), {}))
+
+
+def test_an_update_that_is_not_finite_is_refused_and_changes_nothing(tiny_lm):
+    weights, sequence = weights_before(tiny_lm), wb.EditSequence(tiny_lm)
+    with pytest.raises(UpdateError, match="is not finite; milder hyperparameters may help"):
+        sequence.edit([FACTS[0]], Exploding())
+    assert sequence.edits == ()
+    assert is_unedited(tiny_lm, weights)
+
+
+@dataclass(frozen=True)
+class Spy:
+    """A method that notes the state of the model in which it is prepared and computes."""
+
+    seen: list
+    supports_batch = True
+    label = "Spy"
+
+    def prepared(self, lm):
+        self.seen.append(("prepared", len(lm.applied_updates)))
+        return self
+
+    def compute_update(self, lm, requests):
+        self.seen.append(("computed", len(lm.applied_updates)))
+        return ROME.compute_update(lm, requests)
+
+
+def test_methods_are_prepared_on_the_unedited_model_and_compute_on_the_edited_one(tiny_lm):
+    seen = []
+    sequence = wb.EditSequence(tiny_lm)
+    sequence.edit([FACTS[0]], ROME)
+    sequence.edit([FACTS[1]], Spy(seen))
+    assert ("prepared", 0) in seen
+    assert ("prepared", 1) not in seen
+    assert ("computed", 1) in seen
+
+
+def test_keys_of_all_edits_are_kept_in_order_and_through_files(tiny_lm, tmp_path):
+    sequence = wb.EditSequence(tiny_lm)
+    for fact in FACTS:
+        sequence.edit([fact], ROME, wb.RECT(keep=0.4))
+    (name,) = sequence.total
+    keys = sequence.keys(name)
+    d_in, _ = tiny_lm.linear_shape(name)
+    assert keys.shape == (3, d_in)
+    assert torch.equal(keys[1:2], sequence.edits[1].computed.records[0].keys[name])
+    sequence.save(tmp_path / "s")
+    assert torch.equal(wb.EditSequence.load(tmp_path / "s", tiny_lm).keys(name), keys)
+    assert sequence.keys("other.weight") is None
