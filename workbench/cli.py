@@ -7,7 +7,6 @@ import are imported inside the commands, so that help and mistyped options answe
 import contextlib
 import logging
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -27,6 +26,7 @@ from workbench.commands import (
     train_mend,
 )
 from workbench.errors import WorkbenchError
+from workbench.versions import workbench_version
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -62,7 +62,7 @@ class _ToStderr(logging.Handler):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"workbench {version('workbench')}")
+        typer.echo(f"workbench {workbench_version()}")
         raise typer.Exit
 
 

@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict, is_dataclass
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model
 from workbench.regularize import Regularizer, settings_of
 from workbench.request import EditRequest
+from workbench.versions import library_versions
 
 LENGTH = 20  # hex digits
 LIBRARIES = ("workbench", "torch", "transformers", "numpy")
@@ -38,7 +38,7 @@ def key_of(*parts: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Of the libraries that numbers hang on."""
-    return {name: version(name) for name in LIBRARIES}
+    return library_versions(*LIBRARIES)
 
 
 def unit_key(spec: ExperimentSpec) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ import torch
 import workbench
 from workbench.explorer.edits import Edit
 from workbench.lm import LanguageModel
+from workbench.versions import library_versions
 
 _WIDTH = 110
 
@@ -32,7 +32,9 @@ def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.s
     -------
     str
     """
-    versions = ", ".join(f"{name} {version(name)}" for name in ("workbench", "torch", "transformers"))
+    versions = ", ".join(
+        f"{name} {number}" for name, number in library_versions("workbench", "torch", "transformers").items()
+    )
     count = f"{len(edits)} edit{'s' * (len(edits) != 1)}"
     templates = {edit.editor.contexts: "" for edit in edits if getattr(edit.editor, "contexts", None)}
     names = {contexts: f"contexts_{i}" if i > 1 else "contexts" for i, contexts in enumerate(templates, start=1)}

@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from workbench.storage.files import write_atomically
+from workbench.versions import library_versions
 
 _LIBRARIES = ("workbench", "torch", "transformers", "numpy", "matplotlib")
 
@@ -80,7 +80,7 @@ def digest(path: Path) -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in _LIBRARIES}
+    return library_versions(*_LIBRARIES)
 
 
 @cache

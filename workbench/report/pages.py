@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from workbench.report.body import TEMPLATES, body_of
 from workbench.report.output import Place, size_of
 from workbench.report.sources import Source, Sources
 from workbench.report.story import Parameter, Story, story_of
+from workbench.versions import workbench_version
 
 GENERATOR = "workbench report"
 _PREVIEW = (6, 3)  # rows and columns of a table that stand for a picture
@@ -89,7 +89,7 @@ def overview_of(sources: Sources, pages: Sequence[Page]) -> Overview:
         dates=" to ".join(dict.fromkeys([*dates[:1], *dates[-1:]])),
         versions=tuple(dict.fromkeys(page.versions for page in pages if page.versions)),
         missing=tuple(entry.title for entry in sources.missing),
-        generator=f"{GENERATOR} {version('workbench')}",
+        generator=f"{GENERATOR} {workbench_version()}",
     )
 
 
