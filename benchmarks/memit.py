@@ -14,7 +14,7 @@ import time
 import torch
 
 import workbench as wb
-from benchmarks.plain_memit import plain_target_hidden
+from tests.references.plain_memit import plain_target_hidden
 from workbench.editing.memit import target_hidden
 
 

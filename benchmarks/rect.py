@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import workbench as wb
-from workbench.update import LowRank
+from workbench.changes import LowRank
 
 KINDS = ("dense", "mostly zero", "rank one")
 KEEP = 0.4

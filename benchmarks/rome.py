@@ -14,7 +14,7 @@ import time
 import torch
 
 import workbench as wb
-from benchmarks.plain_rome import plain_rome
+from tests.references.plain_rome import plain_rome
 
 
 def main() -> None:

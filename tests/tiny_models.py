@@ -1,7 +1,7 @@
-"""Tiny random models of every supported family, with real fast tokenizers, made without a network.
+"""Tiny random models of every supported family, with real fast tokenizers, built without a network.
 
-Small enough to be made afresh in a test, and awkward on purpose: d_ff is not 4 · d_model, biases and norms are not
-at their neutral start, sliding windows are shorter than the prompts, and Gemma 2 caps its logits.
+Small enough to be rebuilt in every test, and awkward on purpose: d_ff is not 4 · d_model, biases and norms are not at
+their neutral initial values, sliding windows are shorter than the prompts, and Gemma 2 caps its logits.
 """
 
 import copy
@@ -27,6 +27,9 @@ SENTENCES = (
     "I think that the HMS Beagle was launched in 1820, and sailed round the world with Charles Darwin.",
     "You may ask where it is. It is in the north of the country, near the sea, and it is very old.",
 )
+
+# families whose RMS norms or plain attention compute in float32 even in a float64 model
+FLOAT32_INSIDE = {"gptj", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"}
 
 _VOCABULARY = 500
 _GATED = {
@@ -63,7 +66,7 @@ _SIZES: dict[str, dict] = {
     "mistral": {**_GATED, "sliding_window": WINDOW},
     "qwen2": _GATED,
     "qwen3": {**_GATED, "head_dim": 8},
-    # the default attention of Gemma 2 may leave the cap on attention scores out; the plain one never does
+    # the default attention of Gemma 2 may omit the cap on attention scores; the plain one never does
     "gemma2": {
         **_GEMMA,
         "attn_logit_softcapping": 5.0,
@@ -85,9 +88,9 @@ _SENTENCEPIECE = {  # how each family's tokenizer treats the start of a text
 
 @cache
 def byte_level_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
-    """GPT-2's manner: bytes, a blank belongs to the word after it; with `bos` (OPT's manner) every text opens with one.
+    """Return a tokenizer like GPT-2's: bytes, a blank belongs to the word after it, no padding token.
 
-    No padding token, as in GPT-2.
+    With `bos` every text opens with a special token, as in OPT.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -112,10 +115,10 @@ def byte_level_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
 
 @cache
 def sentencepiece_tokenizer(*, start: str = "prepended", eos: bool = False) -> PreTrainedTokenizerFast:
-    """Llama's manner: blanks become ▁, rare characters fall back to bytes, every text opens with ``<s>``.
+    """Return a tokenizer like Llama's: blanks become ▁, rare characters become bytes, every text opens with ``<s>``.
 
     `start` says whether the text itself gets a ▁ in front: "prepended" by the normalizer (Llama 2), "first" by
-    the pre-tokenizer (Mistral), or "never" (Gemma). With `eos` every text ends with ``</s>``, too.
+    the pre-tokenizer (Mistral), or "never" (Gemma). With `eos` every text also ends with ``</s>``.
     """
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -150,21 +153,21 @@ def sentencepiece_tokenizer(*, start: str = "prepended", eos: bool = False) -> P
 
 @cache
 def dropping_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer whose normalizer drops zero-width spaces, so that a visible text may have no token."""
+    """Return a byte-level tokenizer that drops zero-width spaces, so that a non-empty text may have no token."""
     tokenizer = Tokenizer.from_str(byte_level_tokenizer().backend_tokenizer.to_str())
     tokenizer.normalizer = normalizers.Replace(Regex(r"\s*\u200b"), "")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
 
 
 def tokenizer_for(model_type: str) -> PreTrainedTokenizerFast:
-    """A tokenizer in the manner of this family's."""
+    """Return a tokenizer like that of this family."""
     if model_type in _SENTENCEPIECE:
         return sentencepiece_tokenizer(start=_SENTENCEPIECE[model_type])
     return byte_level_tokenizer(bos=model_type == "opt")
 
 
 def tiny_config(model_type: str, **changes) -> PreTrainedConfig:
-    """Configuration of a tiny model of this family."""
+    """Return the configuration of a tiny model of this family."""
     tokenizer = tokenizer_for(model_type)
     return AutoConfig.for_model(
         model_type,
@@ -181,7 +184,7 @@ def tiny_config(model_type: str, **changes) -> PreTrainedConfig:
 
 
 def build_tiny_lm(model_type: str, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> LanguageModel:
-    """A fresh random model of this family; the same seed gives the same bits, and global random state stays.
+    """Build a random model of this family; the same seed gives the same bits, and global random state stays.
 
     `changes` are entries of its configuration.
     """
@@ -190,14 +193,14 @@ def build_tiny_lm(model_type: str, *, seed: int = 0, dtype: torch.dtype = torch.
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
-            if parameter.dim() == 1:  # biases start at 0 and norms at 1, which would hide a slip
+            if parameter.dim() == 1:  # biases start at 0 and norms at 1, which would hide errors
                 parameter += 0.1 * torch.randn(parameter.shape)
-    tokenizer = copy.deepcopy(tokenizer_for(model_type))  # a test may change its own
+    tokenizer = copy.deepcopy(tokenizer_for(model_type))  # a test may change it
     return LanguageModel(f"tiny-{model_type}", model.to(dtype), tokenizer, architecture_of(config))
 
 
 def save_tiny_lm(lm: LanguageModel, path, tokenizer=None) -> str:
-    """Write model and tokenizer, its own or another, to a folder, and return its name."""
+    """Write a model and a tokenizer, by default its own, to a folder; return the name of the folder."""
     lm.model.save_pretrained(path)
     (tokenizer or lm.tokenizer).save_pretrained(path)
     return str(path)

@@ -1,4 +1,4 @@
-"""What a model's inner activations depend on, as one hash: configuration, tokenizer, and weights up to a block."""
+"""Hashes of what a model's inner activations depend on: configuration, tokenizer, and weights up to a block."""
 
 import hashlib
 import json
@@ -8,22 +8,23 @@ import torch
 from torch import nn
 
 from workbench.lm import LanguageModel
+from workbench.storage.cache import compute_missing
 
-_MEMO, _SETTINGS = "digests", ""  # where they are kept, and under which name that of configuration and tokenizer
-_THREADS = 8  # hashing lets go of Python's lock
+_SECTION, _SETTINGS = "digests", ""  # section of the memo, and key there for configuration and tokenizer
+_THREADS = 8  # hashing releases Python's global lock
 # entries of a configuration that say where it came from, not what it computes
 _ORIGIN = ("_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype")
 
 
 def digest_up_to_keys(lm: LanguageModel, layer: int) -> bytes:
-    """Hash of all that the keys of a layer depend on, given a text.
+    """Return a hash of everything that the keys of a layer depend on, for a given text.
 
     Parameters
     ----------
     lm : LanguageModel
-        Unedited: the hashes of its weights are kept in its memo.
+        The unedited model; the hashes of its weights are kept in its memo.
     layer : int
-        The block whose MLP keys are meant; its output projection and all later blocks are left out.
+        The block of the keys; its MLP's output projection and all later blocks are left out.
 
     Returns
     -------
@@ -40,27 +41,27 @@ def digest_up_to_keys(lm: LanguageModel, layer: int) -> bytes:
 
 
 def digest_of_model(lm: LanguageModel) -> bytes:
-    """Hash of all that a model's text depends on; `lm` is unedited, as in `digest_up_to_keys`."""
+    """Return a hash of everything that a model's output depends on; `lm` is unedited, as in `digest_up_to_keys`."""
     return _digest(lm, dict(lm.model.named_parameters()))
 
 
 def _digest(lm: LanguageModel, weights: dict[str, nn.Parameter]) -> bytes:
-    known = lm.memo.setdefault(_MEMO, {})
-    new = [name for name in weights if name not in known]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        known.update(zip(new, pool.map(_weight_digest, (weights[name] for name in new)), strict=True))
-    if _SETTINGS not in known:
-        known[_SETTINGS] = _settings_digest(lm)
-    digest = hashlib.sha256(known[_SETTINGS])
-    for name in weights:
-        digest.update(name.encode() + known[name])
+    def digest_weights(names: list[str]) -> list[bytes]:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return list(pool.map(lambda name: _weight_digest(weights[name]), names))
+
+    known = lm.memo.section(_SECTION)
+    [settings] = compute_missing(known, [_SETTINGS], lambda _: [_settings_digest(lm)])
+    digest = hashlib.sha256(settings)
+    for name, weight_digest in zip(weights, compute_missing(known, list(weights), digest_weights), strict=True):
+        digest.update(name.encode() + weight_digest)
     return digest.digest()
 
 
 def _weight_digest(weight: nn.Parameter) -> bytes:
     values = weight.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
-    digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.digest()
 
 
@@ -69,6 +70,6 @@ def _settings_digest(lm: LanguageModel) -> bytes:
     tokenizer = json.loads(lm.tokenizer.backend_tokenizer.to_str())
     for name in _ORIGIN:
         config.pop(name, None)
-    for name in ("padding", "truncation"):  # left behind by the last call
+    for name in ("padding", "truncation"):  # state left by the last call of the tokenizer
         tokenizer.pop(name, None)
     return hashlib.sha256(json.dumps([config, tokenizer], sort_keys=True, default=str).encode()).digest()

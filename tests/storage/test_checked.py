@@ -64,7 +64,7 @@ def test_every_single_flipped_bit_is_noticed(path, tensor, caplog):
             assert len(caplog.messages) <= n
     assert len(caplog.messages) > 0.95 * len(places) > 100
     assert caplog.messages[-1] == (
-        f"the cached file {path} is damaged (its checksum is not that of its content); it is made again."
+        f"the cached file {path} is damaged (its checksum is not that of its content); it is rebuilt."
     )
 
 

@@ -1,4 +1,4 @@
-"""Context templates: short texts before a prompt, over which ROME averages keys and values."""
+"""Context templates: short texts before a prompt, over which ROME, MEMIT and KN average."""
 
 from collections.abc import Sequence
 
@@ -10,42 +10,44 @@ from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER
 
 OPENINGS = ("The", "Therefore", "Because", "I", "You")
-LENGTHS = ((5, 10), (10, 10))  # (tokens, templates): with the bare prompt 21, as in the published configuration
+LENGTHS = ((5, 10), (10, 10))  # (tokens, templates): 21 with the bare prompt, as in the published configuration
 _TOP_K = 5
 
 
 def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, int], ...] = LENGTHS) -> tuple[str, ...]:
-    """Context templates written by the model itself: the bare prompt, then ``"<text>. {}"``.
+    """Return context templates that the unedited model writes: the bare prompt, then ``"<text>. {}"``.
 
-    As in the published code of ROME and MEMIT: continuations of five common openings, sampled among the five most
-    probable tokens. The randomness is the seed's alone, so a model and a seed always give the same templates.
+    As in the published code of ROME and MEMIT, the texts continue five common openings, each token sampled among the
+    five most probable. They are always sampled from the model without its updates, so every edit of a sequence uses
+    the same templates, and depend on nothing else but the seed. They are kept in `lm.memo`.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model, as it is now; sample before the first edit of a sequence.
+        The model that writes the texts; updates applied to it are lifted while it does.
     seed : int
-        Draws the tokens.
+        Seed of the sampling.
     lengths : tuple of (int, int)
-        Pairs (total tokens of the text, number of texts); the number is a multiple of 5, the number of openings.
+        Pairs (total tokens per text, number of texts); the number is a multiple of 5, the number of openings.
 
     Returns
     -------
     tuple of str
-        ``"{}"`` first.
+        The templates, ``"{}"`` first.
 
     Raises
     ------
     EditError
         If a number of texts is not a multiple of 5.
     """
-    known = lm.unedited_memo("contexts")
+    known = lm.memo.section("contexts")
     if (seed, lengths) not in known:
-        known[seed, lengths] = _sampled(lm, seed, lengths)
+        with lm.unedited():
+            known[seed, lengths] = _sample_templates(lm, seed, lengths)
     return known[seed, lengths]
 
 
-def _sampled(lm: LanguageModel, seed: int, lengths: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
+def _sample_templates(lm: LanguageModel, seed: int, lengths: tuple[tuple[int, int], ...]) -> tuple[str, ...]:
     generator = torch.Generator().manual_seed(seed)
     templates = [PLACEHOLDER]
     for n_tokens, n_texts in lengths:
@@ -54,18 +56,18 @@ def _sampled(lm: LanguageModel, seed: int, lengths: tuple[tuple[int, int], ...])
                 f"the number of contexts of each length must be a multiple of {len(OPENINGS)}; got {n_texts}."
             )
         starts = [opening for opening in OPENINGS for _ in range(n_texts // len(OPENINGS))]
-        for text in _continue(lm, starts, n_tokens, generator):
+        for text in _continue_texts(lm, starts, n_tokens, generator):
             templates.append(text.replace("{", " ").replace("}", " ") + f". {PLACEHOLDER}")
     return tuple(templates)
 
 
-def checked_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Context templates that were given, as a tuple; None if none were.
+def check_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Check context templates and return them as a tuple; None stays None.
 
     Parameters
     ----------
     contexts : sequence of str or None
-        The bare prompt's first.
+        The templates, the bare prompt's first.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def checked_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
     Raises
     ------
     EditError
-        If the first is not ``"{}"``, or one does not hold it exactly once.
+        If the first is not ``"{}"``, or a template does not hold ``{}`` exactly once.
     """
     if contexts is None:
         return None
@@ -84,7 +86,7 @@ def checked_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
     return contexts
 
 
-def _continue(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:
+def _continue_texts(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:
     texts = [tuple(lm.tokenizer(start)["input_ids"]) for start in starts]
     while short := [i for i, text in enumerate(texts) if len(text) < n_tokens]:
         logits = logits_at(lm, [texts[i] for i in short], [(len(texts[i]) - 1,) for i in short]).cpu()
@@ -92,4 +94,4 @@ def _continue(lm: LanguageModel, starts: list[str], n_tokens: int, generator: to
         choice = torch.multinomial(top.values.softmax(dim=-1), 1, generator=generator)
         for i, token in zip(short, top.indices.gather(1, choice)[:, 0].tolist(), strict=True):
             texts[i] += (token,)
-    return lm.tokenizer.batch_decode(texts, skip_special_tokens=True)
+    return lm.tokenizer.batch_decode([list(text) for text in texts], skip_special_tokens=True)

@@ -1,1 +1,1 @@
-"""Files, folders and tensors that are written whole or not at all, and caches."""
+"""Files, folders and tensors that are written completely or not at all, and caches."""

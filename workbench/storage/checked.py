@@ -1,4 +1,4 @@
-"""One tensor in a safetensors file with a record of what it is and a checksum that is verified whenever it is read."""
+"""One tensor in a safetensors file, with a record of what it is and a checksum that is verified on every read."""
 
 import hashlib
 import json
@@ -23,53 +23,53 @@ def write_checked(path: Path, tensor: Tensor, record: dict[str, Any]) -> None:
     Parameters
     ----------
     path : Path
-        A safetensors file; replaced if it exists.
+        The safetensors file to write; replaced if it exists.
     tensor : Tensor
-        On the CPU, of a type that NumPy knows.
+        The tensor to write: on the CPU, of a dtype that NumPy supports.
     record : dict
-        What the tensor is, in JSON values; `read_record` gives it without reading the tensor.
+        Description of the tensor, in JSON values; `read_record` returns it without reading the tensor.
     """
-    # one entry: safetensors writes several in any order
+    # a single entry, because safetensors writes several in an arbitrary order
     metadata = {_RECORD: json.dumps(record | {_CHECKSUM: _sha256(tensor, record)})}
     write_atomically(path, lambda scratch: save_file({_TENSOR: tensor.contiguous()}, scratch, metadata=metadata))
 
 
 def read_checked(path: Path) -> tuple[Tensor, dict[str, Any]] | None:
-    """The tensor and the record that `write_checked` wrote.
+    """Return the tensor and the record that `write_checked` wrote.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file to read.
 
     Returns
     -------
     (Tensor, dict) or None
-        None if there is no file, or it is damaged, which is logged.
+        None if the file does not exist, or is damaged, which is logged as a warning.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            record, tensor = _parsed(file.metadata()), file.get_tensor(_TENSOR)
+            record, tensor = _parse_record(file.metadata()), file.get_tensor(_TENSOR)
         if record.pop(_CHECKSUM, None) != _sha256(tensor, record):
             raise ValueError("its checksum is not that of its content")
         return tensor, record
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, ValueError, TypeError) as err:
-        log.warning("the cached file %s is damaged (%s); it is made again.", path, err)
+        log.warning("the cached file %s is damaged (%s); it is rebuilt.", path, err)
         return None
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a file that `write_checked` wrote, without reading its tensor; None if there is no such file."""
+    """Return the record of a file that `write_checked` wrote, without its tensor; None if there is no such file."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: value for key, value in _parsed(file.metadata()).items() if key != _CHECKSUM}
+            return {key: value for key, value in _parse_record(file.metadata()).items() if key != _CHECKSUM}
     except (OSError, SafetensorError, ValueError):
         return None
 
 
-def _parsed(metadata: dict[str, str] | None) -> dict[str, Any]:
+def _parse_record(metadata: dict[str, str] | None) -> dict[str, Any]:
     record = json.loads((metadata or {}).get(_RECORD, ""))
     if not isinstance(record, dict):
         raise ValueError("its record is not an object")
@@ -78,5 +78,5 @@ def _parsed(metadata: dict[str, str] | None) -> dict[str, Any]:
 
 def _sha256(tensor: Tensor, record: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(record).encode())
-    digest.update(tensor.contiguous().numpy())
+    digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written under a temporary name beside the target, then renamed."""
+"""Atomic files: written under a temporary name beside the target, then renamed, so a file is whole or absent."""
 
 import os
 import tempfile
@@ -7,14 +7,15 @@ from pathlib import Path
 
 
 def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
-    """Let `write` make a file at a temporary path, and rename it to `path` when it has.
+    """Call `write` with a temporary path, then rename the file that it wrote to `path`.
 
     Parameters
     ----------
     path : str or Path
-        The file to make or replace; its folder is made if it is not there.
+        The file to create or replace; its folder is created if it does not exist.
     write : callable
-        Takes the temporary path; if it raises, the old file stays and nothing else is left.
+        Function that writes the file at the path it is given. If it raises, the old file stays and nothing else is
+        left.
 
     Returns
     -------

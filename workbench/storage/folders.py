@@ -1,4 +1,4 @@
-"""Folders appear whole or not at all: filled under a temporary name beside the target, then renamed."""
+"""Atomic folders: filled under a temporary name beside the target, then renamed, so a folder is whole or absent."""
 
 import os
 import tempfile
@@ -9,19 +9,19 @@ from workbench.errors import UpdateError
 
 
 def check_folder(folder: str | Path, *, replace: bool = False) -> None:
-    """Raise `UpdateError` unless `folder` can be written: it is not there, empty, or may be replaced.
+    """Raise `UpdateError` unless `folder` can be written: it does not exist, is empty, or may be replaced.
 
     Parameters
     ----------
     folder : str or Path
-        The folder to make.
+        The folder to create.
     replace : bool
-        Whether a folder that holds something may be replaced.
+        Whether a folder that is not empty may be replaced.
 
     Raises
     ------
     UpdateError
-        If it is a file, holds something that may not be replaced, or lies where nothing can be written.
+        If it is a file, is not empty and may not be replaced, or its parent folder is missing or not writable.
     """
     target = Path(folder).resolve()
     if target.exists() and not target.is_dir():
@@ -35,16 +35,17 @@ def check_folder(folder: str | Path, *, replace: bool = False) -> None:
 
 
 def write_folder_atomically(folder: str | Path, write: Callable[[Path], object], *, replace: bool = False) -> Path:
-    """Let `write` fill a temporary folder, and rename it to `folder` when it has.
+    """Call `write` with a temporary folder, then rename the folder that it filled to `folder`.
 
     Parameters
     ----------
     folder : str or Path
-        The folder to make.
+        The folder to create.
     write : callable
-        Takes the temporary folder; if it raises, what `folder` held stays and nothing else is left.
+        Function that fills the folder it is given. If it raises, the old content of `folder` stays and nothing else
+        is left.
     replace : bool
-        Whether a folder that holds something may be replaced.
+        Whether a folder that is not empty may be replaced.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def write_folder_atomically(folder: str | Path, write: Callable[[Path], object],
         built, old = Path(scratch) / "built", Path(scratch) / "old"
         built.mkdir()
         write(built)
-        for path in built.rglob("*"):  # safetensors makes files that only their owner reads
+        for path in built.rglob("*"):  # safetensors creates files that only their owner can read
             path.chmod(0o755 if path.is_dir() else 0o644)
         if target.exists():
             os.replace(target, old)

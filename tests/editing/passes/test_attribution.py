@@ -5,8 +5,9 @@ from functools import cache
 import pytest
 import torch
 
+from tests.helpers import assert_same_bits, error_of, hooks_and_forwards, weights_of
 from tests.references.plain_kn import activation_of, plain_scores, probability
-from tests.tiny_models import D_FF, MODEL_TYPES, N_LAYERS, build_tiny_lm
+from tests.tiny_models import D_FF, FLOAT32_INSIDE, MODEL_TYPES, N_LAYERS, build_tiny_lm
 from workbench.editing.passes.attribution import Attribution, attribute_answers, attribute_tokens
 from workbench.editing.passes.hooks import hooked
 from workbench.encoding import Encoded
@@ -14,8 +15,6 @@ from workbench.errors import EditError
 
 LENGTHS = (1, 5, 23)  # no prefix, and shorter and longer than the sliding windows
 TOKEN = 77
-# RMS norms and plain attention compute in float32 even in a float64 model, so these agree to its rounding only
-FLOAT32_INSIDE = {"gptj", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"}
 NORM_AFTER_MLP = {"gemma2", "gemma3_text"}  # it undoes the scaling, so that P moves only where it begins
 
 
@@ -24,7 +23,7 @@ def double_lm(model_type):
     return build_tiny_lm(model_type, dtype=torch.float64)
 
 
-def ids_of(n, seed=0):
+def random_ids(n, seed=0):
     return tuple(torch.randint(4, 400, (n,), generator=torch.Generator().manual_seed(seed)).tolist())
 
 
@@ -37,7 +36,7 @@ def attribute_token(lm, ids, token, *, steps):
 @pytest.mark.parametrize("n_tokens", LENGTHS)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_the_scores_are_those_of_whole_forward_passes(model_type, n_tokens):
-    lm, ids = double_lm(model_type), ids_of(n_tokens)
+    lm, ids = double_lm(model_type), random_ids(n_tokens)
     attribution = attribute_token(lm, ids, TOKEN, steps=3)
     tolerance = 1e-4 if model_type in FLOAT32_INSIDE else 1e-9
     for layer in range(N_LAYERS):
@@ -57,7 +56,7 @@ def difference_of_ends(lm, ids, layer):
 
 @pytest.mark.parametrize("model_type", [m for m in MODEL_TYPES if m not in NORM_AFTER_MLP])
 def test_a_layers_scores_sum_to_the_difference_that_its_activations_make(model_type):
-    lm, ids = double_lm(model_type), ids_of(9)
+    lm, ids = double_lm(model_type), random_ids(9)
     attribution = attribute_token(lm, ids, TOKEN, steps=1000)
     for layer in range(N_LAYERS):
         expected = difference_of_ends(lm, ids, layer)
@@ -67,7 +66,7 @@ def test_a_layers_scores_sum_to_the_difference_that_its_activations_make(model_t
 
 @pytest.mark.parametrize("model_type", sorted(NORM_AFTER_MLP))
 def test_where_a_norm_follows_the_mlp_the_scores_sum_to_nothing(model_type):
-    lm, ids = double_lm(model_type), ids_of(9)
+    lm, ids = double_lm(model_type), random_ids(9)
     scores = attribute_token(lm, ids, TOKEN, steps=20).scores
     for layer in range(N_LAYERS):
         assert abs(float(scores[layer].sum())) < 0.05 * abs(difference_of_ends(lm, ids, layer))
@@ -77,7 +76,7 @@ def test_where_a_norm_follows_the_mlp_the_scores_sum_to_nothing(model_type):
 @pytest.mark.parametrize("layer", range(N_LAYERS))
 @pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "opt", "phi"])
 def test_the_gradients_are_finite_differences(model_type, layer):
-    lm, ids, eps = double_lm(model_type), ids_of(9), 1e-5
+    lm, ids, eps = double_lm(model_type), random_ids(9), 1e-5
     scores = attribute_token(lm, ids, TOKEN, steps=1).scores[layer]
     activation = activation_of(lm, ids, layer)
     slopes = []
@@ -92,14 +91,14 @@ def test_the_gradients_are_finite_differences(model_type, layer):
 
 def test_there_is_a_score_for_every_neuron_whatever_the_inner_width(every_tiny_lm):
     assert 4 * every_tiny_lm.model.config.hidden_size != D_FF
-    attribution = attribute_token(every_tiny_lm, ids_of(4), TOKEN, steps=2)
+    attribution = attribute_token(every_tiny_lm, random_ids(4), TOKEN, steps=2)
     assert attribution.scores.shape == attribution.activations.shape == (N_LAYERS, D_FF)
     assert (attribution.scores != 0).any(dim=1).all()
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "phi"])
 def test_an_answers_scores_are_the_mean_over_its_tokens_given_the_true_ones_before(model_type):
-    lm, ids = double_lm(model_type), ids_of(8)
+    lm, ids = double_lm(model_type), random_ids(8)
     [attribution] = attribute_answers(lm, [Encoded(ids, n_prompt=6)], steps=2)
     for layer in range(N_LAYERS):
         each = [plain_scores(lm, ids[:n], ids[n], layer, 2) for n in (6, 7)]
@@ -110,13 +109,13 @@ def test_an_answers_scores_are_the_mean_over_its_tokens_given_the_true_ones_befo
 def test_all_steps_of_a_layer_are_one_batch(every_tiny_lm):
     lm, sizes = every_tiny_lm, []
     with hooked(lm.model.get_output_embeddings(), lambda _, args: sizes.append(len(args[0])), before=True):
-        attribute_token(lm, ids_of(6), TOKEN, steps=7)
+        attribute_token(lm, random_ids(6), TOKEN, steps=7)
     assert sizes[-N_LAYERS:] == [7] * N_LAYERS
     assert all(size == 1 for size in sizes[:-N_LAYERS])
 
 
 def test_texts_of_other_lengths_in_the_batch_change_no_score(every_tiny_lm):
-    texts, tokens = [ids_of(n, seed=n) for n in (3, 12, 7)], [TOKEN, 8, 60]
+    texts, tokens = [random_ids(n, seed=n) for n in (3, 12, 7)], [TOKEN, 8, 60]
     together = attribute_tokens(every_tiny_lm, texts, tokens, steps=3)
     for attribution, ids, token in zip(together, texts, tokens, strict=True):
         alone = attribute_token(every_tiny_lm, ids, token, steps=3)
@@ -126,7 +125,7 @@ def test_texts_of_other_lengths_in_the_batch_change_no_score(every_tiny_lm):
 
 
 def test_many_answers_are_attributed_as_each_alone(tiny_lm):
-    texts = [Encoded(ids_of(n, seed=n), n_prompt=n - 2) for n in range(4, 10)]  # more tokens than share a pass
+    texts = [Encoded(random_ids(n, seed=n), n_prompt=n - 2) for n in range(4, 10)]  # more tokens than share a pass
     for attribution, text in zip(attribute_answers(tiny_lm, texts, steps=2), texts, strict=True):
         [alone] = attribute_answers(tiny_lm, [text], steps=2)
         scale = alone.scores.abs().max()
@@ -135,35 +134,29 @@ def test_many_answers_are_attributed_as_each_alone(tiny_lm):
 
 def test_coarse_neurons_score_above_a_share_of_the_highest_of_all_layers():
     scores = torch.tensor([[1.0, 0.21, -3.0], [0.2, 0.19, 0.5]])
-    coarse = Attribution(scores, torch.ones(2, 3)).coarse(0.2)
+    coarse = Attribution(scores, torch.ones(2, 3)).coarse_neurons(0.2)
     assert coarse.tolist() == [[True, True, False], [False, False, True]]
-    assert not Attribution(-scores.abs(), torch.ones(2, 3)).coarse(0.2).any()
+    assert not Attribution(-scores.abs(), torch.ones(2, 3)).coarse_neurons(0.2).any()
 
 
 def test_it_works_where_gradients_are_switched_off(tiny_lm):
-    scores = attribute_token(tiny_lm, ids_of(5), TOKEN, steps=2).scores
+    scores = attribute_token(tiny_lm, random_ids(5), TOKEN, steps=2).scores
     with torch.no_grad():
-        assert torch.equal(attribute_token(tiny_lm, ids_of(5), TOKEN, steps=2).scores, scores)
+        assert torch.equal(attribute_token(tiny_lm, random_ids(5), TOKEN, steps=2).scores, scores)
 
 
-def hooks_and_forwards(lm):
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.model.modules())
-    return hooks, [block.__dict__.get("forward") for block in lm.blocks]
-
-
-def test_the_model_is_as_before(every_tiny_lm):
+def test_the_model_is_unchanged(every_tiny_lm):
     lm = every_tiny_lm
-    before, weights = hooks_and_forwards(lm), {name: p.clone() for name, p in lm.model.named_parameters()}
+    before, weights = hooks_and_forwards(lm), weights_of(lm)
     state = torch.random.get_rng_state()
-    attribute_token(lm, ids_of(12), TOKEN, steps=2)
+    attribute_token(lm, random_ids(12), TOKEN, steps=2)
     assert hooks_and_forwards(lm) == before
     assert torch.equal(torch.random.get_rng_state(), state)
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
+    assert_same_bits(lm, weights)
+    assert all(parameter.grad is None for parameter in lm.model.parameters())
 
 
-def test_the_model_is_as_before_when_a_pass_breaks_off(every_tiny_lm):
+def test_the_model_is_unchanged_when_a_pass_is_interrupted(every_tiny_lm):
     lm, calls = every_tiny_lm, []
     before = hooks_and_forwards(lm)
 
@@ -173,20 +166,19 @@ def test_the_model_is_as_before_when_a_pass_breaks_off(every_tiny_lm):
             raise KeyboardInterrupt
 
     with hooked(lm.blocks[-1], break_off, before=True), pytest.raises(KeyboardInterrupt):
-        attribute_token(lm, ids_of(12), TOKEN, steps=2)
+        attribute_token(lm, random_ids(12), TOKEN, steps=2)
     assert hooks_and_forwards(lm) == before
 
 
 def test_a_half_precision_model_gets_float32_scores():
     lm, half = build_tiny_lm("llama"), build_tiny_lm("llama", dtype=torch.bfloat16)
-    expected = attribute_token(lm, ids_of(6), TOKEN, steps=10).scores
-    scores = attribute_token(half, ids_of(6), TOKEN, steps=10).scores
+    expected = attribute_token(lm, random_ids(6), TOKEN, steps=10).scores
+    scores = attribute_token(half, random_ids(6), TOKEN, steps=10).scores
     assert scores.dtype == torch.float32
     assert float((scores * expected).sum() / scores.norm() / expected.norm()) > 0.9
 
 
 def test_scores_that_are_no_numbers_are_refused(tiny_lm):
     tiny_lm.model.get_parameter(tiny_lm.arch.mlp_out_weight(2)).data[0, 0] = float("nan")
-    with pytest.raises(EditError) as caught:
-        attribute_answers(tiny_lm, [Encoded(ids_of(5), n_prompt=4)], steps=2)
-    assert str(caught.value) == "the attribution scores of layer 0 are not finite; undo what broke the model."
+    sentence = error_of(EditError, attribute_answers, tiny_lm, [Encoded(random_ids(5), n_prompt=4)], steps=2)
+    assert sentence == "the attribution scores of layer 0 are not finite; undo what broke the model."

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.tiny_models import D_FF, D_MODEL, MODEL_TYPES, build_tiny_lm
+from tests.helpers import assert_same_bits, error_of, hooks_and_forwards, weights_of
+from tests.tiny_models import D_FF, D_MODEL, FLOAT32_INSIDE, MODEL_TYPES, build_tiny_lm
 from workbench.editing.passes.hooks import hooked
 from workbench.editing.passes.subject_tail import HiddenTail, TailRow, ValueTail
 from workbench.encoding import Encoded
@@ -18,9 +19,6 @@ MIXED = [(5, 1, (1, 3, 4)), (23, 14, (14, 22)), (1, 0, (0,)), (12, 2, (2, 11)), 
 AT_THE_START = [(4, 0, (0, 3)), (11, 0, (10,))]
 ALIGNED = [(9, 3, (8,)), (9, 3, (3, 4))]
 SHAPES = {"mixed": MIXED, "at the start": AT_THE_START, "aligned": ALIGNED}
-
-# RMS norms and plain attention compute in float32 even in a float64 model, so these agree to its rounding only
-FLOAT32_INSIDE = {"gptj", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"}
 
 
 @cache
@@ -97,7 +95,7 @@ def test_logits_keys_and_values_are_those_of_the_whole_forward_pass(model_type, 
     rows, offset = rows_of(lm, shape), an_offset(lm.model.dtype)
     with torch.no_grad():
         logits, keys, values = whole_forward(lm, rows, layer, offset)
-        tail = ValueTail.of(lm, rows, layer)
+        tail = ValueTail.compute(lm, rows, layer)
         torch.testing.assert_close(logits_of(tail, offset), logits, **tolerance(model_type))
     torch.testing.assert_close(tail.keys, keys, **tolerance(model_type))
     torch.testing.assert_close(tail.start, values, **tolerance(model_type))
@@ -111,7 +109,7 @@ def test_hidden_states_and_each_texts_own_offset_are_those_of_the_whole_forward_
     offsets = torch.randn(len(rows), D_MODEL, generator=torch.Generator().manual_seed(3)).to(lm.model.dtype)
     with torch.no_grad():
         logits, states = whole_forward_of_blocks(lm, rows, layer, offsets)
-        tail = HiddenTail.of(lm, rows, layer)
+        tail = HiddenTail.compute(lm, rows, layer)
         torch.testing.assert_close(tail.logits(offsets), logits, **tolerance(model_type))
     torch.testing.assert_close(tail.start, states, **tolerance(model_type))
 
@@ -119,13 +117,13 @@ def test_hidden_states_and_each_texts_own_offset_are_those_of_the_whole_forward_
 @pytest.mark.parametrize("kind", [ValueTail, HiddenTail])
 def test_some_of_the_texts_give_the_logits_they_give_among_all(every_tiny_lm, kind):
     rows = rows_of(every_tiny_lm, "mixed")
-    tail, index = kind.of(every_tiny_lm, rows, 1), torch.tensor([3, 1])
+    tail, index = kind.compute(every_tiny_lm, rows, 1), torch.tensor([3, 1])
     offsets = torch.randn(len(rows), D_MODEL, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         whole = tail.logits(offsets).split([len(row.read) for row in rows])
-        some = tail.rows(index).logits(offsets[index])
+        some = tail.select(index).logits(offsets[index])
     torch.testing.assert_close(some, torch.cat([whole[3], whole[1]]), rtol=1e-5, atol=1e-5)
-    assert torch.equal(tail.rows(index).start, tail.start[index])
+    assert torch.equal(tail.select(index).start, tail.start[index])
 
 
 @pytest.mark.parametrize("layer", [0, 3])
@@ -134,7 +132,7 @@ def test_the_gradient_is_that_of_the_whole_forward_pass(model_type, layer):
     lm = double_lm(model_type)
     rows = rows_of(lm, "mixed")
     gradients = []
-    tail = ValueTail.of(lm, rows, layer)
+    tail = ValueTail.compute(lm, rows, layer)
     for compute in (lambda d: logits_of(tail, d), lambda d: whole_forward(lm, rows, layer, d)[0]):
         offset = an_offset(lm.model.dtype).requires_grad_()
         logits = compute(offset)
@@ -148,20 +146,20 @@ def test_the_gradient_is_that_of_the_whole_forward_pass(model_type, layer):
 @pytest.mark.parametrize("model_type", ["gpt2", "gpt_neox", "opt", "phi"])
 def test_the_gradient_is_that_of_finite_differences(model_type):
     lm = double_lm(model_type)
-    tail = ValueTail.of(lm, rows_of(lm, "mixed"), 1)
+    tail = ValueTail.compute(lm, rows_of(lm, "mixed"), 1)
     inputs = (an_offset().requires_grad_(),)
     assert torch.autograd.gradcheck(lambda d: logits_of(tail, d)[:, :7], inputs, eps=1e-6, atol=1e-6)
 
 
 def test_the_offset_matters(every_tiny_lm):
-    tail = ValueTail.of(every_tiny_lm, rows_of(every_tiny_lm, "mixed"), 1)
+    tail = ValueTail.compute(every_tiny_lm, rows_of(every_tiny_lm, "mixed"), 1)
     with torch.no_grad():
         change = logits_of(tail, an_offset(torch.float32)) - logits_of(tail, torch.zeros(D_MODEL))
     assert (change.abs().amax(dim=1) > 0.01).all()
 
 
 def test_asking_twice_gives_the_same_bits(every_tiny_lm):
-    tail = ValueTail.of(every_tiny_lm, rows_of(every_tiny_lm, "mixed"), 1)
+    tail = ValueTail.compute(every_tiny_lm, rows_of(every_tiny_lm, "mixed"), 1)
     with torch.no_grad():
         first = logits_of(tail, an_offset(torch.float32))
         logits_of(tail, torch.ones(D_MODEL))
@@ -173,32 +171,27 @@ def test_padding_of_any_id_gives_the_same_logits(every_tiny_lm):
     for pad_id in (None, 7):
         lm = replace(every_tiny_lm, tokenizer=SimpleNamespace(is_fast=True, pad_token_id=pad_id))
         with torch.no_grad():
-            logits.append(logits_of(ValueTail.of(lm, rows_of(every_tiny_lm, "mixed"), 2), an_offset(torch.float32)))
+            tail = ValueTail.compute(lm, rows_of(every_tiny_lm, "mixed"), 2)
+            logits.append(logits_of(tail, an_offset(torch.float32)))
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
 
 
-def hooks_and_forwards(lm):
-    """What a careless tail would leave behind: hooks, and forwards put on the blocks themselves."""
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in lm.model.modules())
-    return hooks, [block.__dict__.get("forward") for block in lm.blocks]
-
-
-def test_the_model_is_as_before(every_tiny_lm):
+def test_the_model_is_unchanged(every_tiny_lm):
     lm = every_tiny_lm
-    before, weights = hooks_and_forwards(lm), {name: p.clone() for name, p in lm.model.named_parameters()}
+    before, weights = hooks_and_forwards(lm), weights_of(lm)
     logits = lm.model(torch.tensor([[5, 6, 7]])).logits
-    logits_of(ValueTail.of(lm, rows_of(lm, "mixed"), 2), an_offset(torch.float32).requires_grad_()).sum().backward()
+    tail = ValueTail.compute(lm, rows_of(lm, "mixed"), 2)
+    logits_of(tail, an_offset(torch.float32).requires_grad_()).sum().backward()
     assert hooks_and_forwards(lm) == before
     assert torch.equal(lm.model(torch.tensor([[5, 6, 7]])).logits, logits)
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
+    assert_same_bits(lm, weights)
+    assert all(parameter.grad is None for parameter in lm.model.parameters())
 
 
-def test_the_model_is_as_before_when_a_pass_breaks_off(every_tiny_lm):
+def test_the_model_is_unchanged_when_a_pass_is_interrupted(every_tiny_lm):
     lm = every_tiny_lm
     before = hooks_and_forwards(lm)
-    tail = ValueTail.of(lm, rows_of(lm, "mixed"), 2)
+    tail = ValueTail.compute(lm, rows_of(lm, "mixed"), 2)
 
     def break_off(module, args):
         raise KeyboardInterrupt
@@ -207,7 +200,7 @@ def test_the_model_is_as_before_when_a_pass_breaks_off(every_tiny_lm):
         with pytest.raises(KeyboardInterrupt):
             logits_of(tail, an_offset(torch.float32))
         with pytest.raises(KeyboardInterrupt):
-            ValueTail.of(lm, rows_of(lm, "mixed"), 3)
+            ValueTail.compute(lm, rows_of(lm, "mixed"), 3)
     assert hooks_and_forwards(lm) == before
 
 
@@ -218,12 +211,12 @@ def test_a_forward_that_was_put_on_a_block_is_put_back(tiny_lm):
     block = tiny_lm.blocks[0]  # accelerate puts its device hooks there
     block.forward = own
     with torch.no_grad():
-        logits_of(ValueTail.of(tiny_lm, rows_of(tiny_lm, "mixed"), 2), torch.zeros(D_MODEL))
+        logits_of(ValueTail.compute(tiny_lm, rows_of(tiny_lm, "mixed"), 2), torch.zeros(D_MODEL))
     assert block.forward is own
 
 
 def test_only_the_blocks_from_the_edited_one_up_run(tiny_lm):
-    tail, ran = ValueTail.of(tiny_lm, rows_of(tiny_lm, "mixed"), 2), []
+    tail, ran = ValueTail.compute(tiny_lm, rows_of(tiny_lm, "mixed"), 2), []
     for i, block in enumerate(tiny_lm.blocks):
         block.mlp.register_forward_hook(lambda *_, i=i: ran.append(i))
     with torch.no_grad():
@@ -232,6 +225,5 @@ def test_only_the_blocks_from_the_edited_one_up_run(tiny_lm):
 
 
 def test_a_layer_out_of_range_is_refused(tiny_lm):
-    with pytest.raises(EditError) as caught:
-        ValueTail.of(tiny_lm, rows_of(tiny_lm, "mixed"), 4)
-    assert str(caught.value) == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."
+    sentence = error_of(EditError, ValueTail.compute, tiny_lm, rows_of(tiny_lm, "mixed"), 4)
+    assert sentence == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."

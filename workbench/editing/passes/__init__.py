@@ -1,1 +1,1 @@
-"""Forward passes that run only what an edit can change."""
+"""Forward passes that run only the parts of a model that an edit can change."""

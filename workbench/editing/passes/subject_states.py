@@ -2,26 +2,27 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from workbench.editing.passes.hooks import Reached, hooked
-from workbench.editing.passes.upper_blocks import UpperBlocks
-from workbench.encoding import Encoded, encode_request, pad
+from workbench.editing.passes.hooks import StopForward, first_output, hooked
+from workbench.editing.passes.subject_tail import encode_up_to_subject
+from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
+from workbench.encoding import Encoded, pad
 from workbench.forward import like_lengths
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
-_ROWS = 128  # texts in a forward pass
+_TEXTS_PER_PASS = 128
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """Texts that end with their subjects, of like length."""
+class _TextBatch:
+    """Texts of similar length that end with their subjects."""
 
-    index: list[int]
+    index: list[int]  # of each text among all
     blocks: UpperBlocks
 
 
@@ -31,25 +32,25 @@ class SubjectStates:
     Parameters
     ----------
     lm : LanguageModel
-        Its blocks below the first of `layers` must stay as they are while this object is used.
+        The model; its blocks below the first of `layers` must not change while this object is used.
     requests : sequence of EditRequest
         N facts.
     contexts : sequence of str
-        P templates, the bare prompt first.
+        P templates, the bare prompt's first.
     layers : sequence of int
-        The edited blocks, ascending.
+        The edited blocks, in ascending order.
     """
 
     def __init__(
         self, lm: LanguageModel, requests: Sequence[EditRequest], contexts: Sequence[str], layers: Sequence[int]
     ) -> None:
         self._lm, self._last, self._n = lm, layers[-1], len(requests)
-        bare, *others = [[_upto_subject(lm, request, context) for request in requests] for context in contexts]
-        self._bare = _parts(lm, bare, layers[0])
-        self._others = _parts(lm, [text for texts in others for text in texts], layers[0])
+        bare, *others = [[encode_up_to_subject(lm, request, context) for request in requests] for context in contexts]
+        self._bare = _compute_batches(lm, bare, layers[0])
+        self._others = _compute_batches(lm, [text for texts in others for text in texts], layers[0])
 
-    def at(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys of one block and hidden states after the last edited one, with the weights as they are now.
+    def keys_and_hidden(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return the keys of one block and the hidden states after the last edited one, with the current weights.
 
         Parameters
         ----------
@@ -59,51 +60,47 @@ class SubjectStates:
         Returns
         -------
         keys : Tensor (N, d_ff)
-            The mean of the bare prompt's key and of the mean key over the other contexts, as in MEMIT's code.
+            Mean of the bare prompt's key and the mean key over the other contexts, as in MEMIT's code.
         hidden : Tensor (N, d_model)
-            After the last of the edited blocks, in the bare prompt.
+            Hidden states after the last edited block, in the bare prompt.
         """
-        keys, hidden = self._run(self._bare, layer, hidden=True)
+        keys, hidden = self._run(self._bare, layer, with_hidden=True)
         if self._others:
-            in_context, _ = self._run(self._others, layer, hidden=False)
+            in_context, _ = self._run(self._others, layer, with_hidden=False)
             keys = (keys + in_context.reshape(-1, self._n, keys.shape[1]).mean(dim=0)) / 2
         return keys, hidden
 
-    def _run(self, parts: list[_Part], layer: int, *, hidden: bool) -> tuple[Tensor, Tensor | None]:
-        """Keys (B, d_ff) and, if wanted, hidden states (B, d_model) of each part's texts, in the texts' order."""
-        keys, states = [], []
+    def _run(self, batches: list[_TextBatch], layer: int, *, with_hidden: bool) -> tuple[Tensor, Tensor]:
+        """Keys (B, d_ff) and hidden states (B, d_model), which are empty if not wanted, in the order of the texts."""
+        keys: list[Tensor] = []
+        states: list[Tensor] = []
 
-        def keep_keys(module, args):
-            keys.append(args[0].reshape(part.blocks.ids.shape + (-1,))[:, -1])
-            if not hidden:
-                raise Reached
+        def keep_keys(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            keys.append(args[0].reshape(batch.blocks.ids.shape + (-1,))[:, -1])
+            if not with_hidden:
+                raise StopForward
 
-        def keep_hidden(module, args, output):
-            states.append((output[0] if isinstance(output, tuple) else output)[:, -1])
-            raise Reached
+        def keep_hidden(module: nn.Module, args: tuple[Tensor, ...], output: BlockOutput) -> None:
+            states.append(first_output(output)[:, -1])
+            raise StopForward
 
-        for part in parts:
+        for batch in batches:
             with ExitStack() as stack, torch.no_grad():
                 stack.enter_context(hooked(self._lm.mlp_out(layer), keep_keys, before=True))
                 stack.enter_context(hooked(self._lm.blocks[self._last], keep_hidden))
-                stack.enter_context(suppress(Reached))
-                part.blocks.logits()
-        order = torch.tensor([i for part in parts for i in part.index]).argsort()
-        return torch.cat(keys)[order], torch.cat(states)[order] if hidden else None
+                stack.enter_context(suppress(StopForward))
+                batch.blocks.logits()
+        order = torch.tensor([i for batch in batches for i in batch.index]).argsort()
+        return torch.cat(keys)[order], torch.cat(states)[order] if with_hidden else torch.empty(0)
 
 
-def _upto_subject(lm: LanguageModel, request: EditRequest, context: str) -> Encoded:
-    encoded = encode_request(lm.tokenizer, request, context=context, target="")
-    return replace(encoded, ids=encoded.ids[: encoded.subject_last + 1])
-
-
-def _parts(lm: LanguageModel, texts: list[Encoded], layer: int) -> list[_Part]:
+def _compute_batches(lm: LanguageModel, texts: list[Encoded], layer: int) -> list[_TextBatch]:
     lengths = [len(text.ids) for text in texts]
-    parts = []
-    for index in like_lengths(lengths, _ROWS):
+    batches = []
+    for index in like_lengths(lengths, _TEXTS_PER_PASS):
         ends = [lengths[i] - 1 for i in index]
         pad_id = lm.tokenizer.pad_token_id or 0
-        batch = pad([texts[i].ids for i in index], align=ends, pad_id=pad_id, device=lm.device)
-        nothing_read = torch.zeros_like(batch.ids, dtype=torch.bool)
-        parts.append(_Part(index, UpperBlocks.of(lm, batch, nothing_read, layer)))
-    return parts
+        padded = pad([texts[i].ids for i in index], align=ends, pad_id=pad_id, device=lm.device)
+        nothing_read = torch.zeros_like(padded.ids, dtype=torch.bool)
+        batches.append(_TextBatch(index, UpperBlocks.compute(lm, padded, nothing_read, layer)))
+    return batches

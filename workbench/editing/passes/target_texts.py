@@ -12,20 +12,20 @@ from workbench.forward import widened
 from workbench.lm import LanguageModel
 
 
-def padded(lm: LanguageModel, texts: Sequence[Encoded]) -> tuple[Batch, Tensor]:
-    """Texts without their last token, which is predicted and never read, padded on the right.
+def pad_texts(lm: LanguageModel, texts: Sequence[Encoded]) -> tuple[Batch, Tensor]:
+    """Pad texts on the right, without their last token, which is predicted but never read.
 
     Parameters
     ----------
     lm : LanguageModel
-        Says where the tensors go.
+        The model on whose device the tensors go.
     texts : sequence of Encoded
-        Prompts with their targets.
+        B prompts with their targets.
 
     Returns
     -------
     batch, read : Batch, Tensor
-        (B, T); `read` is true after which the targets' tokens are predicted.
+        Both (B, T); `read` is true at the tokens after which the targets' tokens are predicted.
     """
     batch = pad([text.ids[:-1] for text in texts], pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
     read = torch.zeros_like(batch.ids, dtype=torch.bool)
@@ -34,35 +34,35 @@ def padded(lm: LanguageModel, texts: Sequence[Encoded]) -> tuple[Batch, Tensor]:
     return batch, read
 
 
-def upper_blocks(lm: LanguageModel, texts: Sequence[Encoded], layer: int) -> UpperBlocks:
-    """Texts up to the input of block `layer`, read where their targets' tokens are predicted.
+def compute_upper_blocks(lm: LanguageModel, texts: Sequence[Encoded], layer: int) -> UpperBlocks:
+    """Run texts up to the input of block `layer`; they are read where their targets' tokens are predicted.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     texts : sequence of Encoded
-        Prompts with their targets.
+        B prompts with their targets.
     layer : int
-        The first block that is run again and again.
+        The first block that is run repeatedly.
 
     Returns
     -------
     UpperBlocks
         (B, T), padded on the right.
     """
-    return UpperBlocks.of(lm, *padded(lm, texts), layer)
+    return UpperBlocks.compute(lm, *pad_texts(lm, texts), layer)
 
 
 def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
-    """Mean NLL of each text's target tokens, −log p(y|x) / tokens of y.
+    """Return the mean NLL of each text's target tokens, −log p(y|x) / tokens of y.
 
     Parameters
     ----------
     logits : Tensor (R, V)
-        Where the targets' tokens are predicted, text by text.
+        Logits that predict the targets' tokens, text by text.
     targets : sequence of tuple of int
-        The target's token ids of each of B texts.
+        Token ids of the target of each of B texts.
 
     Returns
     -------

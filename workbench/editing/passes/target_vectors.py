@@ -1,19 +1,19 @@
-"""What ROME and MEMIT optimise: the vector at each subject's last token that makes its target probable.
+"""The vectors that ROME and MEMIT optimize: at each subject's last token, the one that makes the target probable.
 
-ROME's v* stands at the output of one MLP, MEMIT's z after a whole block; the loss is the same. Many facts are
-optimised in the same forward passes.
+ROME's v* is the output of one MLP, MEMIT's z the hidden state after a whole block; the loss is the same. Many facts
+are optimized in the same forward passes.
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.editing.passes.subject_tail import SubjectTail, TailRow
+from workbench.editing.passes.subject_tail import SubjectTail, TailRow, encode_up_to_subject
 from workbench.editing.passes.target_texts import target_nll
 from workbench.encoding import encode_request
 from workbench.errors import EditError
@@ -21,48 +21,57 @@ from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
 ESSENCE = "{} is a"  # the prompt whose next-token distribution the edit should keep
-_MOST_PADDING = 0.1  # of the tokens in a pass
+_MAX_PADDING = 0.1  # of the tokens in a pass
+
+Tail = TypeVar("Tail", bound=SubjectTail)
 
 
 class Settings(Protocol):
-    """The hyperparameters of the optimisation, fields of `ROME` and `MEMIT`."""
+    """Hyperparameters of the optimization, which are fields of `ROME` and `MEMIT` and described there."""
 
-    contexts: tuple[str, ...] | None
-    v_num_grad_steps: int
-    v_lr: float
-    v_weight_decay: float
-    v_loss_threshold: float
-    clamp_norm_factor: float
-    kl_factor: float
+    @property
+    def contexts(self) -> tuple[str, ...] | None: ...
+    @property
+    def v_num_grad_steps(self) -> int: ...
+    @property
+    def v_lr(self) -> float: ...
+    @property
+    def v_weight_decay(self) -> float: ...
+    @property
+    def v_loss_threshold(self) -> float: ...
+    @property
+    def clamp_norm_factor(self) -> float: ...
+    @property
+    def kl_factor(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
-class TargetVector:
-    """What was found for one fact.
+class TargetVector(Generic[Tail]):
+    """The vector that was found for one fact.
 
     Attributes
     ----------
     offset : Tensor (d_model,)
-        d, what is added at the place; float32 or wider.
+        d, the offset added at the site; float32 or wider.
     tail : SubjectTail
-        The fact's prompt in its P contexts, the bare one first: `tail.start` (P, d_model) stands there without d.
+        The fact's prompt in its P contexts, the bare one first; `tail.start` (P, d_model) is at the site without d.
     losses : list of float
-        At every step.
+        The loss at every step.
     """
 
     offset: Tensor
-    tail: SubjectTail
+    tail: Tail
     losses: list[float]
 
     @property
     def target(self) -> Tensor:
-        """What the bare prompt should have at the place (d_model,), float64."""
+        """Vector (d_model,) that the bare prompt should have at the site, float64."""
         return self.tail.start[0].double() + self.offset.double()
 
 
 @dataclass(frozen=True, eq=False)
-class _Texts:
-    """The texts that one fact's vector is optimised over."""
+class _FactTexts:
+    """The texts over which one fact's vector is optimized."""
 
     prompts: list[TailRow]  # the target in every context
     target_ids: list[tuple[int, ...]]
@@ -70,100 +79,103 @@ class _Texts:
 
     @property
     def n_tokens(self) -> int:
-        """Of the longest text, from the subject's last token on."""
-        return max(len(row.encoded.ids) - row.encoded.subject_last for row in self.prompts)
+        """Length of the longest text, from the subject's last token on."""
+        return max(len(row.encoded.ids) - row.subject_last for row in self.prompts)
 
 
 def optimize_target_vectors(
     lm: LanguageModel,
     requests: Sequence[EditRequest],
-    tail_of: Callable[[list[TailRow]], SubjectTail],
+    compute_tail: Callable[[list[TailRow]], Tail],
     settings: Settings,
     *,
     facts_at_once: int = 1,
-) -> Iterator[tuple[int, TargetVector]]:
-    """The vector s + d that makes each request's target probable, where s stands now.
+) -> Iterator[tuple[int, TargetVector[Tail]]]:
+    """Optimize the vector s + d that makes each request's target probable, where s is the current value at the site.
 
     Meng et al. 2022, eq. 4, and 2023, eq. 16, as in the published codes: Adam on d, the mean over contexts of the
     target's NLL per token + `kl_factor` · KL of "{subject} is a", read at the subject's last token + `v_weight_decay` ·
     ‖d‖/‖s‖², s being the bare prompt's, with d clamped to `clamp_norm_factor` · ‖s‖. Each fact has its own loss and
-    stops by itself below `v_loss_threshold`; facts only share forward passes, at most `facts_at_once` of like length.
+    stops by itself below `v_loss_threshold`; facts only share forward passes, at most `facts_at_once` of similar
+    length.
 
     Parameters
     ----------
     lm : LanguageModel
-        Not changed.
+        The model, which is not changed.
     requests : sequence of EditRequest
         N facts.
-    tail_of : callable
-        Makes the tail of some texts: it says where the offset goes.
+    compute_tail : callable
+        Function that computes the tail of some texts, which determines the site of the offset.
     settings : Settings
         Hyperparameters, with the contexts filled in.
     facts_at_once : int
-        Facts whose forward passes are shared; changes time and memory, and the result only by rounding.
+        Number of facts that share forward passes; changes time and memory, and the result only by rounding.
 
     Yields
     ------
     (int, TargetVector)
-        Index of the request and what was found, each request once, in the order of the passes.
+        Index of the request and its vector, each request once, in the order of the passes.
 
     Raises
     ------
     EditError
         If a loss is not finite.
     RequestError
-        If a target tokenises to nothing.
+        If a target has no token.
     """
-    texts = [_texts(lm, settings.contexts, request) for request in requests]
+    assert settings.contexts is not None
+    texts = [_encode_fact(lm, settings.contexts, request) for request in requests]
     with tqdm(total=len(texts), desc="Target vectors", unit="fact", disable=len(texts) == 1) as bar:
-        for chosen in _groups([text.n_tokens for text in texts], facts_at_once):
-            group = _Group([texts[i] for i in chosen], tail_of)
+        for chosen in _group_by_length([text.n_tokens for text in texts], facts_at_once):
+            group = _FactGroup([texts[i] for i in chosen], compute_tail)
             names = [requests[i].filled_prompt for i in chosen]
-            yield from zip(chosen, group.optimize(settings, names=names, bar=bar), strict=True)
+            yield from zip(chosen, group.optimize(settings, names=names, advance=bar.update), strict=True)
 
 
-def _texts(lm: LanguageModel, contexts: tuple[str, ...], request: EditRequest) -> _Texts:
+def _encode_fact(lm: LanguageModel, contexts: tuple[str, ...], request: EditRequest) -> _FactTexts:
     prompts, targets = [], []
     for context in contexts:
         encoded = encode_request(lm.tokenizer, request, context=context)
         targets.append(encoded.target_ids)
-        shown = replace(encoded, ids=encoded.ids[:-1])  # the last target token is predicted, never read
-        prompts.append(TailRow(shown, encoded.before_targets))
-    essence = encode_request(lm.tokenizer, replace(request, prompt=ESSENCE), target="")
-    upto = replace(essence, ids=essence.ids[: essence.subject_last + 1])
-    return _Texts(prompts, targets, TailRow(upto, (essence.subject_last,)))
+        without_last = replace(encoded, ids=encoded.ids[:-1])  # the last target token is predicted, never read
+        prompts.append(TailRow(without_last, encoded.before_targets))
+    essence = encode_up_to_subject(lm, replace(request, prompt=ESSENCE))
+    return _FactTexts(prompts, targets, TailRow(essence, (len(essence.ids) - 1,)))
 
 
-def _groups(lengths: Sequence[int], at_most: int) -> list[list[int]]:
-    """Indices in groups of at most so many of like lengths, so that little is padding."""
+def _group_by_length(lengths: Sequence[int], max_size: int) -> list[list[int]]:
+    """Indices in groups of at most `max_size` of similar lengths, so that little is padding."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         together = [*groups[-1], i] if groups else []
         tokens = sum(lengths[j] for j in together)
-        if together and len(together) <= at_most and tokens >= (1 - _MOST_PADDING) * len(together) * lengths[i]:
+        if together and len(together) <= max_size and tokens >= (1 - _MAX_PADDING) * len(together) * lengths[i]:
             groups[-1].append(i)
         else:
             groups.append([i])
     return groups
 
 
-class _Group:
-    """Facts whose vectors are optimised in the same forward passes."""
+class _FactGroup(Generic[Tail]):
+    """Facts whose vectors are optimized in the same forward passes."""
 
-    def __init__(self, texts: list[_Texts], tail_of: Callable[[list[TailRow]], SubjectTail]) -> None:
+    def __init__(self, texts: list[_FactTexts], compute_tail: Callable[[list[TailRow]], Tail]) -> None:
         prompts = [row for text in texts for row in text.prompts]
         essences = [text.essence for text in texts]
-        # one token each: among the prompts they are padding for the most part, alone a pass of their own
+        # an essence is one token: beside many prompts it would be mostly padding, for one fact it saves a pass
         passes = [[*prompts, *essences]] if len(texts) == 1 else [prompts, essences]
-        self._tails = [tail_of(rows) for rows in passes]
+        self._tails = [compute_tail(rows) for rows in passes]
         self._n, self._n_contexts = len(texts), len(texts[0].prompts)
         self._targets = [text.target_ids for text in texts]
         self._start = self._tails[0].start[: len(prompts) : self._n_contexts]  # (n, d_model), the bare prompts'
         self._first_essence: Tensor | None = None
 
     @torch.enable_grad()
-    def optimize(self, settings: Settings, *, names: list[str], bar: tqdm) -> list[TargetVector]:
-        """What is found for each fact."""
+    def optimize(
+        self, settings: Settings, *, names: list[str], advance: Callable[[int], object]
+    ) -> list[TargetVector[Tail]]:
+        """Return the vector of each fact; `advance` is called with the number of facts that are done."""
         dtype = torch.promote_types(self._start.dtype, torch.float32)
         limits = settings.clamp_norm_factor * self._start.to(dtype).norm(dim=1, keepdim=True)  # (n, 1)
         offsets = torch.zeros_like(self._start, dtype=dtype, requires_grad=True)
@@ -181,29 +193,29 @@ class _Group:
             last = step == settings.v_num_grad_steps - 1
             done = torch.ones_like(each, dtype=torch.bool) if last else each < settings.v_loss_threshold
             found[active[done]] = offsets.detach()[active[done]]
-            bar.update(int(done.sum()))
+            advance(int(done.sum()))
             if done.all():
                 break
             adam.zero_grad()
             each[~done].sum().backward()
-            adam.step()  # also moves what is done, which is not read again
+            adam.step()  # also moves the offsets that are done, which are not read again
             with torch.no_grad():
                 offsets.mul_((limits / offsets.norm(dim=1, keepdim=True)).clamp(max=1).nan_to_num(1))
             if done.any():
                 active = active[~done]
-                tails = [tail.rows(self._rows_of(tail, active)) for tail in self._tails]
+                tails = [tail.select(self._rows_of(tail, active)) for tail in self._tails]
         return [TargetVector(found[i], self._prompts_of(i), losses[i]) for i in range(self._n)]
 
-    def _rows_of(self, tail: SubjectTail, facts: Tensor) -> Tensor:
-        """Row numbers, in one of the tails of several facts, of some of them."""
+    def _rows_of(self, tail: Tail, facts: Tensor) -> Tensor:
+        """Row numbers of some facts in one of the tails."""
         each = len(tail.start) // self._n  # the number of contexts, or one for the essences
         return (facts[:, None] * each + torch.arange(each, device=facts.device)).reshape(-1)
 
-    def _prompts_of(self, fact: int) -> SubjectTail:
+    def _prompts_of(self, fact: int) -> Tail:
         rows = torch.arange(self._n_contexts, device=self._start.device)
-        return self._tails[0].rows(fact * self._n_contexts + rows)
+        return self._tails[0].select(fact * self._n_contexts + rows)
 
-    def _losses(self, active: Tensor, tails: list[SubjectTail], offsets: Tensor, settings: Settings) -> Tensor:
+    def _losses(self, active: Tensor, tails: list[Tail], offsets: Tensor, settings: Settings) -> Tensor:
         """Loss (n,) of each active fact with its offset (n, d_model)."""
         prompts = offsets.repeat_interleave(self._n_contexts, dim=0)
         given = [torch.cat([prompts, offsets])] if len(tails) == 1 else [prompts, offsets]

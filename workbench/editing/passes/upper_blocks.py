@@ -1,4 +1,4 @@
-"""The part of a forward pass from one block up, run alone as often as an optimisation needs it.
+"""The part of a forward pass from one block up, run alone as often as an optimization needs it.
 
 Whatever an editor changes in a block, the blocks below it stay as they are: their output is computed once. Everything
 goes through the model's own forward pass, so masks, rotary angles, final norm, soft caps and scales are the model's.
@@ -8,14 +8,15 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
-from workbench.editing.passes.hooks import Reached, forward_replaced, hooked
+from workbench.editing.passes.hooks import StopForward, first_output, forward_replaced, hooked
 from workbench.encoding import Batch
 from workbench.lm import LanguageModel
 
 Prefix = tuple[tuple[Tensor, Tensor], ...]  # keys and values (B, heads, T before, d_head) of each block
+BlockOutput = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +26,19 @@ class UpperBlocks:
     Attributes
     ----------
     lm : LanguageModel
-        The weights of blocks below `layer` must stay as they are while this object is used.
+        The model; the weights of its blocks below `layer` must not change while this object is used.
     ids, positions : Tensor (B, T)
         Token ids, and each token's position in its own text.
     mask : Tensor (B, T before + T)
-        1 for a token and 0 for padding, those of the prefix included.
+        1 for a token and 0 for padding, the tokens of the prefix included.
     read : Tensor (B, T)
-        Boolean: where next-token logits are wanted.
+        Boolean: the tokens after which next-token logits are wanted.
     layer : int
         The first block that is run, from 0 to n_layers; n_layers leaves only the final norm and the head.
     block_input : Tensor (B, T, d_model)
-        What that block is given.
+        The input of that block.
+    blocks_return_tuples : bool
+        Whether the model's blocks return tuples of tensors.
     prefix : tuple or None
         Attention keys and values of earlier tokens.
     """
@@ -51,7 +54,7 @@ class UpperBlocks:
     prefix: Prefix | None = None
 
     @classmethod
-    def of(
+    def compute(
         cls, lm: LanguageModel, batch: Batch, read: Tensor, layer: int, *, prefix: Prefix | None = None
     ) -> "UpperBlocks":
         """Run texts up to a block, without gradients.
@@ -59,32 +62,33 @@ class UpperBlocks:
         Parameters
         ----------
         lm : LanguageModel
-            The model as it is now.
+            The model with its current weights.
         batch : Batch
             ids and positions (B, T); the mask also covers the prefix.
         read : Tensor (B, T)
-            Boolean: where next-token logits are wanted.
+            Boolean: the tokens after which next-token logits are wanted.
         layer : int
             The first block that `logits` runs, from 0 to n_layers.
         prefix : tuple, optional
-            Attention keys and values of earlier tokens, as `prefix_of` gives.
+            Attention keys and values of earlier tokens, as returned by `compute_prefix`.
 
         Returns
         -------
         UpperBlocks
         """
-        seen = {}
+        inputs: list[Tensor] = []
+        returns_tuples: list[bool] = []
 
-        def keep_input(module, args):
-            seen["input"] = args[0]
-            raise Reached
+        def keep_input(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            inputs.append(args[0])
+            raise StopForward
 
-        def keep_kind(module, args, output):
-            seen["tuples"] = isinstance(output, tuple)
+        def keep_kind(module: nn.Module, args: tuple[Tensor, ...], output: BlockOutput) -> None:
+            returns_tuples.append(isinstance(output, tuple))
 
-        def keep_output(module, args, output):
-            seen["input"] = output[0] if isinstance(output, tuple) else output
-            raise Reached
+        def keep_output(module: nn.Module, args: tuple[Tensor, ...], output: BlockOutput) -> None:
+            inputs.append(first_output(output))
+            raise StopForward
 
         below = cls(lm, batch.ids, batch.positions, batch.mask, read, 0, torch.empty(0), False, prefix)
         with ExitStack() as stack, torch.no_grad():
@@ -93,54 +97,53 @@ class UpperBlocks:
                 stack.enter_context(hooked(lm.blocks[layer], keep_input, before=True))
             else:
                 stack.enter_context(hooked(lm.blocks[-1], keep_output))
-            stack.enter_context(suppress(Reached))
+            stack.enter_context(suppress(StopForward))
             below._forward()
-        return replace(below, layer=layer, block_input=seen["input"], blocks_return_tuples=seen.get("tuples", False))
+        return replace(below, layer=layer, block_input=inputs[0], blocks_return_tuples=any(returns_tuples))
 
-    def rows(self, index: Tensor) -> "UpperBlocks":
-        """Some of the texts: `index` (B',) of row numbers."""
-        mask = self.mask[index]
+    def select(self, index: Tensor) -> "UpperBlocks":
+        """Return the texts of the row numbers `index` (B',)."""
         prefix = self.prefix and tuple((k[index.to(k.device)], v[index.to(v.device)]) for k, v in self.prefix)
         return replace(
             self,
             ids=self.ids[index],
             positions=self.positions[index],
-            mask=mask,
+            mask=self.mask[index],
             read=self.read[index],
             block_input=self.block_input[index.to(self.block_input.device)],
             prefix=prefix,
         )
 
     def logits(self, block_input: Tensor | None = None) -> Tensor:
-        """Logits where they are read, with the weights of the upper blocks as they are now.
+        """Return the logits that `read` asks for, with the current weights of the upper blocks.
 
         Parameters
         ----------
         block_input : Tensor (B, T, d_model), optional
-            Instead of what the blocks below gave; gradients flow to it.
+            Replaces the output of the blocks below; gradients flow to it.
 
         Returns
         -------
         Tensor (R, V)
-            R = number of places read, row by row, in order of position.
+            R = number of tokens read, row by row, in order of position.
         """
-        given = self.block_input if block_input is None else block_input
+        states = self.block_input if block_input is None else block_input
 
-        def stand_in(hidden_states, *args, **kwargs):
-            return (given, None) if self.blocks_return_tuples else given
+        def return_states(hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor | tuple[Tensor, None]:
+            return (states, None) if self.blocks_return_tuples else states
 
-        def start_here(module, args):
-            return (given, *args[1:])
+        def replace_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (states, *args[1:])
 
         with ExitStack() as stack:
             for block in self.lm.blocks[: self.layer]:
-                stack.enter_context(forward_replaced(block, stand_in))
+                stack.enter_context(forward_replaced(block, return_states))
             if self.layer == 0:
-                stack.enter_context(hooked(self.lm.blocks[0], start_here, before=True))
+                stack.enter_context(hooked(self.lm.blocks[0], replace_input, before=True))
             return self._forward()
 
     def _forward(self) -> Tensor:
-        cache = DynamicCache(list(self.prefix)) if self.prefix else None  # a fresh one: the pass appends to it
+        cache = DynamicCache(list(self.prefix)) if self.prefix else None  # a new one: the pass appends to it
         return self.lm.model(
             self.ids,
             attention_mask=self.mask,
@@ -152,22 +155,22 @@ class UpperBlocks:
 
 
 @torch.no_grad()
-def prefix_of(lm: LanguageModel, batch: Batch, n_tokens: int) -> Prefix | None:
-    """Attention keys and values of the first columns of a batch.
+def compute_prefix(lm: LanguageModel, batch: Batch, n_tokens: int) -> Prefix | None:
+    """Return the attention keys and values of the first columns of a batch.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     batch : Batch
-        (B, T).
+        Padded texts (B, T).
     n_tokens : int
-        How many columns.
+        Number of columns.
 
     Returns
     -------
     tuple of (Tensor, Tensor) or None
-        (B, heads, n_tokens, d_head) each, for each block; zero where there is padding. None for no columns.
+        Keys and values (B, heads, n_tokens, d_head) of each block, zero where there is padding. None for no columns.
     """
     if n_tokens == 0:
         return None
