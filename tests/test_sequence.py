@@ -76,6 +76,15 @@ def test_between_calls_the_model_is_unedited_bit_for_bit(tiny_lm):
     assert is_unedited(tiny_lm, weights)
 
 
+def test_the_first_edits_can_be_applied_alone(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    edits = [sequence.edit([fact], ROME) for fact in FACTS[:2]]
+    with sequence.applied(upto=1):
+        assert tiny_lm.applied_updates == (edits[0].total,)
+    with sequence.applied(upto=0):
+        assert tiny_lm.applied_updates == ()
+
+
 def test_without_edits_nothing_is_applied(tiny_lm):
     with wb.EditSequence(tiny_lm).applied() as lm:
         assert lm.applied_updates == ()

@@ -1,58 +1,80 @@
-"""The `workbench` command: what each subcommand does is in `workbench.commands`.
+"""The `workbench` command; `workbench.commands` has one module per subcommand.
 
-Whatever is wrong with what was asked for ends in one sentence on stderr and exit code 2. Modules that take seconds to
-import are imported inside the commands, so that help and mistyped options answer at once.
+A wrong request ends in one sentence on stderr and exit code 2. The module of a subcommand, which may take seconds to
+import, is loaded when the subcommand is called, so that help and mistyped names are answered at once.
 """
 
 import contextlib
+import io
 import logging
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from workbench.commands import (
-    apply,
-    edit,
-    evaluate,
-    explorer_app,
-    facts,
-    models,
-    regenerate,
-    report,
-    results,
-    run,
-    second_moment,
-    train_mend,
-)
+from workbench.commands.printing import tell
 from workbench.errors import WorkbenchError
 from workbench.versions import workbench_version
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+# name: module in `workbench.commands`, and the line that the list of commands shows
+_COMMANDS = {
+    "app": ("explorer_app", "Open the explorer in a browser."),
+    "edit": ("edit", "Edit facts, and show what the model says before and after."),
+    "evaluate": ("evaluate", "Measure the abilities of a model, with and without updates."),
+    "apply": ("apply", "Write an edited model, or a PEFT adapter, from saved updates."),
+    "regenerate": ("regenerate", "Run the notebooks that make the figures."),
+    "report": ("report", "Write the executed notebooks as HTML pages."),
+    "run": ("run", "Run experiments from a YAML file."),
+    "results": ("results", "List, filter, export or merge results of experiments."),
+    "second-moment": ("second_moment", "Estimate the second moments that MEMIT needs."),
+    "train-mend": ("train_mend", "Train the networks of MEND for a model."),
+    "models": ("models", "List models, and fetch them."),
+    "facts": ("facts", "Check and show files of facts."),
+}
+_LIGHT = ("app", "facts", "report", "regenerate")  # commands that start without torch
+
+
+class _LazyCommand(TyperCommand):
+    """A subcommand whose module is imported when the subcommand is called."""
+
+    def __init__(self, name: str, module: str, summary: str) -> None:
+        super().__init__(name, help=summary, callback=None)
+        self._module = module
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments by the command itself."""
+        if self.name not in _LIGHT and "torch" not in sys.modules:
+            tell("importing torch and transformers")
+        commands: typer.Typer = import_module(f"workbench.commands.{self._module}").app
+        return get_command(commands).make_context(info_name, args, parent=parent, **extra)
+
+
+class _LazyGroup(TyperGroup):
+    """The subcommands of `_COMMANDS`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, (module, summary) in _COMMANDS.items():
+            self.add_command(_LazyCommand(name, module, summary))
+
+
 app = typer.Typer(
-    help="Edit facts in a language model, regularise the update, and measure what else changed.",
+    cls=_LazyGroup,
+    help="Edit facts in a language model, regularize the update, and measure what else changed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("app")(explorer_app.app)
-app.command()(edit.edit)
-app.command()(evaluate.evaluate)
-app.command()(apply.apply)
-app.command()(regenerate.regenerate)
-app.command()(report.report)
-app.command()(run.run)
-app.command()(results.results)
-app.command()(second_moment.second_moment)
-app.command()(train_mend.train_mend)
-app.add_typer(models.app, name="models")
-app.add_typer(facts.app, name="facts")
 
 
 class _ToStderr(logging.Handler):
-    """Log lines on stderr, above whatever progress bar is there."""
+    """Writes log lines to stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -79,22 +101,23 @@ def _options(
 
 
 def _fail(sentence: str) -> None:
-    # an exception quoted in a sentence may bring line breaks of its own
+    # an exception quoted in a sentence may have line breaks
     typer.echo("workbench: " + " ".join(line.strip() for line in sentence.splitlines()), err=True)
     sys.exit(EXIT_BAD_INPUT)
 
 
 def main() -> None:
-    """Run the command line; every `WorkbenchError` becomes its one sentence and exit code 2.
+    """Run the command line; every `WorkbenchError` becomes its sentence and exit code 2.
 
     Raises
     ------
     SystemExit
-        Always: 0 if all went well, 1 if `facts check` rejected records, 2 for bad input, 130 for Ctrl-C.
+        Always: 0 on success, 1 if `facts check` rejected records, 2 for bad input, 130 for Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a terminal that cannot show δ gets "?" and no traceback
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show δ prints "?" instead of a traceback
+            with contextlib.suppress(ValueError):
+                stream.reconfigure(errors="replace")
     try:
         app(prog_name="workbench")
     except WorkbenchError as err:

@@ -105,13 +105,30 @@ class EditSequence:
         return torch.cat(keys) if keys else None
 
     @contextmanager
-    def applied(self) -> Iterator[LanguageModel]:
-        """Apply the sum of all edits inside the ``with`` block, and undo it at the end."""
+    def applied(self, upto: int | None = None) -> Iterator[LanguageModel]:
+        """Apply the sum of the edits inside the ``with`` block, and undo it at the end.
+
+        Parameters
+        ----------
+        upto : int, optional
+            Number of edits to apply, from the first; all by default.
+
+        Yields
+        ------
+        LanguageModel
+            The edited model.
+
+        Raises
+        ------
+        EditError
+            If an update is applied to the model already.
+        """
         self._check_unedited()
-        if not self._edits:  # nothing is applied, so that results count as those of the unedited model
+        edits = self._edits[:upto]
+        if not edits:  # nothing is applied, so that results count as those of the unedited model
             yield self.lm
         else:
-            with self.total.applied(self.lm):
+            with edits[-1].total.applied(self.lm):
                 yield self.lm
 
     def compute(self, requests: Sequence[EditRequest], method: "Editor") -> WeightUpdate:

@@ -1,30 +1,29 @@
-"""`workbench apply`: saved updates made into a whole edited model, or into an adapter for PEFT."""
+"""`workbench apply`: write an edited model, or an adapter for PEFT, from saved updates."""
 
 import json
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
+from workbench.commands import command_app
 from workbench.commands.files import check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
+from workbench.commands.options import DEFAULT_MODEL, Device, Dtype, ModelName
 from workbench.commands.printing import tell
 from workbench.errors import UpdateError
-
-if TYPE_CHECKING:
-    from workbench.lm import LanguageModel
+from workbench.lm import LanguageModel
+from workbench.storage.folders import write_folder_atomically
 
 RECORD = "workbench.json"
-_MODEL, _RESULT = "Model", "Result"
+_RESULT = "Result"
 
 
 def apply(
     update: Annotated[list[Path], typer.Option(help="A saved update. Repeatable, applied in order.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the edited model, to make.", rich_help_panel=_RESULT)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the edited model.", rich_help_panel=_RESULT)] = None,
     peft: Annotated[
         Path | None,
         typer.Option(
@@ -33,13 +32,11 @@ def apply(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the folder that is found.", rich_help_panel=_RESULT)
+        bool, typer.Option("--force", help="Replace an existing folder.", rich_help_panel=_RESULT)
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=_MODEL)
-    ] = "smollm2-135m",
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.", rich_help_panel=_MODEL)] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights, also as written.", rich_help_panel=_MODEL)] = "float32",
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    dtype: Dtype = "float32",
 ) -> None:
     """Write the model that saved updates make, for transformers to load, or their adapter for PEFT.
 
@@ -47,28 +44,31 @@ def apply(
 
     workbench apply --update eiffel.safetensors --peft adapter
     """
-    if (out is None) == (peft is None):
+    if out is not None and peft is None:
+        option, folder = "--out", out
+    elif peft is not None and out is None:
+        option, folder = "--peft", peft
+    else:
         raise UpdateError("give either --out, the folder of the edited model, or --peft, that of an adapter.")
-    option, folder = ("--peft", peft) if out is None else ("--out", out)
     check_folder_option(option, folder, force=force, needed=[*update, Path(model)])
-    tell("importing torch and transformers")
     updates = load_updates(update)
-    if out is None:
+    if option == "--peft":
         write_peft(reduce(add, (of_file for _, of_file in updates)), folder, force=force)
     else:
         lm = load_model(model, device=device, dtype=dtype)
         check_updates_fit(updates, lm)
         for _, of_file in updates:
             of_file.apply(lm)
-        made_by = [{"file": file.name, "info": of_file.info} for file, of_file in updates]
+        made_by = [
+            {"file": file.name, "records": [each.as_dict() for each in of_file.records]} for file, of_file in updates
+        ]
         record = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
         _write_model(lm, folder, record, force=force)
     show_saved(folder)
 
 
-def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool) -> None:
-    """A folder that plain transformers loads, and beside the weights what made them."""
-    from workbench.storage.folders import write_folder_atomically
+def _write_model(lm: LanguageModel, folder: Path, record: dict[str, Any], *, force: bool) -> None:
+    """Write a folder that transformers loads, with a record of the updates beside the weights."""
 
     def fill(scratch: Path) -> None:
         lm.model.save_pretrained(scratch)
@@ -77,3 +77,6 @@ def _write_model(lm: "LanguageModel", folder: Path, record: dict, *, force: bool
 
     tell(f"writing {folder}")
     write_folder_option("--out", folder, lambda: write_folder_atomically(folder, fill, replace=force))
+
+
+app = command_app(apply)

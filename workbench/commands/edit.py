@@ -1,109 +1,118 @@
-"""`workbench edit`: one fact changed, what the model says before and after, and how far the weights moved."""
+"""`workbench edit`: edit facts, show what the model says before and after, and how far the weights moved."""
 
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import pandas as pd
 import typer
+from safetensors import SafetensorError
 
+from workbench.commands import command_app
 from workbench.commands.edit_report import Outcome, report
 from workbench.commands.files import SavedUpdate, check_file_option, check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_peft
-from workbench.commands.method_options import choose_editor, choose_regularizer, fields_from
+from workbench.commands.method_options import choose_editor, fields_from
+from workbench.commands.options import DEFAULT_MODEL, FACT, FILES, METHOD, Device, DeviceMap, Dtype, ModelName
 from workbench.commands.printing import tell
+from workbench.commands.prompt_report import Reading, read_probes
+from workbench.data.facts import load_facts
 from workbench.data.formats import read_native
+from workbench.editing.editor import Editor
+from workbench.encoding import encode
 from workbench.errors import EditError, RequestError, UpdateError
+from workbench.evaluation.edits import Probe, evaluate_edits, probes_of
+from workbench.evaluation.predictions import answers_of
+from workbench.lm import LanguageModel
+from workbench.parameters import LARGEST_SEED
+from workbench.registry import method_row, methods, regularizer_row, regularizers
+from workbench.regularize import Regularizer, Unregularized, make_regularizer
 from workbench.request import PROBE_ARROW, EditRequest
+from workbench.sequence import EditSequence
+from workbench.update import WeightUpdate
+from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from workbench.commands.prompt_report import Reading
-    from workbench.editing.editor import Editor
-    from workbench.evaluation.edits import Probe
-    from workbench.lm import LanguageModel
-    from workbench.regularize import Regularizer
-    from workbench.update import WeightUpdate
-
-Method = Literal["rome", "r-rome", "memit", "kn", "mend", "ft", "ft-l"]
-ONE_AT_A_TIME = ("rome", "r-rome", "kn")
-FULL_RANK = ("ft", "ft-l")
 N_SHOWN = 3
-_FACT, _METHOD, _MODEL, _FILES = "The fact", "Method and regulariser", "Model", "Saved updates"
 
 
 def edit(
-    subject: Annotated[str | None, typer.Option(help="What the fact is about.", rich_help_panel=_FACT)] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject of the fact.", rich_help_panel=FACT)] = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Holds {} where the subject stands.", rich_help_panel=_FACT)
+        str | None, typer.Option(help="Prompt with {} in the place of the subject.", rich_help_panel=FACT)
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The answer to write.", rich_help_panel=_FACT)] = None,
+    target: Annotated[str | None, typer.Option(help="New answer.", rich_help_panel=FACT)] = None,
     target_true: Annotated[
-        str | None, typer.Option(help="The answer it replaces, to be watched.", rich_help_panel=_FACT)
+        str | None, typer.Option(help="Answer that is replaced, to show its probability.", rich_help_panel=FACT)
     ] = None,
     rephrase: Annotated[
-        list[str] | None, typer.Option(help="The fact asked otherwise; may hold {}. Repeatable.", rich_help_panel=_FACT)
+        list[str] | None,
+        typer.Option(help="Rephrased prompt, with or without {}. Repeatable.", rich_help_panel=FACT),
     ] = None,
     locality: Annotated[
         list[str] | None,
-        typer.Option(help=f'Left alone: "prompt {PROBE_ARROW} answer". Repeatable.', rich_help_panel=_FACT),
+        typer.Option(help=f'Unrelated fact: "prompt {PROBE_ARROW} answer". Repeatable.', rich_help_panel=FACT),
     ] = None,
     facts: Annotated[
         str | None,
         typer.Option(
-            help='Instead of one fact: a file of facts, or "bundled", in one operation.', rich_help_panel=_FACT
+            help='Instead of one fact: a file of facts, or "bundled", edited in one operation.', rich_help_panel=FACT
         ),
     ] = None,
-    n_facts: Annotated[int, typer.Option("--n", min=1, help="How many of --facts.", rich_help_panel=_FACT)] = 10,
-    method: Annotated[Method, typer.Option(help="Editor.", rich_help_panel=_METHOD)] = "rome",
-    layer: Annotated[int | None, typer.Option(help="Block to edit.", rich_help_panel=_METHOD)] = None,
+    n_facts: Annotated[int, typer.Option("--n", min=1, help="Number of --facts.", rich_help_panel=FACT)] = 10,
+    method: Annotated[
+        str, typer.Option(help="Editing method.", metavar=f"[{'|'.join(methods())}]", rich_help_panel=METHOD)
+    ] = "rome",
+    layer: Annotated[int | None, typer.Option(help="Block to edit.", rich_help_panel=METHOD)] = None,
     variant: Annotated[
-        Literal["rome", "r-rome"] | None, typer.Option(help="As published, or repaired.", rich_help_panel=_METHOD)
+        Literal["rome", "r-rome"] | None,
+        typer.Option(help="Denominator of ROME, as published or repaired.", rich_help_panel=METHOD),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimisation steps.", rich_help_panel=_METHOD)] = None,
-    lr: Annotated[float | None, typer.Option(help="Their learning rate.", rich_help_panel=_METHOD)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimization steps.", rich_help_panel=METHOD)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=METHOD)] = None,
     mom2: Annotated[
-        bool | None, typer.Option("--mom2/--no-mom2", help="Use the second moment C.", rich_help_panel=_METHOD)
+        bool | None, typer.Option("--mom2/--no-mom2", help="Use the second moment C.", rich_help_panel=METHOD)
     ] = None,
     setting: Annotated[
         list[str] | None,
-        typer.Option("--set", help="FIELD=VALUE of any hyperparameter. Repeatable.", rich_help_panel=_METHOD),
+        typer.Option("--set", help="FIELD=VALUE of any hyperparameter. Repeatable.", rich_help_panel=METHOD),
     ] = None,
     hparams: Annotated[
-        Path | None, typer.Option(help="EasyEdit's YAML; single options win over it.", rich_help_panel=_METHOD)
+        Path | None,
+        typer.Option(help="EasyEdit's hyperparameter file; other options take precedence.", rich_help_panel=METHOD),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Of contexts and random choices.", min=0, max=2**32 - 1, rich_help_panel=_METHOD)
+        int,
+        typer.Option(help="Seed of every random draw.", min=0, max=LARGEST_SEED, rich_help_panel=METHOD),
     ] = 0,
     regularizer: Annotated[
-        Literal["none", "rect", "random", "pca"], typer.Option(help="Of the update.", rich_help_panel=_METHOD)
+        str,
+        typer.Option(
+            help="Regularizer of the update.", metavar=f"[{'|'.join(regularizers())}]", rich_help_panel=METHOD
+        ),
     ] = "none",
     keep: Annotated[
-        float | None, typer.Option(help="Share of entries it keeps; 0.4 if not given.", rich_help_panel=_METHOD)
+        float | None,
+        typer.Option(help="Share of entries that the regularizer keeps; 0.4 by default.", rich_help_panel=METHOD),
     ] = None,
     when: Annotated[
         Literal["after", "each-layer"],
-        typer.Option(help="Regularise MEMIT when all layers are solved, or each in turn.", rich_help_panel=_METHOD),
+        typer.Option(help="Regularize MEMIT after all layers are solved, or after each.", rich_help_panel=METHOD),
     ] = "after",
-    model: Annotated[
-        str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=_MODEL)
-    ] = "smollm2-135m",
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1.", rich_help_panel=_MODEL)] = None,
-    dtype: Annotated[str, typer.Option(help="Of the weights.", rich_help_panel=_MODEL)] = "float32",
-    device_map: Annotated[
-        str | None, typer.Option(help='"auto" spreads a large model over GPUs.', rich_help_panel=_MODEL)
-    ] = None,
+    model: ModelName = DEFAULT_MODEL,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    device_map: DeviceMap = None,
     onto: Annotated[
         list[Path] | None,
-        typer.Option(help="A saved update to apply first. Repeatable, in order.", rich_help_panel=_FILES),
+        typer.Option(help="Saved update to edit on top of. Repeatable, in order.", rich_help_panel=FILES),
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the update here.", rich_help_panel=_FILES)] = None,
+    save: Annotated[Path | None, typer.Option(help="File of the update.", rich_help_panel=FILES)] = None,
     peft: Annotated[
-        Path | None, typer.Option(help="Write a LoRA adapter of the update, for PEFT.", rich_help_panel=_FILES)
+        Path | None, typer.Option(help="Folder of a LoRA adapter of the update, for PEFT.", rich_help_panel=FILES)
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace what --save and --peft find.", rich_help_panel=_FILES)
+        bool, typer.Option("--force", help="Replace existing files of --save and --peft.", rich_help_panel=FILES)
     ] = False,
 ) -> None:
     """Edit one fact, or a batch of them, and show what the model says before and after.
@@ -112,24 +121,22 @@ def edit(
 
     workbench edit --method memit --facts bundled --n 50
     """
-    fact = {"subject": subject, "prompt": prompt, "target": target}
-    request = None if facts is not None else request_from(**_complete(fact), **_extras(target_true, rephrase, locality))
-    if facts is not None:
-        _check_batch(method, fact | _extras(target_true, rephrase, locality))
+    method_row(method)
+    regularizer_row(regularizer)
+    extras = {"target_true": target_true, "rephrase": rephrase or [], "locality": locality or []}
+    requests = _requests({"subject": subject, "prompt": prompt, "target": target}, extras, facts, method, n_facts, seed)
     if save is not None:
         check_file_option("--save", save, force=force)
     if peft is not None:
         _check_low_rank(method, regularizer)
         needed = [Path(model), *(onto or []), *([] if save is None else [save.parent])]
         check_folder_option("--peft", peft, force=force, needed=needed)
-    tell("importing torch and transformers")
-    regularize = choose_regularizer(regularizer, keep, seed)
+    regularize = _regularizer(regularizer, keep, seed)
     options = {"layer": layer, "variant": variant, "steps": steps, "lr": lr, "mom2": mom2}
     fields = fields_from(method, options, setting or [])
     if when == "each-layer":
         fields, regularize = _each_layer(method, fields, regularize)
     choose = choose_editor(method, hparams, fields, seed)
-    requests = [request] if request is not None else _drawn(facts, n_facts, seed)
     earlier = load_updates(onto or [])
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     outcome = _carry_out(lm, choose(lm), regularize, requests, earlier)
@@ -142,25 +149,35 @@ def edit(
         show_saved(path)
 
 
-def _complete(fact: dict[str, str | None]) -> dict[str, str]:
-    if missing := [name for name, value in fact.items() if value is None]:
-        raise RequestError(f"--{missing[0]} is missing; give --subject, --prompt and --target, or --facts.")
-    return fact
+def _requests(
+    fact: dict[str, str | None], extras: dict[str, Any], facts: str | None, method: str, n: int, seed: int
+) -> list[EditRequest]:
+    """Return the one fact that the options describe, or the facts drawn from --facts."""
+    if facts is None:
+        if missing := [name for name, value in fact.items() if value is None]:
+            raise RequestError(f"--{missing[0]} is missing; give --subject, --prompt and --target, or --facts.")
+        return [parse_request(**fact, **extras)]  # type: ignore[arg-type]  # none of them is None here
+    if given := [name for name, value in (fact | extras).items() if value]:
+        raise RequestError(
+            f"--{given[0].replace('_', '-')} belongs to one fact, --facts to several; give one or the other."
+        )
+    if not method_row(method).supports_batch:
+        *others, last = [row.name for row in methods().values() if row.supports_batch]
+        raise EditError(
+            f"{method} edits one fact per operation; for --facts choose --method {', '.join(others)} or {last}."
+        )
+    return list(load_facts(facts).sample(n, seed=seed))
 
 
-def _extras(target_true: str | None, rephrase: list[str] | None, locality: list[str] | None) -> dict[str, Any]:
-    return {"target_true": target_true, "rephrase": rephrase or [], "locality": locality or []}
-
-
-def _check_batch(method: str, given: dict[str, Any]) -> None:
-    if one := [name for name, value in given.items() if value]:
-        raise RequestError(f"--{one[0].replace('_', '-')} is of one fact, --facts of several; give one or the other.")
-    if method in ONE_AT_A_TIME:
-        raise EditError(f"{method} edits one fact an operation; for --facts choose --method memit, mend, ft or ft-l.")
+def _regularizer(name: str, keep: float | None, seed: int) -> Regularizer:
+    if name == "none" and keep is not None:
+        *others, last = [row.name for row in regularizers().values() if row.name != "none"]
+        raise EditError(f"--keep {keep} has no effect; choose --regularizer {', '.join(others)} or {last}.")
+    return make_regularizer(name, keep=keep, seed=seed)
 
 
 def _check_low_rank(method: str, regularizer: str) -> None:
-    if method in FULL_RANK:
+    if method_row(method).update == "full_rank":
         raise UpdateError(
             f"--peft needs an update of low rank, and {method} changes all of a matrix; use --save and "
             "`workbench apply`."
@@ -172,35 +189,29 @@ def _check_low_rank(method: str, regularizer: str) -> None:
         )
 
 
-def _each_layer(method: str, fields: dict[str, Any], regularize: "Regularizer") -> tuple[dict[str, Any], "Regularizer"]:
-    from workbench.regularize import Unregularized
-
+def _each_layer(method: str, fields: dict[str, Any], regularize: Regularizer) -> tuple[dict[str, Any], Regularizer]:
     if method != "memit":
         raise EditError(f"--when each-layer is for memit, which solves layer after layer; got --method {method}.")
     if isinstance(regularize, Unregularized):
-        raise EditError("--when each-layer has nothing to work on; choose --regularizer rect, random or pca.")
+        raise EditError(
+            "--when each-layer has no effect without a regularizer; choose --regularizer rect, random or pca."
+        )
     return fields | {"each_layer": regularize}, Unregularized()
 
 
-def _drawn(facts: str, n: int, seed: int) -> list[EditRequest]:
-    from workbench.data.facts import load_facts
-
-    return load_facts(facts).sample(n, seed=seed)
-
-
-def request_from(
+def parse_request(
     subject: str, prompt: str, target: str, target_true: str | None, rephrase: list[str], locality: list[str]
 ) -> EditRequest:
-    """The request that the options describe.
+    """Return the request that the options describe.
 
     Parameters
     ----------
-    subject, prompt, target, target_true
-        As in `EditRequest`.
+    subject, prompt, target, target_true : str
+        Fields of `EditRequest`.
     rephrase : list of str
-        Rephrasings.
+        Rephrased prompts.
     locality : list of str
-        Each ``"prompt => answer"``.
+        Unrelated facts, each ``"prompt => answer"``.
 
     Returns
     -------
@@ -209,7 +220,7 @@ def request_from(
     Raises
     ------
     RequestError
-        If they describe none.
+        If the options do not describe a valid request.
     """
     probes = []
     for text in locality:
@@ -222,58 +233,47 @@ def request_from(
 
 
 def _carry_out(
-    lm: "LanguageModel",
-    editor: "Editor",
-    regularize: "Regularizer",
-    requests: list[EditRequest],
-    earlier: list[SavedUpdate],
+    lm: LanguageModel, editor: Editor, regularizer: Regularizer, requests: list[EditRequest], earlier: list[SavedUpdate]
 ) -> Outcome:
-    """Everything that touches the model, which is as it was afterwards."""
-    from workbench.encoding import encode
-    from workbench.evaluation.edits import probes_of
-    from workbench.evaluation.predictions import answers_of
-    from workbench.weightstats import TABLE1_QUANTILES, weight_change
-
+    """Do everything that uses the model, which is unedited afterwards."""
     probes = probes_of(requests)
     for probe in probes:
         for answer in answers_of(probe):
             encode(lm.tokenizer, probe.prompt, answer)  # raises where an answer has no token
     check_updates_fit(earlier, lm)
     tell(f"editing with {editor.label}")
-    start = time.perf_counter()
-    editor = editor.prepared(lm)  # before --onto: the contexts are the unedited model's
-    prepared = time.perf_counter()
+    sequence, start = EditSequence(lm), time.perf_counter()
+    editor = editor.prepared(lm)
+    prepared = time.perf_counter() - start
+    for _, update in earlier:
+        sequence.add(update)
     if batch := len(requests) > 1:
         probes = [probe for probe in probes if probe.metric == "reliability"][:N_SHOWN]
     look = partial(_look, lm, probes, requests if batch else [])
-    with lm.restored_after():
-        for _, update in earlier:
-            update.apply(lm)
+    with sequence.applied():
         before, scores_before = look()
-        began = time.perf_counter()
-        update = regularize(editor.compute_update(lm, requests), lm)
-        seconds = {"prepared": prepared - start, "edit": time.perf_counter() - began}
-        update.apply(lm)
+    done = sequence.edit(requests, editor, regularizer)
+    with sequence.applied():
         after, scores_after = look()
-        changes = weight_change(update, lm, quantile_shares=TABLE1_QUANTILES)
-    scores = (scores_before, scores_after) if batch else None
-    return Outcome(probes, before, after, scores, editor, update, regularize.label, changes, seconds)
+    with sequence.applied(upto=len(earlier)):
+        changes = weight_change(done.update, lm, quantile_shares=TABLE1_QUANTILES)
+    scores = (scores_before, scores_after) if scores_before is not None and scores_after is not None else None
+    seconds = {"prepared": prepared, "edit": done.seconds}
+    return Outcome(probes, before, after, scores, editor, done.update, regularizer.label, changes, seconds)
 
 
 def _look(
-    lm: "LanguageModel", probes: list["Probe"], scored: list[EditRequest]
-) -> "tuple[list[Reading], pd.DataFrame | None]":
-    """What the model as it is now makes of the probes, and its scores on the facts to be scored, if any."""
-    from workbench.commands.prompt_report import read_probes
-    from workbench.evaluation.edits import evaluate_edits
-
+    lm: LanguageModel, probes: list[Probe], scored: list[EditRequest]
+) -> tuple[list[Reading], pd.DataFrame | None]:
+    """Return the predictions of the current model for the probes, and its scores on the facts in `scored`, if any."""
     return read_probes(lm, probes), evaluate_edits(lm, scored) if scored else None
 
 
-def _save(update: "WeightUpdate", path: Path) -> None:
-    from safetensors import SafetensorError
-
+def _save(update: WeightUpdate, path: Path) -> None:
     try:
         update.save(path)
     except (OSError, SafetensorError) as err:
         raise UpdateError(f"--save {path} could not be written ({err}); nothing is left of it.") from err
+
+
+app = command_app(edit)

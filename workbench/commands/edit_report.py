@@ -1,52 +1,50 @@
-"""What `workbench edit` prints: each prompt, or a batch's scores and first facts, before and after, then the update."""
+"""Printed report of `workbench edit`: prompts or scores before and after the edit, then the update."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from workbench.commands.printing import bare_table, show, shown, titled
+import pandas as pd
+
+from workbench.commands.printing import bare_table, show, titled
+from workbench.commands.prompt_report import Reading
+from workbench.editing.editor import Editor, layers_phrase
+from workbench.evaluation.edits import Probe
+from workbench.lm import LanguageModel
+from workbench.printable import printable
 from workbench.request import EditRequest
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from workbench.commands.prompt_report import Reading
-    from workbench.editing.editor import Editor
-    from workbench.evaluation.edits import Probe
-    from workbench.lm import LanguageModel
-    from workbench.update import WeightUpdate
+from workbench.update import EditRecord, WeightUpdate
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an edit did."""
+    """Everything that the report of an edit shows."""
 
-    probes: list["Probe"]  # of one fact all, of a batch the prompts of its first facts
-    before: list["Reading"]  # one a probe
-    after: list["Reading"]
-    scores: "tuple[pd.DataFrame, pd.DataFrame] | None"  # of a batch, from `evaluate_edits`, before and after
-    editor: "Editor"
-    update: "WeightUpdate"  # regularised
-    label: str  # of the regulariser
-    changes: "pd.DataFrame"  # from `weight_change`
-    seconds: dict[str, float]  # of the edit, and of what it takes from the model beforehand
+    probes: list[Probe]  # all prompts of one fact, or the prompts of the first facts of a batch
+    before: list[Reading]  # one per probe
+    after: list[Reading]
+    scores: tuple[pd.DataFrame, pd.DataFrame] | None  # of `evaluate_edits` before and after, for a batch
+    editor: Editor
+    update: WeightUpdate  # after the regularizer
+    regularizer: str  # its label
+    changes: pd.DataFrame  # of `weight_change`
+    seconds: dict[str, float]  # to prepare the method, and to compute the edit
 
 
 def report(
-    outcome: Outcome, lm: "LanguageModel", requests: list[EditRequest], earlier: list[tuple[Path, "WeightUpdate"]]
+    outcome: Outcome, lm: LanguageModel, requests: list[EditRequest], earlier: list[tuple[Path, WeightUpdate]]
 ) -> None:
-    """Print an edit: each prompt of one fact, or a batch's scores and first facts, before and after, then the update.
+    """Print an edit: prompts of one fact, or scores and first facts of a batch, before and after; then the update.
 
     Parameters
     ----------
     outcome : Outcome
-        What the edit did.
+        Result of the edit.
     lm : LanguageModel
-        The model edited.
+        The edited model.
     requests : list of EditRequest
-        The facts.
+        The edited facts.
     earlier : list of (Path, WeightUpdate)
-        What was applied before.
+        Saved updates that the edit is on top of.
     """
     first = f"{requests[0].filled_prompt} → {requests[0].target_new}"
     show(titled(lm.name, first if len(requests) == 1 else f"{len(requests)} facts in one operation, such as: {first}"))
@@ -67,7 +65,7 @@ def _report_probes(outcome: Outcome) -> None:
         _report_probe(probe, before, after)
 
 
-def _report_scores(scores_before: "pd.DataFrame", scores_after: "pd.DataFrame") -> None:
+def _report_scores(scores_before: pd.DataFrame, scores_after: pd.DataFrame) -> None:
     table = bare_table("", "", "before", "after", "facts")
     for before, after in zip(scores_before.itertuples(), scores_after.itertuples(), strict=True):
         protocol = before.protocol.replace("_", " ")
@@ -81,24 +79,24 @@ def _report_first_facts(outcome: Outcome) -> None:
     show(titled("First facts", f"{len(outcome.probes)} of them, and P(target)"))
     for probe, before, after in zip(outcome.probes, outcome.before, outcome.after, strict=True):
         chances = [_chance(reading.chances[probe.target]) for reading in (before, after)]
-        show(shown(f"{probe.prompt} → {probe.target}  {chances[0]} → {chances[1]}"))
+        show(printable(f"{probe.prompt} → {probe.target}  {chances[0]} → {chances[1]}"))
 
 
 _TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere"}
 
 
-def _report_probe(probe: "Probe", before: "Reading", after: "Reading") -> None:
+def _report_probe(probe: Probe, before: Reading, after: Reading) -> None:
     show(titled(_TITLES[probe.metric], probe.prompt))
     table = bare_table("", "before", "after")
     for answer, chance in before.chances.items():
-        table.add_row(f"P({shown(answer)})", _chance(chance), _chance(after.chances[answer]))
+        table.add_row(f"P({printable(answer)})", _chance(chance), _chance(after.chances[answer]))
     table.add_row("next token", _next_tokens(before), _next_tokens(after))
-    table.add_row("continued", shown(before.continuation).strip(), shown(after.continuation).strip())
+    table.add_row("continued", printable(before.continuation).strip(), printable(after.continuation).strip())
     show(table)
 
 
-def _next_tokens(reading: "Reading") -> str:
-    return "\n".join(f"{shown(token).strip() or repr(token)} {_chance(p)}" for token, p in reading.next_tokens)
+def _next_tokens(reading: Reading) -> str:
+    return "\n".join(f"{printable(token).strip() or repr(token)} {_chance(p)}" for token, p in reading.next_tokens)
 
 
 def _chance(p: float) -> str:
@@ -106,20 +104,18 @@ def _chance(p: float) -> str:
 
 
 def _report_update(outcome: Outcome) -> None:
-    from workbench.editing.editor import layers_phrase
-
-    [info] = outcome.update.info
-    show(titled("Update", ", ".join([info["method"], *layers_phrase(outcome.editor), outcome.label])))
+    [record] = outcome.update.records
+    show(titled("Update", ", ".join([record.method, *layers_phrase(outcome.editor), outcome.regularizer])))
     table = bare_table("", "")
     for name, changes in outcome.changes.groupby("parameter", sort=False):
         for label, value in _matrix_rows(name, outcome.update[name].shape, changes).items():
             table.add_row(label, value)
-    for label, value in _edit_rows(info, outcome).items():
+    for label, value in _edit_rows(record, outcome).items():
         table.add_row(label, value)
     show(table)
 
 
-def _matrix_rows(name: str, shape: tuple[int, ...], changes: "pd.DataFrame") -> dict[str, str]:
+def _matrix_rows(name: str, shape: tuple[int, ...], changes: pd.DataFrame) -> dict[str, str]:
     values = changes.groupby("metric")["value"].first()
     quantiles = changes[changes["metric"] == "relative_change"]
     return {
@@ -131,12 +127,12 @@ def _matrix_rows(name: str, shape: tuple[int, ...], changes: "pd.DataFrame") -> 
     }
 
 
-def _edit_rows(info: dict, outcome: Outcome) -> dict[str, str]:
+def _edit_rows(record: EditRecord, outcome: Outcome) -> dict[str, str]:
     rows = {}
-    if "denominator" in info:
-        rows["denominator"] = f"{info['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
-    losses = info.get("losses", [])
-    if info["method"] != "MEND" and len(losses) > 1:
+    if "denominator" in record.diagnostics:
+        rows["denominator"] = f"{record.diagnostics['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
+    if len(record.losses) == 1 and record.steps[0] > 1:
+        [losses] = record.losses
         rows["loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps"
     seconds = outcome.seconds
     rows["seconds"] = f"{seconds['edit']:.1f}" + (

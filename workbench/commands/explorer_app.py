@@ -1,4 +1,4 @@
-"""`workbench app`: the explorer as a web app on this machine, by Voilà."""
+"""`workbench app`: the explorer as a web app on this machine, served by Voilà."""
 
 import os
 import signal
@@ -9,31 +9,39 @@ from typing import Annotated, Literal
 
 import typer
 
+from workbench.commands import command_app
+from workbench.commands.options import DEFAULT_MODEL
+from workbench.data.facts import BUNDLED, load_facts
 from workbench.errors import SpecError
 
 NOTEBOOK = Path("notebooks", "00_explorer.ipynb")
-TEMPLATES = Path(__file__).parent.parent / "explorer"  # a folder of Jupyter's, with voila/templates in it
+TEMPLATES = Path(__file__).parent.parent / "explorer"  # searched by Jupyter; holds voila/templates
 DEFAULT_PORT = 8866
 
 
-def app(
+def open_explorer(
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help=f"By default {DEFAULT_PORT}, or another that is free.")
+        int | None,
+        typer.Option(min=1, max=65535, help=f"Port of the server; by default {DEFAULT_PORT}, or the next free one."),
     ] = None,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")] = True,
-    model: Annotated[str, typer.Option(help="The embedded model, a hub id or a folder.")] = "smollm2-135m",
-    facts: Annotated[str, typer.Option(help='A file of facts, or "bundled".')] = "bundled",
-    exports: Annotated[Path, typer.Option(help="Folder in which exports are made.")] = Path("explorer-exports"),
-    theme: Annotated[Literal["light", "dark"], typer.Option(help="Also in the address: ?theme=dark.")] = "light",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    model: Annotated[str, typer.Option(help="The embedded model, a hub id or a folder.")] = DEFAULT_MODEL,
+    facts: Annotated[str, typer.Option(help='File of facts, or "bundled".')] = BUNDLED,
+    exports: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("explorer-exports"),
+    theme: Annotated[
+        Literal["light", "dark"], typer.Option(help="Theme of the page; ?theme=dark in its address works, too.")
+    ] = "light",
 ) -> None:
-    """Open the explorer in a browser. It runs on this machine and is reached from nowhere else; Ctrl-C ends it."""
-    from workbench.data.facts import load_facts
-
-    load_facts(facts)  # says now what is wrong with it
+    """Open the explorer in a browser. It runs on this machine and cannot be reached from others; Ctrl-C ends it."""
+    load_facts(facts)  # raises before the server starts
     if port is not None:
         _check_free(port)
     source = _notebook()
-    parameters = {"model": _there(model), "facts": _there(facts), "exports_dir": str(exports.expanduser().resolve())}
+    parameters = {
+        "model": _absolute(model),
+        "facts": _absolute(facts),
+        "exports_dir": str(exports.expanduser().resolve()),
+    }
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as folder:
         notebook = _parameterized(source, parameters, Path(folder))
         _serve(notebook, port, browser=browser, theme=theme)
@@ -47,7 +55,7 @@ def _serve(notebook: Path, port: int | None, *, browser: bool, theme: str) -> No
     options = ["--Voila.ip=localhost", f"--port={port or DEFAULT_PORT}", "--template=workbench", f"--theme={theme}"]
     options += [] if port is None else ["--Voila.port_retries=0"]
     options += [] if browser else ["--no-browser"]
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the kernels would outlive the server
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise the kernels would outlive the server
     try:
         Voila.launch_instance(argv=[str(notebook), *options])
     finally:
@@ -61,7 +69,7 @@ def _check_free(port: int) -> None:
 
 
 def _notebook() -> Path:
-    """The notebook in the present folder, or in the checkout that this package is part of."""
+    """Return the notebook in the working folder, or in the checkout that this package is part of."""
     places = (Path.cwd(), Path(__file__).parents[2])
     for place in places:
         if (place / NOTEBOOK).is_file():
@@ -69,13 +77,13 @@ def _notebook() -> Path:
     raise SpecError(f"there is no {NOTEBOOK} in {' or '.join(map(str, places))}; start the app in a checkout.")
 
 
-def _there(name: str) -> str:
-    """A path that does not hang on the folder the kernel runs in; a name that is no path as it is."""
+def _absolute(name: str) -> str:
+    """Return an absolute path, which does not depend on the folder of the kernel; a name that is no path unchanged."""
     return str(Path(name).resolve()) if Path(name).exists() else name
 
 
 def _parameterized(source: Path, parameters: dict[str, str], folder: Path) -> Path:
-    """A copy of the notebook with these parameters."""
+    """Write a copy of the notebook with these parameters."""
     from papermill.iorw import load_notebook_node, write_ipynb
     from papermill.parameterize import parameterize_notebook
 
@@ -83,3 +91,6 @@ def _parameterized(source: Path, parameters: dict[str, str], folder: Path) -> Pa
     notebook.metadata["title"] = "Explorer"
     write_ipynb(notebook, str(folder / source.name))
     return folder / source.name
+
+
+app = command_app(open_explorer)

@@ -1,31 +1,34 @@
-"""`workbench facts`: whether a file of facts can be used, and what is in it."""
+"""`workbench facts`: check files of facts, and show what is in them."""
 
 import logging
 from typing import Annotated
 
 import typer
 
-from workbench.commands.printing import show, shown
+from workbench.commands.printing import show
 from workbench.data.facts import BUNDLED, load_facts
+from workbench.printable import printable
 from workbench.request import EditRequest
 
 EXIT_SOME_REJECTED = 1
 
-app = typer.Typer(help="Look into files of facts.", no_args_is_help=True)
+app = typer.Typer(help="Check and show files of facts.", no_args_is_help=True)
 
 
 @app.command()
 def check(file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDLED}".')]) -> None:
-    """Say which format a file of facts has, how many are usable, and why each other one is not.
+    """Show the format of a file of facts, how many are usable, and why the others are not.
 
     Exit code 0 if all are usable, 1 if some are not, 2 if the file cannot be used.
     """
-    logging.getLogger("workbench").setLevel(logging.ERROR)  # it would name the first reject, and we name all
+    logging.getLogger("workbench").setLevel(
+        logging.ERROR
+    )  # the log would name the first rejected record; all are shown below
     facts = load_facts(file)
     total = len(facts) + len(facts.rejected)
-    show(shown(f"{facts.source}: format {facts.format}, {len(facts)} of {total} records usable."))
+    show(printable(f"{facts.source}: format {facts.format}, {len(facts)} of {total} records usable."))
     for rejected in facts.rejected:
-        show(shown(str(rejected)))
+        show(printable(str(rejected)))
     if facts.rejected:
         raise typer.Exit(EXIT_SOME_REJECTED)
 
@@ -33,24 +36,26 @@ def check(file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDL
 @app.command("show")
 def show_facts(
     file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDLED}".')] = BUNDLED,
-    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
-    seed: Annotated[int | None, typer.Option(help="Draw them; without it, the first ones.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of facts to show.")] = 5,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of a random draw; without it, the first facts are shown.")
+    ] = None,
 ) -> None:
-    """Print a few facts with their rephrasings and locality probes."""
+    """Show a few facts with their rephrasings and locality probes."""
     facts = load_facts(file)
     n = min(limit, len(facts))
     chosen = facts.requests[:n] if seed is None else facts.sample(n, seed=seed)
     for request in chosen:
         _show_request(request)
-    show(f"{n} of {len(facts)} facts of {shown(facts.source)}")
+    show(f"{n} of {len(facts)} facts of {printable(facts.source)}")
 
 
 def _show_request(request: EditRequest) -> None:
     true = "" if request.target_true is None else f" (true: {request.target_true})"
-    show(shown(f"{request.filled_prompt} → {request.target_new}{true}"), style="bold")
-    show(f"  subject    {shown(request.subject)}")
+    show(printable(f"{request.filled_prompt} → {request.target_new}{true}"), style="bold")
+    show(f"  subject    {printable(request.subject)}")
     for text in request.filled_rephrase:
-        show(f"  rephrased  {shown(text)}")
+        show(f"  rephrased  {printable(text)}")
     for probe in request.locality:
-        show(f"  elsewhere  {shown(probe.prompt)} → {shown(probe.target)}")
+        show(f"  elsewhere  {printable(probe.prompt)} → {printable(probe.target)}")
     show()

@@ -2,36 +2,38 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from workbench.commands.printing import quiet_libraries, tell
+import pandas as pd
+
+from workbench.commands.folders import show_saved
+from workbench.commands.printing import tell
 from workbench.errors import UpdateError, WorkbenchError
+from workbench.library_logging import quiet_libraries
+from workbench.lm import LanguageModel, load
+from workbench.storage.files import write_atomically
+from workbench.update import WeightUpdate
 
-if TYPE_CHECKING:
-    from workbench.lm import LanguageModel
-    from workbench.update import WeightUpdate
-
-SavedUpdate = tuple[Path, "WeightUpdate"]
+SavedUpdate = tuple[Path, WeightUpdate]
 
 
 def check_file_option(option: str, path: Path, *, force: bool, error: type[WorkbenchError] = UpdateError) -> None:
-    """Refuse a file that cannot be written, or that is to be kept.
+    """Refuse a file that cannot be written, or that exists and may not be replaced.
 
     Parameters
     ----------
     option : str
-        Which names the file, such as "--save".
+        Option that names the file, such as ``"--save"``.
     path : Path
-        To be written.
+        File to write.
     force : bool
-        Whether a file that is there may be replaced.
+        Whether an existing file may be replaced.
     error : type
-        What is raised.
+        Class of the error to raise.
 
     Raises
     ------
     WorkbenchError
-        If it cannot be written, or is there and may not be replaced.
+        If the file cannot be written, or exists and may not be replaced.
     """
     if not path.parent.is_dir():
         raise error(f"{option} {path}: the folder {path.parent} does not exist; make it first.")
@@ -43,24 +45,29 @@ def check_file_option(option: str, path: Path, *, force: bool, error: type[Workb
         raise error(f"{option} {path}: the folder {path.parent} cannot be written to; choose another.")
 
 
-def load_updates(paths: list[Path]) -> list[SavedUpdate]:
-    """Saved updates with their files, in order."""
-    from workbench.update import WeightUpdate
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV or, if the name ends so, as parquet; show where it is."""
+    write = table.to_parquet if path.suffix == ".parquet" else table.to_csv
+    write_atomically(path, lambda scratch: write(scratch, index=False))
+    show_saved(path)
 
+
+def load_updates(paths: list[Path]) -> list[SavedUpdate]:
+    """Return saved updates with their files, in order."""
     return [(path, WeightUpdate.load(path)) for path in paths]
 
 
-def load_model(name: str, **where: str | None) -> "LanguageModel":
-    """The model that an option names, loaded without other libraries' chatter."""
-    from workbench.lm import load
-
+def load_model(
+    name: str, *, device: str | None = None, dtype: str = "float32", device_map: str | None = None
+) -> LanguageModel:
+    """Load the model that an option names, without messages of other libraries."""
     quiet_libraries()
     tell(f"loading {name}")
-    return load(name, **where)
+    return load(name, device=device, dtype=dtype, device_map=device_map)
 
 
-def check_updates_fit(updates: list[SavedUpdate], lm: "LanguageModel") -> None:
-    """Raise `UpdateError`, with the file's name, unless every update fits the model."""
+def check_updates_fit(updates: list[SavedUpdate], lm: LanguageModel) -> None:
+    """Raise `UpdateError`, with the name of the file, unless every update fits the model."""
     for path, update in updates:
         try:
             update.check_fits(lm)

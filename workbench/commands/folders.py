@@ -13,37 +13,37 @@ if TYPE_CHECKING:
 
 
 def check_folder_option(option: str, folder: Path, *, force: bool, needed: Iterable[Path] = ()) -> None:
-    """Refuse a folder that cannot be made, or that holds something to be kept.
+    """Refuse a folder that cannot be made, or that is not empty and may not be replaced.
 
     Parameters
     ----------
     option : str
-        Which names the folder, such as "--out".
+        Option that names the folder, such as ``"--out"``.
     folder : Path
-        To be made.
+        Folder to make.
     force : bool
-        Whether a folder that holds something may be replaced.
+        Whether a folder that is not empty may be replaced.
     needed : iterable of Path
-        Files and folders that must not lie in it; the working folder never may.
+        Files and folders that must not lie in it; neither may the working folder.
 
     Raises
     ------
     UpdateError
-        If the folder cannot be made, or would take something along.
+        If the folder cannot be made, or replacing it would delete something that is needed.
     """
     try:
         check_folder(folder, replace=True)
     except UpdateError as err:
         raise UpdateError(f"{option}: {err}") from err
     if not force and folder.is_dir() and any(folder.iterdir()):
-        raise UpdateError(f"{option} {folder} holds something; give another name, or --force to replace it.")
+        raise UpdateError(f"{option} {folder} is not empty; give another name, or --force to replace it.")
     for path in [Path.cwd(), *needed]:
         if path.exists() and path.resolve().is_relative_to(folder.resolve()):
             raise UpdateError(f"{option} {folder} would replace {path}, which is needed; give another name.")
 
 
 def write_folder_option(option: str, folder: Path, write: Callable[[], object]) -> None:
-    """Let `write` make the folder; raises `UpdateError` if the disk does not take it."""
+    """Call `write`, which makes the folder; raise `UpdateError` if it cannot be written."""
     from safetensors import SafetensorError
 
     try:
@@ -53,20 +53,20 @@ def write_folder_option(option: str, folder: Path, write: Callable[[], object]) 
 
 
 def write_peft(update: "WeightUpdate", folder: Path, *, force: bool) -> None:
-    """Write the adapter that --peft asks for; raises `UpdateError` if there is none, or the disk does not take it."""
+    """Write the adapter that --peft asks for; raise `UpdateError` if there is none, or it cannot be written."""
     from workbench.peft_export import write_adapter
 
-    write_folder_option("--peft", folder, lambda: write_adapter(update, folder, replace=force))
+    write_folder_option("--peft", folder, lambda: write_adapter(update.changes, update.model, folder, replace=force))
 
 
 def show_saved(path: Path) -> None:
-    """Say where a file or folder lies, and how large it is."""
+    """Show where a saved file or folder is, and its size."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     show(f"Saved to {path} ({file_size(sum(file.stat().st_size for file in files))}).")
 
 
-def file_size(n_bytes: int) -> str:
-    """A number of bytes for people, such as "10.4 kB"."""
+def file_size(n_bytes: float) -> str:
+    """Return a number of bytes in a unit that suits it, such as "10.4 kB"."""
     for unit in ("bytes", "kB", "MB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"

@@ -1,16 +1,22 @@
-"""`workbench models`: which models there are, and fetching them before they are needed."""
+"""`workbench models`: list models, and fetch them before they are needed."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from huggingface_hub import HfApi, snapshot_download
+from transformers import AutoConfig
 
-from workbench.commands.printing import bare_table, quiet_libraries, show, tell
+from workbench import embedded
+from workbench.architectures import ARCHITECTURES, architecture_of
+from workbench.commands.printing import bare_table, show
+from workbench.editing.rome import PRESETS
 from workbench.errors import ModelError, first_line
+from workbench.library_logging import quiet_libraries
 
 app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
 
-# Of a hub repository: what other frameworks and other loaders read.
+# files of a hub repository that only other frameworks and loaders read
 _NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
 _NOT_NEEDED += ["consolidated*", "*.md", "*.mlmodel", "coreml/*", "openvino/*"]
 
@@ -20,11 +26,6 @@ def list_models(context: typer.Context) -> None:
     """List the embedded model, the architectures supported, and the models with presets."""
     if context.invoked_subcommand is not None:
         return
-    tell("importing transformers")
-    from workbench import embedded
-    from workbench.architectures import ARCHITECTURES
-    from workbench.editing.rome import PRESETS
-
     folder = embedded.model_dir()
     there = folder.is_dir()
     size = sum(path.stat().st_size for path in folder.iterdir()) if there else 0
@@ -41,12 +42,9 @@ def list_models(context: typer.Context) -> None:
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="The embedded model, or a hub id.")],
-    again: Annotated[bool, typer.Option("--again", help="Also if it is there, in place of it.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace the model if it is already there.")] = False,
 ) -> None:
     """Fetch a model into the cache, so that later runs need no network."""
-    tell("importing transformers")
-    from workbench import embedded
-
     quiet_libraries()
     folder = embedded.fetch(again=again) if name == embedded.NAME else _fetch_from_hub(name, again=again)
     show(f"{name} is in {folder}")
@@ -54,14 +52,11 @@ def fetch(
 
 def _fetch_from_hub(name: str, *, again: bool) -> Path:
     if Path(name).is_dir():
-        raise ModelError(f"{name} is a folder, and needs no fetching; give a hub id.")
-    from huggingface_hub import HfApi, snapshot_download
-    from transformers import AutoConfig
-
-    from workbench.architectures import architecture_of
-
+        raise ModelError(f"{name} is a folder, which needs no fetching; give a hub id.")
     try:
-        architecture_of(AutoConfig.from_pretrained(name, force_download=again))  # before gigabytes that nothing can use
+        architecture_of(
+            AutoConfig.from_pretrained(name, force_download=again)
+        )  # before downloading gigabytes that cannot be used
         names = HfApi().list_repo_files(name)
         both = any(file.endswith(".safetensors") for file in names)
         skipped = [*_NOT_NEEDED, "*.bin"] if both else _NOT_NEEDED

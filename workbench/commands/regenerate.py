@@ -1,41 +1,39 @@
-"""`workbench regenerate`: figures and tables from the notebooks that make them."""
+"""`workbench regenerate`: run the notebooks that make the figures and tables."""
 
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from workbench.commands import command_app
+from workbench.commands.options import Build, FiguresFolder, Notebooks, Profile
 from workbench.commands.printing import show
-from workbench.errors import SpecError
-
-_YAML11_MISSES = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 1e-3, which YAML 1.1 reads as text
+from workbench.commands.settings import parse_setting
+from workbench.figures import regenerate as runs
 
 
 def regenerate(
-    figures: Annotated[list[str] | None, typer.Argument(metavar="[FIGURE]...", help="Which; all by default.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, default or paper.")] = "default",
+    figures: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FIGURE]...", help="Figures or files to make; by default all of the profile."),
+    ] = None,
+    profile: Profile = "default",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the notebooks, as YAML. Repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Parameter of the notebooks, in YAML. Repeatable."),
     ] = None,
-    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks and figures.yaml.")] = Path("notebooks"),
-    folder: Annotated[
-        Path | None,
-        typer.Option("--figures", help="Where figures go; else figures/, or below --build."),
-    ] = None,
-    build: Annotated[Path, typer.Option(help="Where executed notebooks go.")] = Path("build"),
-    again: Annotated[bool, typer.Option("--again", help="Also what is up to date.")] = False,
-    list_only: Annotated[bool, typer.Option("--list", help="List the figures and run nothing.")] = False,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and run nothing.")] = False,
+    notebooks: Notebooks = Path("notebooks"),
+    folder: FiguresFolder = None,
+    build: Build = Path("build"),
+    again: Annotated[bool, typer.Option("--again", help="Make figures again that are up to date.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="List the figures, and stop.")] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and stop.")] = False,
 ) -> None:
-    """Run the notebooks that make the figures named, or all of a profile."""
-    from workbench.figures import regenerate as runs
-
+    """Run the notebooks that make the given figures, or all figures of a profile; up-to-date figures are skipped."""
     if list_only:
         _show_list(runs.named(runs.read_list(notebooks), figures or []))
         return
-    settings = dict(map(setting_from, overrides or []))
+    settings = dict(map(parse_setting, overrides or []))
     places = {"notebooks": notebooks, "figures": folder, "build": build}
     planned = runs.plan(figures or [], profile=profile, **places, overrides=settings, again=again)
     _show_plan(planned)
@@ -47,41 +45,6 @@ def regenerate(
         for path in run.files:
             show(f"  {path}")
     show(f"{len(made)} figures in {sum(run.seconds for run in made):.0f} s")
-
-
-def setting_from(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Name and value of a ``NAME=VALUE``, the value as YAML: a number, text, true, false, null, a list or a mapping.
-
-    Parameters
-    ----------
-    text : str
-        What stood after the option.
-    option : str
-        Its name.
-
-    Returns
-    -------
-    name, value : str, object
-
-    Raises
-    ------
-    SpecError
-        If there is no name, or the value is none of these.
-    """
-    import yaml
-
-    name, equals, given = text.partition("=")
-    if not equals or not name.strip():
-        raise SpecError(f"{option} {text!r} must be NAME=VALUE, such as n_facts=5.")
-    if _YAML11_MISSES.fullmatch(given.strip()):
-        return name.strip(), float(given)
-    try:
-        value = yaml.safe_load(given)
-    except yaml.YAMLError as err:
-        raise SpecError(f"{option} {text!r}: the value is not YAML; quote text that holds signs.") from err
-    if not isinstance(value, str | int | float | list | dict | None):
-        raise SpecError(f"{option} {text!r}: the value must be a number, text, true, false, null, a list or a mapping.")
-    return name.strip(), value
 
 
 def _show_list(entries: list) -> None:
@@ -106,3 +69,6 @@ def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "not timed yet"
     return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"
+
+
+app = command_app(regenerate)

@@ -1,42 +1,38 @@
-"""`workbench run`: experiments from a YAML file, into a store."""
+"""`workbench run`: run experiments from a YAML file into a store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from workbench.commands.printing import quiet_libraries, show, shown, tell
+from workbench.commands import command_app
+from workbench.commands.options import Device, DeviceMap, StoreUrl
+from workbench.commands.printing import show
+from workbench.experiment.cache_keys import unit_key
+from workbench.experiment.runner import run as run_specs
+from workbench.experiment.spec import ExperimentSpec, read_specs
+from workbench.experiment.store import Store
 from workbench.experiment.store_location import default_store
-
-if TYPE_CHECKING:
-    from workbench.experiment.spec import ExperimentSpec
+from workbench.library_logging import quiet_libraries
+from workbench.printable import printable
 
 
 def run(
-    spec: Annotated[Path, typer.Argument(help="YAML: the fields of a spec; lists to expand under `grid`.")],
-    store: Annotated[
-        str | None,
-        typer.Option(help="Folder or fsspec URL of the results; $WORKBENCH_STORE, or build/store, if not given."),
-    ] = None,
+    spec: Annotated[Path, typer.Argument(help="YAML file: the fields of a spec, and lists to expand under `grid`.")],
+    store: StoreUrl = None,
     cluster: Annotated[
-        str | None, typer.Option(help="local, local:N, tcp://scheduler:8786, or a scheduler file.")
+        str | None, typer.Option(help="Dask cluster: local, local:N, tcp://scheduler:8786, or a scheduler file.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda:1; without --cluster.")] = None,
-    device_map: Annotated[str | None, typer.Option(help='"auto" spreads a large model over GPUs.')] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="List what would be run, and run nothing.")] = False,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be run, and stop.")] = False,
 ) -> None:
-    """Run experiments, or what is left of them.
+    """Run experiments; finished trajectories are skipped, and interrupted ones continue.
 
     workbench run sequential.yaml --cluster local:2
 
     workbench results --store build/store
     """
-    tell("importing torch and transformers")
-    from workbench.experiment.cache_keys import unit_key
-    from workbench.experiment.runner import run as run_specs
-    from workbench.experiment.spec import read_specs
-    from workbench.experiment.store import Store
-
     quiet_libraries()
     results = Store(store or default_store())
     units = {unit_key(each): each for each in read_specs(spec)}
@@ -47,7 +43,10 @@ def run(
     show(f"done; workbench results --store {results.url} lists them")
 
 
-def _show_plan(units: "dict[str, ExperimentSpec]", finished: list[str]) -> None:
+def _show_plan(units: dict[str, ExperimentSpec], finished: list[str]) -> None:
     show(f"{len(units)} trajectories, {len(finished)} of them finished")
     for unit, spec in units.items():
-        show(f"  {unit}  {'finished' if unit in finished else 'to run  '}  {shown(str(spec))}")
+        show(f"  {unit}  {'finished' if unit in finished else 'to run  '}  {printable(str(spec))}")
+
+
+app = command_app(run)

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.parameters import LARGEST_SEED
+
+FACT, METHOD, MODEL, FILES = "The fact", "Method and regularizer", "Model", "Files"
+DEFAULT_MODEL = "smollm2-135m"
+
+ModelName = Annotated[str, typer.Option(help="The embedded model, a hub id or a folder.", rich_help_panel=MODEL)]
+Device = Annotated[str | None, typer.Option(help="Device of the model, such as cpu or cuda:1.", rich_help_panel=MODEL)]
+Dtype = Annotated[str, typer.Option(help="Dtype of the weights.", rich_help_panel=MODEL)]
+DeviceMap = Annotated[
+    str | None, typer.Option(help='"auto" spreads a large model over several GPUs.', rich_help_panel=MODEL)
+]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(help="Folder or fsspec URL of the results; by default $WORKBENCH_STORE, or build/store."),
+]
+Profile = Annotated[str, typer.Option(help="Profile of the figures: smoke, default or paper.")]
+Notebooks = Annotated[Path, typer.Option(help="Folder of the notebooks and figures.yaml.")]
+FiguresFolder = Annotated[
+    Path | None,
+    typer.Option("--figures", help="Folder of the figures; by default figures/, or a folder in --build."),
+]
+Build = Annotated[Path, typer.Option(help="Folder of the executed notebooks.")]
