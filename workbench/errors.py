@@ -37,6 +37,10 @@ class RunError(WorkbenchError, RuntimeError):
     """A notebook failed during its run; what it wrote until then is kept."""
 
 
+class MissingExtraError(WorkbenchError, ImportError):
+    """A package that is part of an extra is needed and not installed."""
+
+
 def first_line(err: Exception) -> str:
     """Return the first line of the message of another library's error, or the name of its class if it has none."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

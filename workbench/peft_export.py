@@ -20,6 +20,7 @@ from torch import Tensor
 from workbench.architectures import ARCHITECTURES, Architecture
 from workbench.changes import Change, LowRank
 from workbench.errors import UpdateError
+from workbench.extras import require_extra
 from workbench.storage.folders import write_folder_atomically
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def _separate(factor: Tensor) -> Tensor:
 
 def _config(ranks: dict[str, int], model: str | None, conv1d: bool) -> "LoraConfig":
     """Return the configuration for modules of these ranks; alpha is the rank, so that the scale of B A is 1."""
+    require_extra("peft", "peft")
     from peft import LoraConfig  # optional, and takes seconds to import
 
     rank = max(ranks.values())

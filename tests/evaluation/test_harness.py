@@ -13,7 +13,7 @@ import yaml
 
 import workbench as wb
 from tests.tiny_models import build_tiny_lm
-from workbench.errors import DataError, SpecError
+from workbench.errors import DataError, MissingExtraError, SpecError
 from workbench.evaluation import harness
 from workbench.evaluation.harness import evaluate_harness
 
@@ -360,10 +360,10 @@ def test_data_that_cannot_be_had_are_named_with_their_task(tiny_lm, own_tasks):
 
 def test_where_the_harness_is_missing_the_cure_is_named(tiny_lm, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(MissingExtraError) as caught:
         evaluate_harness(tiny_lm, ["hellaswag"])
     assert str(caught.value) == (
-        'lm-evaluation-harness is not installed; pip install -e ".[lm-eval]" in the clone installs it.'
+        "lm_eval is not installed; pip install 'model-editing-workbench[lm-eval]' installs it."
     )
 
 

@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.errors import DataError, SpecError, first_line
+from workbench.extras import require_extra
 from workbench.lm import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -74,14 +75,16 @@ def evaluate_harness(
 
     Raises
     ------
+    MissingExtraError
+        If lm-eval is not installed.
     SpecError
-        If lm-eval is missing, a setting is out of range, or a task is not known, is asked for twice, runs code that
+        If a setting is out of range, or a task is not known, is asked for twice, runs code that
         the model writes, or asks about pictures or sound.
     DataError
         If a task or its data cannot be loaded.
     """
     names = _checked(tasks, limit=limit, batch_size=batch_size, num_fewshot=num_fewshot, task_folder=task_folder)
-    _import_lm_eval()
+    require_extra("lm_eval", "lm-eval")
     from lm_eval import simple_evaluate
 
     with _hushed(), _seeded(seed), _training_modes_kept(lm.model):
@@ -124,17 +127,6 @@ def _checked(
     if not names:
         raise SpecError("no task of the harness is asked for; `lm-eval ls tasks` lists those it has.")
     return names
-
-
-def _import_lm_eval() -> None:
-    try:
-        import lm_eval  # noqa: F401
-    except ModuleNotFoundError as err:
-        if err.name != "lm_eval":
-            raise
-        raise SpecError(
-            'lm-evaluation-harness is not installed; pip install -e ".[lm-eval]" in the clone installs it.'
-        ) from err
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
 from workbench.experiment.store_location import default_store
 from workbench.experiment.trajectory import Point, points
+from workbench.extras import require_extra
 from workbench.lm import LanguageModel, load
 from workbench.update import WeightUpdate
 
@@ -67,6 +68,7 @@ def run(
     units = {unit_key(spec): spec for spec in asked}
     waiting = {unit: spec for unit, spec in units.items() if not store.finished(unit)}
     if waiting and cluster is not None:
+        require_extra("distributed", "cluster")
         from workbench.experiment.clusters import run_on  # distributed takes a second
 
         failed = run_on(cluster, waiting, store, device_map=device_map)
