@@ -20,22 +20,22 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke report test test-fast lint explore app clean
+.PHONY: help setup figures figures-smoke report docs test test-fast lint lock explore app clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## make .venv with everything in it
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 ifneq ($(TORCH_INDEX),)
-	$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) "$$(grep -o 'torch==[0-9.]*' pyproject.toml)"
+	$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
 endif
-	$(BIN)/python -m pip install -e '.[dev]'
+	$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'
 	@touch $@
 
 figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|paper)
@@ -47,15 +47,29 @@ figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
 report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|default|paper)
 	$(BIN)/workbench report --profile $(PROFILE)
 
+docs: $(READY) ## build the documentation site into build/site
+	$(BIN)/mkdocs build --strict
+
 test: lint ## lint and run all tests
 	$(PYTEST)
 
 test-fast: $(READY) ## run the tests that take no more than a few seconds
 	$(PYTEST) -m "not slow"
 
-lint: $(READY) ## check style and format
+lint: $(READY) ## check style, format, language, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tools/check_language.py
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+lock: $(READY) ## pin the newest allowed versions that fit requirements.lock (UPGRADE=1: of all packages)
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+		--quiet --no-annotate --custom-compile-command 'make lock' --no-emit-package pip --no-emit-package setuptools \
+		--output-file requirements.lock
+	@# torch pins its CUDA packages itself, each build other ones
+	grep -Ev '^(cuda|nvidia|triton)' requirements.lock > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 explore: $(READY) ## open JupyterLab on notebooks/
 	$(BIN)/jupyter lab notebooks/
@@ -64,5 +78,5 @@ app: $(READY) ## open the explorer alone, as a web app on this machine
 	$(BIN)/workbench app
 
 clean: ## remove what runs leave behind; not .venv, figures/ or the model cache
-	rm -rf build .pytest_cache .ruff_cache
-	find workbench tests benchmarks notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	find workbench tests benchmarks tools notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
