@@ -61,29 +61,23 @@ def _sample_templates(lm: LanguageModel, seed: int, lengths: tuple[tuple[int, in
     return tuple(templates)
 
 
-def check_contexts(contexts: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Check context templates and return them as a tuple; None stays None.
+def check_contexts(contexts: Sequence[str] | None) -> None:
+    """Raise `EditError` unless the first context template is ``"{}"`` and each holds ``{}`` exactly once.
 
     Parameters
     ----------
     contexts : sequence of str or None
-        The templates, the bare prompt's first.
-
-    Returns
-    -------
-    tuple of str or None
+        The templates, the bare prompt's first; None is accepted.
 
     Raises
     ------
     EditError
-        If the first is not ``"{}"``, or a template does not hold ``{}`` exactly once.
+        If there is no template, the first is not the bare prompt's, or one does not hold ``{}`` exactly once.
     """
     if contexts is None:
-        return None
-    contexts = tuple(contexts)
-    if contexts[:1] != (PLACEHOLDER,) or any(context.count(PLACEHOLDER) != 1 for context in contexts):
+        return
+    if list(contexts[:1]) != [PLACEHOLDER] or any(context.count(PLACEHOLDER) != 1 for context in contexts):
         raise EditError(f"contexts must begin with '{PLACEHOLDER}', the bare prompt, and hold it once each.")
-    return contexts
 
 
 def _continue_texts(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:

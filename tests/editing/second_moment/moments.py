@@ -1,10 +1,8 @@
-"""What the tests of the second moment share: a text, the naive sum, and ways of watching a model."""
+"""Helpers of the tests of the second moment: a text, the naive sum, and ways to watch a model."""
 
-import pytest
 import torch
 
 from tests.tiny_models import D_FF, SENTENCES, build_tiny_lm
-from workbench.errors import EditError
 
 LENGTH = 256
 
@@ -17,7 +15,7 @@ def write_text(path, n_sentences):
 
 
 def naive(lm, layer, path, n_tokens, length=LENGTH):
-    """E[k kᵀ] by a hook, one chunk and one token at a time, in float64."""
+    """Return E[k kᵀ] by a hook, one chunk and one token at a time, in float64."""
     ids = lm.tokenizer(path.read_text(encoding="utf-8"), add_special_tokens=False)["input_ids"]
     opening = [lm.tokenizer.bos_token_id] if lm.tokenizer("a")["input_ids"][0] == lm.tokenizer.bos_token_id else []
     body = length - len(opening)
@@ -66,12 +64,6 @@ def files_of(own_cache, suffix=".safetensors"):
 
 
 def change(lm, name):
-    """Move one entry of a weight, as another checkpoint would have it; the model then has another name, too."""
+    """Change one entry of a weight, as in another checkpoint, and the name of the model."""
     lm.model.get_parameter(name).data.reshape(-1)[3] += 1.0
     lm.name = "other"
-
-
-def error_of(moment, lm, layers=(1,)):
-    with pytest.raises(EditError) as caught:
-        moment.of(lm, list(layers))
-    return str(caught.value)

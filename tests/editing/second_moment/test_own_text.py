@@ -1,4 +1,4 @@
-"""Text that a model writes itself: sampled from its distribution, settled by the seed, written block by block."""
+"""Text that a model writes itself: sampled from its distribution, determined by the seed, written block by block."""
 
 import logging
 
@@ -9,7 +9,7 @@ import torch
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.contexts import OPENINGS
 from workbench.editing.second_moment import own_text as module
-from workbench.editing.second_moment.own_text import own_text
+from workbench.editing.second_moment.own_text import sample_own_text
 
 LENGTH = 24
 
@@ -25,7 +25,7 @@ def write(tmp_path):
     """Give a function that writes texts into a folder of that name."""
 
     def write(lm, n_chunks=4, *, seed=0, folder="texts", length=LENGTH):
-        return own_text(lm, n_chunks=n_chunks, length=length, seed=seed, folder=tmp_path / folder)
+        return sample_own_text(lm, n_chunks=n_chunks, length=length, seed=seed, folder=tmp_path / folder)
 
     return write
 
@@ -37,7 +37,7 @@ def count_passes(lm):
 
 
 def test_texts_are_sampled_from_the_models_distribution(every_tiny_lm, write, monkeypatch):
-    # of a text drawn from a distribution, the mean surprise is the mean entropy
+    # the mean surprise of a text sampled from a distribution is the mean entropy
     monkeypatch.setattr(module, "BLOCK", 16)
     ids = write(every_tiny_lm, 16, length=128)
     assert ids.shape == (16, 128)
@@ -46,7 +46,7 @@ def test_texts_are_sampled_from_the_models_distribution(every_tiny_lm, write, mo
     surprise = -log_probs.gather(2, ids[:, 17:, None])[..., 0]
     entropy = -(log_probs.exp() * log_probs).sum(dim=-1)
     assert (surprise - entropy).mean().abs() < 4 * surprise.std() / surprise.numel() ** 0.5
-    assert entropy.mean() < np.log(len(every_tiny_lm.tokenizer)) - 0.2  # else anything would do
+    assert entropy.mean() < np.log(len(every_tiny_lm.tokenizer)) - 0.2  # or any text would pass
 
 
 def test_texts_begin_as_the_openings_do(every_tiny_lm, write, monkeypatch):
@@ -57,7 +57,7 @@ def test_texts_begin_as_the_openings_do(every_tiny_lm, write, monkeypatch):
         assert row[:width] == openings[i % 5][:width]
 
 
-def test_the_seed_settles_the_text_and_global_random_state_stays(tiny_lm, write):
+def test_the_seed_determines_the_text_and_global_random_state_stays(tiny_lm, write):
     before = torch.random.get_rng_state()
     first, again, other = write(tiny_lm), write(tiny_lm, folder="again"), write(tiny_lm, seed=1, folder="other")
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -81,7 +81,7 @@ def test_more_text_begins_with_the_same_text_and_writes_only_the_rest(tiny_lm, w
     assert len(passes) == LENGTH - width  # of the third block alone
 
 
-def test_a_run_that_was_killed_goes_on_with_the_block_it_was_at(tiny_lm, write):
+def test_an_interrupted_run_resumes_with_the_block_that_it_had_reached(tiny_lm, write):
     whole = write(tiny_lm, 6, folder="whole")
     lm = build_tiny_lm(tiny_lm.model.config.model_type)
     passes = count_passes(lm)
@@ -108,6 +108,6 @@ def test_a_damaged_block_is_written_again(tiny_lm, write, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="workbench.storage.checked"):
         assert torch.equal(write(tiny_lm), first)
     assert caplog.messages == [
-        f"the cached file {path} is damaged (its checksum is not that of its content); it is made again."
+        f"the cached file {path} is damaged (its checksum is not that of its content); it is rebuilt."
     ]
     assert path.read_bytes() == content

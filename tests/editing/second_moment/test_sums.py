@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on where it was, and ends with the same bits."""
+"""An interrupted run resumes where it stopped, and ends with the same bits."""
 
 import logging
 
@@ -33,12 +33,12 @@ def long_text(tmp_path):
 def saved_often(monkeypatch):
     """Save after every pass of two chunks."""
     monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(key_sums, "TOKENS_AT_ONCE", 2 * LENGTH)
+    monkeypatch.setattr(key_sums, "TOKENS_PER_PASS", 2 * LENGTH)
     monkeypatch.setattr(key_sums.time, "monotonic", lambda: 0.0)  # so that saving is always due again
 
 
 def kill_at_pass(lm, number):
-    """Make the model's pass of that number end as Ctrl-C would."""
+    """Interrupt the model's pass of that number as Ctrl-C would."""
     passes = []
 
     def kill(module, args):
@@ -49,28 +49,28 @@ def kill_at_pass(lm, number):
     return lm.model.register_forward_pre_hook(kill)
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bits(
+def test_an_interrupted_run_resumes_where_it_stopped_and_ends_with_the_same_bits(
     tiny_lm, long_text, own_cache, monkeypatch, tmp_path, saved_often
 ):
     moment = SecondMoment(source=str(long_text), n_tokens=8 * LENGTH)
     with monkeypatch.context() as patch:
         patch.setenv("WORKBENCH_CACHE", str(tmp_path / "elsewhere"))
-        whole = moment.of(same_as(tiny_lm), [0, 2])
+        whole = moment.compute(same_as(tiny_lm), [0, 2])
     handle = kill_at_pass(tiny_lm, 3)
     with pytest.raises(KeyboardInterrupt):
-        moment.of(tiny_lm, [0, 2])
+        moment.compute(tiny_lm, [0, 2])
     handle.remove()
     assert len(files_of(own_cache, ".partial")) == 2
     again = same_as(tiny_lm)
     passes = count_passes(again)
-    resumed = moment.of(again, [0, 2])
+    resumed = moment.compute(again, [0, 2])
     assert passes == [2, 2]  # of four
     assert all(torch.equal(resumed[layer], whole[layer]) for layer in (0, 2))
     assert not files_of(own_cache, ".partial")
     assert len(files_of(own_cache)) == 2
 
 
-def test_a_run_killed_between_saving_two_layers_counts_no_chunk_twice(
+def test_a_run_interrupted_between_saving_two_layers_counts_no_chunk_twice(
     tiny_lm, long_text, own_cache, monkeypatch, saved_often
 ):
     moment = SecondMoment(source=str(long_text), n_tokens=8 * LENGTH)
@@ -85,40 +85,40 @@ def test_a_run_killed_between_saving_two_layers_counts_no_chunk_twice(
     with monkeypatch.context() as patch:
         patch.setattr(key_sums, "write_checked", killed_at_the_sixth)
         with pytest.raises(KeyboardInterrupt):
-            moment.of(tiny_lm, [0, 2])
+            moment.compute(tiny_lm, [0, 2])
     assert writes == [2, 2, 4, 4, 6, 6]  # layer 0 has six chunks in its file, layer 2 four
     again = same_as(tiny_lm)
     passes = count_passes(again)
-    moments = moment.of(again, [0, 2])
+    moments = moment.compute(again, [0, 2])
     assert passes == [2, 2]
     for layer, C in moments.items():
         assert_moment(C, naive(tiny_lm, layer, long_text, 8 * LENGTH))
 
 
-def test_a_damaged_partial_sum_is_begun_again(tiny_lm, long_text, own_cache, caplog, saved_often):
+def test_a_damaged_partial_sum_is_computed_again(tiny_lm, long_text, own_cache, caplog, saved_often):
     moment = SecondMoment(source=str(long_text), n_tokens=8 * LENGTH)
     handle = kill_at_pass(tiny_lm, 3)
     with pytest.raises(KeyboardInterrupt):
-        moment.of(tiny_lm, [1])
+        moment.compute(tiny_lm, [1])
     handle.remove()
     (path,) = (own_cache / "second-moments").glob("*.partial")
     path.write_bytes(path.read_bytes()[:-8] + bytes(8))
     passes = count_passes(tiny_lm)
     with caplog.at_level(logging.WARNING):
-        C = moment.of(tiny_lm, [1])[1]
+        C = moment.compute(tiny_lm, [1])[1]
     assert passes == [2, 2, 2, 2]
     assert caplog.messages == [
-        f"the cached file {path} is damaged (its checksum is not that of its content); it is made again."
+        f"the cached file {path} is damaged (its checksum is not that of its content); it is rebuilt."
     ]
     assert_moment(C, naive(tiny_lm, 1, long_text, 8 * LENGTH))
 
 
 def test_partial_sums_are_not_saved_more_often_than_every_half_minute(tiny_lm, long_text, monkeypatch):
     writes = []
-    monkeypatch.setattr(key_sums, "TOKENS_AT_ONCE", LENGTH)
+    monkeypatch.setattr(key_sums, "TOKENS_PER_PASS", LENGTH)
     monkeypatch.setattr(key_sums, "write_checked", lambda *given: writes.append(given))
     clock = iter(range(0, 10_000, 12))  # each look at the clock is 12 s after the last
     monkeypatch.setattr(key_sums.time, "monotonic", lambda: next(clock))
-    SecondMoment(source=str(long_text), n_tokens=8 * LENGTH).of(tiny_lm, [1])
+    SecondMoment(source=str(long_text), n_tokens=8 * LENGTH).compute(tiny_lm, [1])
     # due at 30 s: after the third pass (36 s), which takes 12 s to save; the next is due ten times that later
     assert len(writes) == 1

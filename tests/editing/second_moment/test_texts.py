@@ -5,8 +5,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tests.helpers import error_of
 from tests.tiny_models import SENTENCES, byte_level_tokenizer, sentencepiece_tokenizer
-from workbench.editing.second_moment.texts import HUB_NAMES, find_source, opening_ids, token_chunks
+from workbench.editing.second_moment.texts import HUB_NAMES, cut_into_chunks, find_source, opening_ids
 from workbench.errors import EditError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -22,7 +23,7 @@ TOKENIZERS = {
 
 @pytest.fixture(params=TOKENIZERS)
 def tokenizer_and_opening(request):
-    """Give a tokenizer and the special tokens that it opens a text with, as written down by hand."""
+    """Give a tokenizer and the special tokens that open its texts, as written down by hand."""
     tokenizer, opening = TOKENIZERS[request.param]
     return tokenizer, tokenizer.convert_tokens_to_ids(opening)
 
@@ -37,17 +38,11 @@ def documents(name):
     return list(find_source(str(name)).documents())
 
 
-def error_of(function, *args, **kwargs):
-    with pytest.raises(EditError) as caught:
-        function(*args, **kwargs)
-    return str(caught.value)
-
-
 def test_chunks_are_the_texts_tokens_in_order_each_after_the_opening_tokens(tokenizer_and_opening, tmp_path):
     tokenizer, opening = tokenizer_and_opening
     path = tmp_path / "text.txt"
     path.write_text("\n".join(SENTENCES))
-    chunks = token_chunks(tokenizer, find_source(str(path)), n_tokens=50, length=16).tolist()
+    chunks = cut_into_chunks(tokenizer, find_source(str(path)), n_tokens=50, length=16).tolist()
     body = 16 - len(opening)
     ids = tokenizer("\n".join(SENTENCES), add_special_tokens=False)["input_ids"]
     assert opening_ids(tokenizer) == opening
@@ -60,7 +55,7 @@ def test_a_short_source_gives_the_whole_chunks_that_it_has(tokenizer_and_opening
     path.write_text(SENTENCES[0])
     n_ids = len(tokenizer(SENTENCES[0], add_special_tokens=False)["input_ids"])
     length = 8
-    chunks = token_chunks(tokenizer, find_source(str(path)), n_tokens=10_000, length=length)
+    chunks = cut_into_chunks(tokenizer, find_source(str(path)), n_tokens=10_000, length=length)
     assert chunks.shape == (n_ids // (length - len(opening)), length)
     assert len(chunks) > 1
 
@@ -68,7 +63,7 @@ def test_a_short_source_gives_the_whole_chunks_that_it_has(tokenizer_and_opening
 def test_an_empty_source_gives_no_chunks(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("")
-    assert token_chunks(byte_level_tokenizer(), find_source(str(path)), n_tokens=512).shape == (0, 256)
+    assert cut_into_chunks(byte_level_tokenizer(), find_source(str(path)), n_tokens=512).shape == (0, 256)
 
 
 def test_a_long_file_is_read_in_pieces_of_whole_lines_and_nothing_is_lost(tmp_path):
@@ -92,8 +87,8 @@ def test_nothing_is_read_beyond_the_budget(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes(b"The river. " * 100_000 + b"\xff")  # not UTF-8 at its end
     source = find_source(str(path))
-    assert len(token_chunks(byte_level_tokenizer(), source, n_tokens=4096)) == 16
-    assert error_of(token_chunks, byte_level_tokenizer(), source, n_tokens=10_000_000).startswith(
+    assert len(cut_into_chunks(byte_level_tokenizer(), source, n_tokens=4096)) == 16
+    assert error_of(EditError, cut_into_chunks, byte_level_tokenizer(), source, n_tokens=10_000_000).startswith(
         f"{path} cannot be read ('utf-8' codec can't decode byte 0xff in position "
     )
 
@@ -125,7 +120,7 @@ def test_rows_and_text_files_of_the_same_documents_give_the_same_chunks(tmp_path
     for i, sentence in enumerate(SENTENCES):
         (tmp_path / "files" / f"{i}.txt").write_text(sentence)
     both = [
-        token_chunks(byte_level_tokenizer(), find_source(str(tmp_path / name)), n_tokens=96, length=32).tolist()
+        cut_into_chunks(byte_level_tokenizer(), find_source(str(tmp_path / name)), n_tokens=96, length=32).tolist()
         for name in ("rows", "files")
     ]
     assert both[0] == both[1]
@@ -134,7 +129,7 @@ def test_rows_and_text_files_of_the_same_documents_give_the_same_chunks(tmp_path
 
 def test_a_folder_without_texts_is_refused(tmp_path):
     (tmp_path / "a.md").write_text("no")
-    assert error_of(find_source, str(tmp_path)) == (
+    assert error_of(EditError, find_source, str(tmp_path)) == (
         f"the folder {tmp_path} holds no *.txt and no *.parquet file; put the texts in it as such."
     )
 
@@ -142,28 +137,30 @@ def test_a_folder_without_texts_is_refused(tmp_path):
 @pytest.mark.parametrize("columns", [{"body": ["one"], "id": [1]}, {"text": [["one"]], "id": [1]}])
 def test_rows_without_a_column_of_texts_are_refused(tmp_path, columns):
     path = write_parquet(tmp_path / "a.parquet", **columns)
-    assert error_of(documents, path) == (f"{path} has no column 'text' of texts; its columns are {', '.join(columns)}.")
+    assert error_of(EditError, documents, path) == (
+        f"{path} has no column 'text' of texts; its columns are {', '.join(columns)}."
+    )
 
 
 def test_a_file_that_is_not_parquet_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"Rome" * 10)
-    sentence = error_of(documents, path)
+    sentence = error_of(EditError, documents, path)
     assert sentence.startswith(f"{path} cannot be read (Parquet magic bytes not found in footer. ")
     assert sentence.endswith("); give Parquet files with texts in them.")
     assert len(sentence.splitlines()) == 1
 
 
-def test_a_name_that_is_nothing_is_refused_with_what_is_possible(tmp_path):
+def test_an_unknown_name_is_refused_with_the_possible_forms(tmp_path):
     for name in (str(tmp_path / "nowhere.txt"), "owner/name", f"owner/name@{COMMIT[:-1]}", f"name@{COMMIT}"):
-        assert error_of(find_source, name) == (
+        assert error_of(EditError, find_source, name) == (
             f"no text source {name!r}: it is neither a file nor a folder, nor one of wikitext, wikipedia, nor a data "
             "set of the hub written as owner/name:config@commit with a commit of 40 hexadecimal digits."
         )
 
 
 @pytest.mark.parametrize(
-    ("name", "asked"),
+    ("name", "dataset"),
     [
         ("wikitext", ("Salesforce/wikitext", "wikitext-103-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")),
         ("wikipedia", ("wikimedia/wikipedia", "20231101.en", "b04c8d1ceb2f5cd4588862100d08de323dccfbaa")),
@@ -171,7 +168,7 @@ def test_a_name_that_is_nothing_is_refused_with_what_is_possible(tmp_path):
         (f"owner/name@{COMMIT}", ("owner/name", None, COMMIT)),
     ],
 )
-def test_the_hub_is_asked_for_a_pinned_commit_and_its_rows_are_streamed(tmp_path, monkeypatch, name, asked):
+def test_the_hub_is_asked_for_a_pinned_commit_and_its_rows_are_streamed(tmp_path, monkeypatch, name, dataset):
     # the hub cannot be reached from tests: a local file stands in for what it would send
     path, load_dataset = write_parquet(tmp_path / "a.parquet", text=list(SENTENCES)), datasets.load_dataset
     calls = []
@@ -181,7 +178,7 @@ def test_the_hub_is_asked_for_a_pinned_commit_and_its_rows_are_streamed(tmp_path
         return load_dataset("parquet", data_files=[str(path)], split=given["split"], streaming=given["streaming"])
 
     monkeypatch.setattr(datasets, "load_dataset", from_file)
-    repo, config, revision = asked
+    repo, config, revision = dataset
     assert documents(name) == list(SENTENCES)
     assert calls == [{"path": repo, "name": config, "revision": revision, "split": "train", "streaming": True}]
 
@@ -189,7 +186,7 @@ def test_the_hub_is_asked_for_a_pinned_commit_and_its_rows_are_streamed(tmp_path
 @pytest.mark.parametrize("name", HUB_NAMES)
 def test_without_the_hub_the_cure_is_named(name):
     repo = HUB_NAMES[name].split(":")[0]
-    assert error_of(documents, name) == (
+    assert error_of(EditError, documents, name) == (
         f"{HUB_NAMES[name]} cannot be read (Couldn't reach '{repo}' on the Hub (OfflineModeIsEnabled)); "
         "check the connection and HF_HUB_OFFLINE, or give a file or folder of texts."
     )
@@ -201,7 +198,7 @@ def test_a_file_wins_over_a_name_of_the_hub(tmp_path, monkeypatch):
     assert documents("wikitext") == ["mine"]
 
 
-def test_the_digest_hangs_on_content_and_order_and_not_on_places(tmp_path):
+def test_the_digest_depends_on_content_and_order_and_not_on_paths(tmp_path):
     texts = {"a/1.txt": "one", "a/2.txt": "two", "b/x.txt": "one", "b/y.txt": "two", "c/1.txt": "two", "c/2.txt": "one"}
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -213,7 +210,7 @@ def test_the_digest_hangs_on_content_and_order_and_not_on_places(tmp_path):
     assert find_source(str(tmp_path / "a")).digest() != a
 
 
-def test_the_digest_of_a_data_set_of_the_hub_hangs_on_name_config_and_commit_and_needs_no_hub():
+def test_the_digest_of_a_data_set_of_the_hub_depends_on_name_config_and_commit_and_needs_no_hub():
     other = COMMIT.replace("0", "f")
     names = [f"o/n@{COMMIT}", f"o/n@{other}", f"o/n:c@{COMMIT}", f"o/m@{COMMIT}"]
     assert len({find_source(name).digest() for name in names}) == 4

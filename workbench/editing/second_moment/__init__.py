@@ -1,1 +1,1 @@
-"""The second moment C = E[k kᵀ] of the keys, which ROME and MEMIT solve with."""
+"""The second moment C = E[k kᵀ] of the keys, with which ROME and MEMIT solve."""

@@ -1,4 +1,4 @@
-"""Second moment C = E[k kᵀ] of the keys of a layer, what ROME and MEMIT call the covariance (it is not centered)."""
+"""The second moment C = E[k kᵀ] of the keys of a layer, which ROME and MEMIT call the covariance (not centered)."""
 
 import hashlib
 import logging
@@ -14,24 +14,26 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from workbench.editing.second_moment.own_text import own_text
-from workbench.editing.second_moment.sums import TOKENS_AT_ONCE, float64_place, sum_products
-from workbench.editing.second_moment.texts import CHUNK, TextSource, find_source, token_chunks
+from workbench.editing.second_moment.own_text import sample_own_text
+from workbench.editing.second_moment.sums import TOKENS_PER_PASS, float64_device, sum_products
+from workbench.editing.second_moment.texts import CHUNK, TextSource, cut_into_chunks, find_source
 from workbench.embedded import cache_dir
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model, digest_up_to_keys
+from workbench.storage.cache import compute_missing
 from workbench.storage.checked import read_checked, read_record, write_checked
 
 log = logging.getLogger(__name__)
 
 # Measured on the embedded model (d_ff 1536), layer 5, C of WikiText-2's training text: the median cosine between
-# C⁻¹ k of 40 subjects and the same by 131,072 tokens of the validation text is 0.56 at 2.7 tokens a dimension, 0.63 at
-# 4, 0.80 at 10.7 and 0.91 at 85; the condition number of C falls from 3.1e4 to 9.4e3, 1.1e3 and 4.0e2.
+# C⁻¹ k of 40 subjects and the same from 131,072 tokens of the validation text is 0.56 at 2.7 tokens per dimension, 0.63
+# at 4, 0.80 at 10.7 and 0.91 at 85; the condition number of C falls from 3.1e4 to 9.4e3, 1.1e3 and 4.0e2.
 MIN_TOKENS, TOKENS_PER_DIMENSION = 16_384, 10
 
-_POWER_STEPS = 10  # the estimate is then 3 to 10 % too low, where measured
-_VERSION = 2  # of what a cache key stands for
+_POWER_STEPS = 10  # the estimate was then 3 to 10 % too low in measurements
+_VERSION = 2  # of the content of cached files
+_KEPT = 16  # matrices in a model's memo
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,10 @@ class MomentFile:
     Attributes
     ----------
     path : Path
-        A safetensors file with C.
+        The safetensors file with C.
     record : dict
-        `model`, `layer`, `source`, `seed`, `n_tokens` (that C is the mean over), `n_tokens_asked`, `chunk`, `dtype`
-        and `condition_number` (estimated; None where C is singular), as the file's metadata have them.
+        Its metadata: `model`, `layer`, `source`, `seed`, `n_tokens` (over which C is the mean), `n_tokens_asked`,
+        `chunk`, `dtype` and `condition_number` (estimated; None where C is singular).
     """
 
     path: Path
@@ -53,12 +55,13 @@ class MomentFile:
 
 @dataclass(frozen=True)
 class SecondMoment:
-    """How C = E[k kᵀ] is estimated: from which text, from how many tokens.
+    """Settings of the estimate of C = E[k kᵀ]: the text, and the number of tokens.
 
-    The text is cut into chunks of 256 tokens (`workbench.editing.second_moment.texts.token_chunks`), and C is the mean over all
-    their tokens, as in the published code, which takes 100,000 articles of a dump of Wikipedia. C is of the
-    unedited model. It is cached in ``second-moments`` of the cache folder, under the hash of all that it depends on:
-    weights and configuration up to the layer, tokenizer, text and budget. A run that is killed goes on where it was.
+    The text is cut into chunks of 256 tokens (`workbench.editing.second_moment.texts.cut_into_chunks`), and C is the
+    mean over all their tokens, as in the published code, which takes 100,000 articles of a dump of Wikipedia. C is
+    that of the unedited model. It is cached in ``second-moments`` of the cache folder, under a hash of everything it
+    depends on: weights and configuration up to the layer, tokenizer, text and budget. An interrupted run resumes
+    where it stopped.
 
     Attributes
     ----------
@@ -66,9 +69,9 @@ class SecondMoment:
         A text file, a folder of them, ``wikitext``, ``wikipedia`` or another data set of the hub, as
         `workbench.editing.second_moment.texts.find_source` reads it; None for text that the model writes itself.
     n_tokens : int or None
-        Token budget; None for 10 a dimension of the keys, at least 16,384. A source with less is used whole.
+        Budget of tokens; None for 10 per dimension of the keys, at least 16,384. A shorter source is used whole.
     seed : int
-        Draws the model's own text; without effect where there is a source.
+        Seed of the model's own text; without effect if there is a source.
 
     Raises
     ------
@@ -86,43 +89,46 @@ class SecondMoment:
         if self.n_tokens is not None and self.n_tokens < CHUNK:
             raise EditError(f"n_tokens must be at least {CHUNK}; got {self.n_tokens}.")
 
-    def of(self, lm: LanguageModel, layers: list[int]) -> dict[int, Tensor]:
-        """C of each layer, of the unedited model, from the cache where it has been computed before.
+    def compute(self, lm: LanguageModel, layers: list[int]) -> dict[int, Tensor]:
+        """Return C of each layer of the unedited model, from the cache if it has been computed before.
 
         Parameters
         ----------
         lm : LanguageModel
-            What is applied to it is lifted for the time of the computation.
+            The model; updates applied to it are lifted during the computation.
         layers : list of int
-            One pass collects all, and stops at the last of them.
+            The layers; one pass collects the keys of all, and stops at the last of them.
 
         Returns
         -------
         dict of int to Tensor (d_ff, d_ff)
-            float64, on the CPU; positive definite unless the log says that it is singular.
+            float64, on the CPU; positive definite unless the log reports that it is singular.
 
         Raises
         ------
         EditError
-            If a layer is out of range, there is no such source or it cannot be read, budget or source have fewer
+            If a layer is out of range, the source does not exist or cannot be read, budget or source have fewer
             tokens than the keys have dimensions, or keys are not finite.
         """
-        memo = {layer: lm.memo.get((self, layer)) for layer in layers}
-        if missing := [layer for layer, C in memo.items() if C is None]:
+
+        def load_or_compute(missing: list[tuple[SecondMoment, int]]) -> list[Tensor]:
             with lm.unedited():
-                memo |= _Estimate(self, lm).load_or_compute(missing)
-            lm.memo.update({(self, layer): memo[layer] for layer in missing})
-        return memo
+                found = _Estimator(self, lm).load_or_compute([layer for _, layer in missing])
+            return [found[layer] for _, layer in missing]
+
+        keys = [(self, layer) for layer in layers]
+        moments = compute_missing(lm.memo.section("second moments", _KEPT), keys, load_or_compute)
+        return dict(zip(layers, moments, strict=True))
 
     def files(self, lm: LanguageModel, layers: list[int]) -> dict[int, MomentFile]:
-        """The cache files of those layers whose C has been computed, by any process.
+        """Return the cache files of those layers whose C has been computed, by any process.
 
         Parameters
         ----------
         lm : LanguageModel
             The model.
         layers : list of int
-            Any.
+            The layers to look up.
 
         Returns
         -------
@@ -131,18 +137,18 @@ class SecondMoment:
         Raises
         ------
         EditError
-            If a layer is out of range, there is no such source or it cannot be read, or the budget is below the number
+            If a layer is out of range, the source does not exist or cannot be read, or the budget is below the number
             of the keys' dimensions.
         """
         with lm.unedited():
-            estimate = _Estimate(self, lm)
-            paths = {layer: estimate.path(layer) for layer in layers}
+            estimator = _Estimator(self, lm)
+            paths = {layer: estimator.path(layer) for layer in layers}
         records = {layer: record for layer, path in paths.items() if (record := read_record(path)) is not None}
         return {layer: MomentFile(paths[layer], record) for layer, record in records.items()}
 
 
 def solve(C: Tensor, key: Tensor) -> Tensor:
-    """C⁻¹ k by a Cholesky factorisation in float64; logs the condition number of C.
+    """Return C⁻¹ k, by a Cholesky factorization in float64; the condition number of C is logged.
 
     Parameters
     ----------
@@ -154,24 +160,24 @@ def solve(C: Tensor, key: Tensor) -> Tensor:
     Returns
     -------
     Tensor (d_ff,)
-        float64, on the device of `key` (on the CPU if that has no float64).
+        float64, on the device of `key`, or on the CPU if that device has no float64.
 
     Raises
     ------
     EditError
         If C is singular: more tokens are needed than the keys have dimensions.
     """
-    C = C.to(float64_place(key.device, 3 * 8 * C.numel()), torch.float64)
+    C = C.to(float64_device(key.device, 3 * 8 * C.numel()), torch.float64)
     factor, failed = torch.linalg.cholesky_ex(C)
     if failed:
         raise EditError(f"the second moment of {len(C)} dimensions is singular; estimate it from more tokens.")
-    log.info("second moment: condition number about %.2e", _condition_number(C, factor))
+    log.info("second moment: condition number about %.2e", _iterate_powers(C, factor))
     solved = torch.cholesky_solve(key.to(C.device).double()[:, None], factor)[:, 0]
-    return solved.to(float64_place(key.device, 0))
+    return solved.to(float64_device(key.device, 0))
 
 
-def condition_number(C: Tensor) -> float:
-    """λ_max / λ_min of a positive semidefinite matrix, by power iterations: at most a little too low.
+def estimate_condition_number(C: Tensor) -> float:
+    """Estimate λ_max / λ_min of a positive semidefinite matrix by power iterations; the estimate is a little low.
 
     Parameters
     ----------
@@ -184,10 +190,10 @@ def condition_number(C: Tensor) -> float:
         Infinite where C has no Cholesky factor.
     """
     factor, failed = torch.linalg.cholesky_ex(C)
-    return float("inf") if failed else _condition_number(C, factor)
+    return float("inf") if failed else _iterate_powers(C, factor)
 
 
-def _condition_number(C: Tensor, factor: Tensor) -> float:
+def _iterate_powers(C: Tensor, factor: Tensor) -> float:
     generator = torch.Generator().manual_seed(0)
     largest = torch.randn(len(C), 1, generator=generator, dtype=C.dtype).to(C.device)
     inverse = largest
@@ -197,8 +203,8 @@ def _condition_number(C: Tensor, factor: Tensor) -> float:
     return float(largest.norm() * inverse.norm())
 
 
-class _Estimate:
-    """One way of estimating C, for one unedited model."""
+class _Estimator:
+    """The estimate of C by the given settings, for one unedited model."""
 
     def __init__(self, moment: SecondMoment, lm: LanguageModel) -> None:
         self._lm, self._seed = lm, moment.seed
@@ -206,26 +212,26 @@ class _Estimate:
         self._width, _ = lm.linear_shape(lm.arch.mlp_out_weight(0))  # d_ff
         self._length = min(CHUNK, getattr(lm.model.config, "max_position_embeddings", None) or CHUNK)
         self._n_tokens = moment.n_tokens or max(MIN_TOKENS, TOKENS_PER_DIMENSION * self._width)
-        self._needed = -(-self._width // self._length) * self._length
-        self._why = f"since a mean over fewer tokens than the {self._width} dimensions of a key is singular"
-        if self._n_tokens < self._needed:
-            raise EditError(f"n_tokens must be at least {self._needed}, {self._why}; got {self._n_tokens}.")
+        self._min_tokens = -(-self._width // self._length) * self._length
+        self._reason = f"since a mean over fewer tokens than the {self._width} dimensions of a key is singular"
+        if self._n_tokens < self._min_tokens:
+            raise EditError(f"n_tokens must be at least {self._min_tokens}, {self._reason}; got {self._n_tokens}.")
 
     def path(self, layer: int) -> Path:
-        """The cache file, whose name is the hash of all that C depends on."""
+        """Return the cache file, whose name is a hash of everything that C depends on."""
         name = _short_hash(
             digest_up_to_keys(self._lm, layer),
             self._text_digest,
-            (_VERSION, TOKENS_AT_ONCE, self._n_tokens, self._length, layer, self._lm.arch.name),
+            (_VERSION, TOKENS_PER_PASS, self._n_tokens, self._length, layer, self._lm.arch.name),
         )
         return cache_dir() / "second-moments" / f"{name}.safetensors"
 
     def load_or_compute(self, layers: list[int]) -> dict[int, Tensor]:
         paths = {layer: self.path(layer) for layer in layers}
-        found = _load(paths)
+        found = _load_moments(paths)
         if len(found) < len(layers):
-            with _alone(paths[layers[0]].with_suffix(".lock")):
-                found |= _load({layer: path for layer, path in paths.items() if layer not in found})
+            with _hold_lock(paths[layers[0]].with_suffix(".lock")):
+                found |= _load_moments({layer: path for layer, path in paths.items() if layer not in found})
                 if missing := {layer: path for layer, path in paths.items() if layer not in found}:
                     found |= self._compute(missing)
         return found
@@ -237,12 +243,10 @@ class _Estimate:
         for layer, path in paths.items():
             total = sums.pop(layer)
             if not total.isfinite().all():
-                raise EditError(
-                    f"keys of layer {layer} of {self._lm.name} are not finite in {_dtype(self._lm)}; load the model in "
-                    "a wider dtype."
-                )
-            found[layer] = (total + total.T).div_(2 * chunks.numel())  # a product in blocks may miss symmetry by a bit
-            write_checked(path, found[layer], self._record(layer, chunks.numel(), condition_number(found[layer])))
+                where = f"keys of layer {layer} of {self._lm.name} are not finite in {_dtype_name(self._lm)}"
+                raise EditError(f"{where}; load the model in a wider dtype.")
+            C = found[layer] = (total + total.T).div_(2 * chunks.numel())  # blocked products may miss symmetry by a bit
+            write_checked(path, C, self._record(layer, chunks.numel(), estimate_condition_number(C)))
             partial_files[layer].unlink(missing_ok=True)
         return found
 
@@ -257,11 +261,11 @@ class _Estimate:
         n_chunks = self._n_tokens // self._length
         if self._source is None:
             folder = cache_dir() / "own-texts" / _short_hash(self._text_digest, (_VERSION, self._length))
-            return own_text(self._lm, n_chunks=n_chunks, length=self._length, seed=self._seed, folder=folder)
-        chunks = token_chunks(self._lm.tokenizer, self._source, n_tokens=self._n_tokens, length=self._length)
+            return sample_own_text(self._lm, n_chunks=n_chunks, length=self._length, seed=self._seed, folder=folder)
+        chunks = cut_into_chunks(self._lm.tokenizer, self._source, n_tokens=self._n_tokens, length=self._length)
         given = f"{self._source.name} holds {chunks.numel()} tokens in whole chunks of {self._length}"
-        if chunks.numel() < self._needed:
-            raise EditError(f"{given}; at least {self._needed} are needed, {self._why}.")
+        if chunks.numel() < self._min_tokens:
+            raise EditError(f"{given}; at least {self._min_tokens} are needed, {self._reason}.")
         if len(chunks) < n_chunks:
             log.warning("%s, not the %d asked for; all are used.", given, self._n_tokens)
         return chunks
@@ -275,37 +279,37 @@ class _Estimate:
             "n_tokens": n_tokens,
             "n_tokens_asked": self._n_tokens,
             "chunk": self._length,
-            "dtype": _dtype(self._lm),
+            "dtype": _dtype_name(self._lm),
             "condition_number": number if math.isfinite(number) else None,  # JSON has no infinity
         }
-        _tell(record)
+        _log_condition(record)
         return record
 
 
-def _dtype(lm: LanguageModel) -> str:
+def _dtype_name(lm: LanguageModel) -> str:
     return str(lm.model.dtype).removeprefix("torch.")
 
 
-def _tell(record: dict[str, Any]) -> None:
-    what = f"second moment of layer {record['layer']} of {record['model']}, {record['n_tokens']} tokens"
+def _log_condition(record: dict[str, Any]) -> None:
+    subject = f"second moment of layer {record['layer']} of {record['model']}, {record['n_tokens']} tokens"
     if record["condition_number"] is None:
-        log.warning("%s: singular, so nothing can be solved with it.", what)
+        log.warning("%s: singular, so nothing can be solved with it.", subject)
     else:
-        log.info("%s: condition number about %.2e", what, record["condition_number"])
+        log.info("%s: condition number about %.2e", subject, record["condition_number"])
 
 
-def _load(paths: dict[int, Path]) -> dict[int, Tensor]:
+def _load_moments(paths: dict[int, Path]) -> dict[int, Tensor]:
     found = {}
     for layer, path in paths.items():
         if (content := read_checked(path)) is not None:
             found[layer], record = content
-            _tell(record)
+            _log_condition(record)
     return found
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time computes; the others wait for what it makes."""
+def _hold_lock(path: Path) -> Iterator[None]:
+    """Let one process at a time compute; the others wait for its result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

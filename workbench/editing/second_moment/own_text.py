@@ -1,6 +1,7 @@
-"""Text that a model writes itself, for when there is no data at hand: sampled with a seed, block by block."""
+"""Text that a model writes itself where no data are given: sampled with a seed, block by block."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -13,25 +14,25 @@ from workbench.encoding import encode
 from workbench.lm import LanguageModel
 from workbench.storage.checked import read_checked, write_checked
 
-BLOCK = 32  # texts written together: more are faster on a GPU and take more memory, and are lost if a run is killed
+BLOCK = 32  # texts per batch: more are faster on a GPU, take more memory, and are lost if a run is interrupted
 
 
-def own_text(lm: LanguageModel, *, n_chunks: int, length: int, seed: int, folder: Path) -> Tensor:
-    """Texts sampled from the model at temperature 1, after common openings.
+def sample_own_text(lm: LanguageModel, *, n_chunks: int, length: int, seed: int, folder: Path) -> Tensor:
+    """Sample texts from the model at temperature 1, after common openings.
 
-    Each block of texts has its own seed and its own file, so a run that was killed goes on with the block that it
-    was at, and more text begins with the same text.
+    Each block of texts has its own seed and its own file, so an interrupted run resumes with the block that it had
+    reached, and a longer sample begins with the shorter one.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     n_chunks, length : int
-        How many texts, of how many tokens.
+        Number of texts, and number of tokens of each.
     seed : int
-        Draws the tokens; global random state is not touched.
+        Seed of the sampling; the global random state is not touched.
     folder : Path
-        Where the blocks are kept; of this model, length and seed alone.
+        Folder of the blocks, which belongs to this model, length and seed alone.
 
     Returns
     -------
@@ -44,33 +45,33 @@ def own_text(lm: LanguageModel, *, n_chunks: int, length: int, seed: int, folder
     with tqdm(total=n_tokens, desc="Writing text", unit="tok", unit_scale=True, leave=False) as bar:
         for number in range(n_blocks):
             path = folder / f"{number:05d}.safetensors"
-            found = read_checked(path)
-            if found is None:
-                block = _write_block(lm, number, length, seed, bar)
+            saved = read_checked(path)
+            if saved is None:
+                block = _sample_block(lm, _block_seed(seed, number), length, bar.update)
                 write_checked(path, block.int(), {"model": lm.name, "seed": seed, "block": number})
             else:
-                block = found[0].long()
+                block = saved[0].long()
                 bar.update(block.numel())
             blocks.append(block)
     return torch.cat(blocks)[:n_chunks]
 
 
 @torch.no_grad()
-def _write_block(lm: LanguageModel, number: int, length: int, seed: int, bar: tqdm) -> Tensor:
-    generator = torch.Generator().manual_seed(_block_seed(seed, number))
+def _sample_block(lm: LanguageModel, seed: int, length: int, advance: Callable[[int], object]) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
     starts = [encode(lm.tokenizer, OPENINGS[i % len(OPENINGS)]).ids for i in range(BLOCK)]
     width = min(map(len, starts))
     ids = torch.empty(BLOCK, length, dtype=torch.long)
     ids[:, :width] = torch.tensor([start[:width] for start in starts])
-    fresh, cache = ids[:, :width], DynamicCache()
-    bar.update(fresh.numel())
+    new, cache = ids[:, :width], DynamicCache()
+    advance(new.numel())
     for at in range(width, length):
-        output = lm.model(fresh.to(lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
-        # drawn on the CPU, whose generator gives the same numbers everywhere
-        chances = output.logits[:, -1].float().cpu().softmax(dim=-1)
-        fresh = torch.multinomial(chances, 1, generator=generator)
-        ids[:, at : at + 1] = fresh
-        bar.update(BLOCK)
+        output = lm.model(new.to(lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        # sampled on the CPU, whose generator gives the same numbers on every machine
+        probabilities = output.logits[:, -1].float().cpu().softmax(dim=-1)
+        new = torch.multinomial(probabilities, 1, generator=generator)
+        ids[:, at : at + 1] = new
+        advance(BLOCK)
     return ids
 
 

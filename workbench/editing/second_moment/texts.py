@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.encoding import encode
 from workbench.errors import EditError, first_line
+from workbench.extras import require_extra
 
-CHUNK = 256  # tokens of one chunk, or the longest text that a model takes
+CHUNK = 256  # tokens of one chunk; fewer if the model takes only shorter texts
 
 # The published code reads wikitext-103-raw-v1 and a dump of the English Wikipedia of 2020 or 2022 (kmeng01/rome and
 # kmeng01/memit, rome/layer_stats.py), which the hub no longer serves; the dump here is the one it has as Parquet.
@@ -27,25 +28,25 @@ HUB_NAMES = {
 }
 _ON_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?@(?P<revision>[0-9a-f]{40})")
 _SPLIT, _COLUMN = "train", "text"
-_PIECE = 1 << 16  # characters of a text file that are tokenised together, up to the end of the line
+_PIECE = 1 << 16  # characters of a text file that are tokenized together, up to the end of the line
 
 
 class TextSource(Protocol):
-    """Where documents come from."""
+    """A source of documents."""
 
     @property
     def name(self) -> str:
-        """What messages and records call it."""
+        """Name of the source in messages and records."""
 
     def digest(self) -> bytes:
-        """Hash of all its text, wherever it lies."""
+        """Return a hash of all its text, independent of where it is stored."""
 
     def documents(self) -> Iterator[str]:
-        """Its documents, always in the same order, read as they are asked for."""
+        """Yield its documents, always in the same order, read as needed."""
 
 
 def find_source(name: str) -> TextSource:
-    """The text that a name stands for.
+    """Return the text source of a name.
 
     - A file: UTF-8 text, or Parquet if it is called ``*.parquet``.
     - A folder: all its ``*.txt`` files at any depth, in the order of their paths; where it has none, all its
@@ -59,7 +60,7 @@ def find_source(name: str) -> TextSource:
     Parameters
     ----------
     name : str
-        One of these.
+        A file, a folder or a name of one of the forms above.
 
     Returns
     -------
@@ -68,11 +69,11 @@ def find_source(name: str) -> TextSource:
     Raises
     ------
     EditError
-        If it is none of these.
+        If there is no such file, folder or name.
     """
     path = Path(os.path.expanduser(name))
     if path.is_dir():
-        return _folder(name, path)
+        return _find_in_folder(name, path)
     if path.exists():
         return ParquetFiles(name, (path,)) if path.suffix == ".parquet" else TextFiles(name, (path,))
     if on_hub := _ON_HUB.fullmatch(HUB_NAMES.get(name, name)):
@@ -83,7 +84,7 @@ def find_source(name: str) -> TextSource:
     )
 
 
-def _folder(name: str, path: Path) -> TextSource:
+def _find_in_folder(name: str, path: Path) -> TextSource:
     for suffix, kind in ((".txt", TextFiles), (".parquet", ParquetFiles)):
         if paths := tuple(sorted(file for file in path.rglob(f"*{suffix}") if file.is_file())):
             return kind(name, paths)
@@ -92,17 +93,17 @@ def _folder(name: str, path: Path) -> TextSource:
 
 @dataclass(frozen=True)
 class TextFiles:
-    """UTF-8 text files; a document is a piece of about 64 thousand characters, whole lines."""
+    """UTF-8 text files; a document is a piece of whole lines, about 64 thousand characters long."""
 
     name: str
     paths: tuple[Path, ...]
 
     def digest(self) -> bytes:
-        """Hash of the files' contents in their order."""
-        return _content(self.paths)
+        """Return a hash of the files' contents, in order."""
+        return _digest_of_files(self.paths)
 
     def documents(self) -> Iterator[str]:
-        """The pieces of the files, in order.
+        """Yield the pieces of the files, in order.
 
         Raises
         ------
@@ -115,7 +116,7 @@ class TextFiles:
                     while piece := file.read(_PIECE):
                         yield piece + file.readline(_PIECE)
             except (OSError, UnicodeDecodeError) as err:
-                raise _unreadable(path, err) from err
+                raise _unreadable_error(path, err) from err
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,11 @@ class ParquetFiles:
     paths: tuple[Path, ...]
 
     def digest(self) -> bytes:
-        """Hash of the files' contents in their order."""
-        return _content(self.paths)
+        """Return a hash of the files' contents, in order."""
+        return _digest_of_files(self.paths)
 
     def documents(self) -> Iterator[str]:
-        """The rows' texts, file by file.
+        """Yield the rows' texts, file by file.
 
         Raises
         ------
@@ -138,7 +139,7 @@ class ParquetFiles:
             If a file is not Parquet or has no such column.
         """
         files = [glob.escape(str(path)) for path in self.paths]
-        yield from _rows(self.name, "give Parquet files with texts in them", path="parquet", data_files=files)
+        yield from _stream_texts(self.name, "give Parquet files with texts in them", path="parquet", data_files=files)
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,11 @@ class HubDataset:
         return f"{self.repo}{f':{self.config}' if self.config else ''}@{self.revision}"
 
     def digest(self) -> bytes:
-        """Hash of the name, which holds the commit: the hub need not be reached."""
+        """Return a hash of the name, which holds the commit, so that the hub need not be reached."""
         return hashlib.sha256(f"{self.name} {_SPLIT} {_COLUMN}".encode()).digest()
 
     def documents(self) -> Iterator[str]:
-        """The rows' texts, in order.
+        """Yield the rows' texts, in order.
 
         Raises
         ------
@@ -167,28 +168,27 @@ class HubDataset:
             If the hub cannot be reached, or has no such data set.
         """
         cure = "check the connection and HF_HUB_OFFLINE, or give a file or folder of texts"
-        yield from _rows(self.name, cure, path=self.repo, name=self.config, revision=self.revision)
+        yield from _stream_texts(self.name, cure, path=self.repo, name=self.config, revision=self.revision)
 
 
-def token_chunks(
+def cut_into_chunks(
     tokenizer: PreTrainedTokenizerBase, source: TextSource, *, n_tokens: int, length: int = CHUNK
 ) -> Tensor:
-    """Chunks of a source's text, as many as a budget of tokens allows and the source has.
+    """Cut a source's text into chunks, as many as the budget of tokens and the source allow.
 
-    The documents' tokens are laid end to end and cut; each chunk opens as the tokenizer opens any text (with ``<s>``
-    where it does that), so that the model reads each as a text of its own. What is left of the source at the end,
-    shorter than a chunk, is not used.
+    The documents' tokens are concatenated and cut; each chunk opens as the tokenizer opens any text (with ``<s>``
+    where it does that), so that the model reads each as a separate text. A rest shorter than a chunk is not used.
 
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     source : TextSource
-        Read only as far as needed.
+        The source, which is read only as far as needed.
     n_tokens : int
-        Budget, opening tokens included.
+        Budget of tokens, opening tokens included.
     length : int
-        Tokens of a chunk.
+        Number of tokens of a chunk.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def token_chunks(
     ids: list[int] = []
     with tqdm(total=budget, desc="Reading text", unit="tok", unit_scale=True, leave=False) as bar:
         for document in source.documents():
-            # verbose: it would warn of texts longer than the model takes, and they are cut here
+            # not verbose: it would warn of texts longer than the model takes, which are cut here
             ids += tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
             bar.update(min(len(ids), budget) - bar.n)
             if len(ids) >= budget:
@@ -216,31 +216,32 @@ def token_chunks(
 
 
 def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The special tokens that a tokenizer puts before every text."""
+    """Return the special tokens that a tokenizer puts before every text."""
     with_specials = encode(tokenizer, "a").ids
     return list(with_specials[: len(with_specials) - len(tokenizer("a", add_special_tokens=False)["input_ids"])])
 
 
-def _content(paths: Iterable[Path]) -> bytes:
+def _digest_of_files(paths: Iterable[Path]) -> bytes:
     digest = hashlib.sha256()
     for path in paths:
         try:
             with open(path, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as err:
-            raise _unreadable(path, err) from err
+            raise _unreadable_error(path, err) from err
     return digest.digest()
 
 
-def _unreadable(path: Path, err: Exception) -> EditError:
+def _unreadable_error(path: Path, err: Exception) -> EditError:
     return EditError(
         f"{path} cannot be read ({getattr(err, 'strerror', None) or err}); give UTF-8 text or a Parquet file."
     )
 
 
-def _rows(label: str, cure: str, **dataset: Any) -> Iterator[str]:
-    """Texts of the rows of a data set that `datasets` streams."""
-    # imported here: it takes seconds, and text files need none of it
+def _stream_texts(label: str, cure: str, **dataset: Any) -> Iterator[str]:
+    """Texts of the rows of a data set, streamed; `dataset` holds the arguments of ``datasets.load_dataset``."""
+    # imported here because it takes seconds and text files do not need it
+    require_extra("datasets", "hub")
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
