@@ -5,14 +5,14 @@ from collections import Counter
 
 import pytest
 
-from workbench.data.facts import bundled_facts
+from workbench.data.facts import load_bundled_facts
 from workbench.request import EditRequest
 
 
 @pytest.fixture(scope="module")
 def requests() -> tuple[EditRequest, ...]:
     """Give the bundled requests."""
-    return bundled_facts().requests
+    return load_bundled_facts().requests
 
 
 def words(text: str) -> str:

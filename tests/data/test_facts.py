@@ -6,16 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from workbench.data import facts as facts_module
-from workbench.data.facts import FactSet, Rejected, bundled_facts, load_facts, read_facts
+from workbench.data import records as records_module
+from workbench.data.facts import FactSet, load_bundled_facts, load_facts, read_facts
+from workbench.data.records import Rejected
 from workbench.errors import RequestError
 from workbench.request import EditRequest
 
 SHAPES = "give a JSON array, JSON lines or a CSV with a header"
 KNOWN = (
-    "native (subject, prompt, target_new); zsre (subject, src, alt); counterfact (requested_rewrite); "
+    "counterfact (requested_rewrite); zsre (subject, src, alt); "
     "counterfact-edit (subject, prompt, target_new, locality_prompt); "
-    "knowedit (subject, prompt, target_new, portability or ground_truth); "
+    "knowedit (subject, prompt, target_new, portability or ground_truth); native (subject, prompt, target_new); "
     "csv (a header with subject, prompt, target_new)"
 )
 
@@ -99,9 +100,9 @@ def test_left_out_records_are_logged_with_their_number(write, records, caplog):
             f"facts.json is not JSON: line 3, column 10: Expecting ':' delimiter; {SHAPES}.",
         ),
         (b"[{}] [{}]", f"facts.json is not JSON: line 1, column 6: Extra data; {SHAPES}."),
-        (b"[]", "facts.json holds no records; give at least one fact."),
-        (b"[[1], 2]", f"facts.json is not an array of objects: record 0 is an array; {SHAPES}."),
-        (b'["x"]', f"facts.json is not an array of objects: record 0 is text; {SHAPES}."),
+        (b"[]", "facts.json holds no facts; give at least one."),
+        (b"[[1], 2]", f"facts.json has no objects: record 0 is an array; known: {KNOWN}."),
+        (b'["x"]', f"facts.json has no objects: record 0 is text; known: {KNOWN}."),
         (b'{"facts": []}', f"facts.json has fields of no known format: facts; known: {KNOWN}."),
         (b"[5, {}]", f"facts.json has fields of no known format: none; known: {KNOWN}."),
         (
@@ -215,21 +216,21 @@ def test_load_facts_expands_the_home_folder(write, records, tmp_path, monkeypatc
 @pytest.fixture
 def bundled_root(tmp_path, monkeypatch):
     """Give an empty folder that stands for the package's data folder."""
-    monkeypatch.setattr(facts_module, "resources", SimpleNamespace(files=lambda package: tmp_path))
+    monkeypatch.setattr(records_module, "resources", SimpleNamespace(files=lambda package: tmp_path))
     return tmp_path
 
 
 @pytest.mark.usefixtures("bundled_root")
 def test_load_facts_reads_the_bundled_set_by_default(write, records, native_request):
     write(records["native"], "bundled/facts.jsonl")
-    assert load_facts() == bundled_facts() == FactSet("bundled", "native", (native_request,), ())
+    assert load_facts() == load_bundled_facts() == FactSet("bundled", "native", (native_request,), ())
 
 
 @pytest.mark.usefixtures("bundled_root")
 def test_an_unusable_bundled_record_is_an_error(write, records):
     write([records["native"], records["native"] | {"target_new": ""}], "bundled/facts.jsonl")
     with pytest.raises(RequestError) as caught:
-        bundled_facts()
+        load_bundled_facts()
     assert str(caught.value) == (
         "bundled, record 1: target_new is empty for 'The Eiffel Tower is located in the city of'; give the answer the "
         "edit should write."
@@ -239,8 +240,8 @@ def test_an_unusable_bundled_record_is_an_error(write, records):
 @pytest.mark.usefixtures("bundled_root")
 def test_a_missing_bundled_set_is_an_error():
     with pytest.raises(RequestError) as caught:
-        bundled_facts()
-    assert str(caught.value) == "the bundled facts are missing from this installation; install it again."
+        load_bundled_facts()
+    assert str(caught.value) == "bundled/facts.jsonl is missing from this installation; install it again."
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_missing_bundled_set_is_an_error():
             "known_1000.json has fields of no known format: known_id, subject, attribute, template, prediction, "
             f"prompt, relation_id; known: {KNOWN}.",
         ),
-        ("pararel/data_11.json", f"data_11.json is not an array of objects: record 0 is an array; {SHAPES}."),
+        ("pararel/data_11.json", f"data_11.json has no objects: record 0 is an array; known: {KNOWN}."),
         (
             "gsm8k/test-reasoning.jsonl",
             f"test-reasoning.jsonl has fields of no known format: question, answer; known: {KNOWN}.",

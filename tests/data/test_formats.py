@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from workbench.data.facts import FactSet, Rejected, read_facts
+from workbench.data.facts import FactSet, read_facts
+from workbench.data.records import Rejected
 from workbench.request import EditRequest, LocalityProbe
 
 

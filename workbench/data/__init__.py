@@ -1,1 +1,1 @@
-"""Readers of fact files and task files, and the sets that come with the package."""
+"""Readers of fact files and task files, and the data sets that come with the package."""

@@ -1,15 +1,26 @@
-"""One reader per fact format: a record of a file, as JSON gives it, becomes an EditRequest or a RequestError.
+"""One reader per fact format, which makes an `EditRequest` of a record.
 
-The other data sets write the subject out in their prompts and give their fields other names; both are translated
-here, and nowhere else. Targets lose surrounding blanks (the encoding of prompt + target puts the one that a model
+Data sets other than our own write the subject into their prompts and give their fields other names; both are translated
+here, and nowhere else. Blanks around targets are removed (the encoding of prompt + target adds the one that a model
 needs); prompts stay as the file has them.
+
+Every reader raises a `FieldError`, which is a `RequestError`, if a required field is missing or has the wrong type, and
+any other `RequestError` if the fact is not an edit.
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from workbench.errors import RequestError
+from workbench.data.fields import (
+    FieldError,
+    Record,
+    check_objects,
+    check_text,
+    check_texts,
+    get_array,
+    get_object,
+    get_text,
+)
+from workbench.data.records import RecordFormat
 from workbench.request import PLACEHOLDER, EditRequest, LocalityProbe
 
 NATIVE_FIELDS = ("relation", "subject", "prompt", "target_true", "target_new", "rephrase", "locality")
@@ -19,21 +30,12 @@ CSV_COLUMNS = (*REQUIRED_FIELDS, "target_true", "relation", "rephrase", "localit
 CSV_COLUMN = re.compile("|".join(CSV_COLUMNS) + "|(rephrase|locality_prompt|locality_target)_[0-9]+")
 
 
-@dataclass(frozen=True)
-class FactFormat:
-    """A format of fact files and how its records are read."""
-
-    name: str  # what `FactSet.format` says
-    fields: str  # the fields it is known by, for messages
-    read: Callable[[dict], EditRequest]
-
-
-def read_native(record: dict) -> EditRequest:
+def read_native(record: Record) -> EditRequest:
     """Read the workbench's own format.
 
     ``{"relation", "subject", "prompt", "target_true", "target_new", "rephrase": [...], "locality": [{"prompt",
-    "target"}, ...]}``; relation, target_true, rephrase and locality may be left out. The prompt holds ``{}`` where
-    the subject stands, a rephrasing may.
+    "target"}, ...]}``; relation, target_true, rephrase and locality are optional. The prompt holds ``{}`` where the
+    subject stands; a rephrasing may.
 
     Parameters
     ----------
@@ -51,339 +53,212 @@ def read_native(record: dict) -> EditRequest:
     """
     _refuse_unknown(record, NATIVE_FIELDS, "a fact")
     return EditRequest(
-        subject=_text(record, "subject"),
-        prompt=_text(record, "prompt"),
-        target_new=_text(record, "target_new").strip(),
+        subject=get_text(record, "subject"),
+        prompt=get_text(record, "prompt"),
+        target_new=get_text(record, "target_new").strip(),
         target_true=_optional_target(record, "target_true"),
-        rephrase=_texts(record, "rephrase"),
-        locality=tuple(_native_probe(probe) for probe in _objects(record, "locality")),
-        relation=None if record.get("relation") is None else _text(record, "relation"),
+        rephrase=_optional_texts(record, "rephrase"),
+        locality=tuple(map(_read_native_probe, check_objects(_optional_array(record, "locality"), "locality"))),
+        relation=_optional_text(record, "relation"),
     )
 
 
-def read_zsre(record: dict) -> EditRequest:
-    """Read a record of ZsRE as MEND gives it (`zsre_mend_eval.json`, `zsre_mend_train.json`).
+def read_zsre(record: Record) -> EditRequest:
+    """Read a record of ZsRE as MEND publishes it (`zsre_mend_eval.json`, `zsre_mend_train.json`).
 
     Levy et al. 2017 (arXiv 1706.04115), split and rephrased by De Cao et al. 2021 (arXiv 2104.08164) and Mitchell et
-    al. 2022 (arXiv 2110.11309). `alt` is the answer to write. `answers` are the true ones, of which the first counts;
-    `pred` is what another model once answered and is not read, nor are `cond` and `portability`. `loc` keeps its
-    opening "nq question: ".
-
-    Parameters
-    ----------
-    record : dict
-        One JSON object with subject, src, alt and, where known, answers, rephrase, loc and loc_ans.
-
-    Returns
-    -------
-    EditRequest
-
-    Raises
-    ------
-    RequestError
-        If a field is missing or not text, the subject is not in `src`, or the fact is not an edit.
+    al. 2022 (arXiv 2110.11309). Fields: subject, src, alt and optionally answers, rephrase, loc and loc_ans. `alt` is
+    the answer to write. `answers` are the true ones, of which the first is used; `pred` is another model's answer and
+    is not read, nor are `cond` and `portability`. `loc` keeps its opening "nq question: ".
     """
-    subject = _text(record, "subject")
+    subject = get_text(record, "subject")
     return EditRequest(
         subject=subject,
-        prompt=_marked(record, "src", subject),
-        target_new=_text(record, "alt").strip(),
+        prompt=_mark_subject(record, "src", subject),
+        target_new=get_text(record, "alt").strip(),
         target_true=_optional_target(record, "answers"),
         rephrase=_plain_texts(record, "rephrase"),
         locality=_paired_probes(record, "loc", "loc_ans"),
     )
 
 
-def read_counterfact(record: dict) -> EditRequest:
-    """Read a record of CounterFact as its authors give it.
+def read_counterfact(record: Record) -> EditRequest:
+    """Read a record of CounterFact as its authors publish it.
 
-    Meng et al. 2022 (arXiv 2202.05262). A neighborhood prompt asks for another subject with the same true object, so
-    every probe's target is target_true. attribute_prompts and generation_prompts are not read.
-
-    Parameters
-    ----------
-    record : dict
-        One JSON object with requested_rewrite and, where known, paraphrase_prompts and neighborhood_prompts.
-
-    Returns
-    -------
-    EditRequest
-
-    Raises
-    ------
-    RequestError
-        If a field is missing or not text, or the fact is not an edit.
+    Meng et al. 2022 (arXiv 2202.05262). Fields: requested_rewrite and optionally paraphrase_prompts and
+    neighborhood_prompts. A neighborhood prompt asks for another subject with the same true object, so the target of
+    every probe is target_true. attribute_prompts and generation_prompts are not read.
     """
-    rewrite = _object(record, "requested_rewrite")
-    target_true = _text(_object(rewrite, "target_true"), "str", "target_true.str").strip()
-    neighbors = _texts(record, "neighborhood_prompts")
+    rewrite = get_object(record, "requested_rewrite")
+    target_true = get_text(get_object(rewrite, "target_true"), "str", "target_true.str").strip()
+    neighbors = _optional_texts(record, "neighborhood_prompts")
     return EditRequest(
-        subject=_text(rewrite, "subject"),
-        prompt=_text(rewrite, "prompt"),
-        target_new=_text(_object(rewrite, "target_new"), "str", "target_new.str").strip(),
+        subject=get_text(rewrite, "subject"),
+        prompt=get_text(rewrite, "prompt"),
+        target_new=get_text(get_object(rewrite, "target_new"), "str", "target_new.str").strip(),
         target_true=target_true,
         rephrase=_plain_texts(record, "paraphrase_prompts"),
         locality=tuple(LocalityProbe(prompt, target_true) for prompt in neighbors),
-        relation=None if rewrite.get("relation_id") is None else _text(rewrite, "relation_id"),
+        relation=_optional_text(rewrite, "relation_id"),
     )
 
 
-def read_counterfact_edit(record: dict) -> EditRequest:
-    """Read a record of CounterFact in EasyEdit's form (`counterfact-edit.json`), the subject written into the prompt.
+def read_counterfact_edit(record: Record) -> EditRequest:
+    """Read a record of CounterFact in EasyEdit's form (`counterfact-edit.json`), whose prompts hold the subject.
 
-    Meng et al. 2022 (arXiv 2202.05262), rearranged by Yao et al. 2023 (arXiv 2305.13172). Its rephrasings come from
-    CounterFact's generation prompts, so they ask for something near the fact rather than the fact.
-
-    Parameters
-    ----------
-    record : dict
-        One JSON object with subject, prompt, target_new and, where known, ground_truth, rephrase_prompt,
-        locality_prompt and locality_ground_truth.
-
-    Returns
-    -------
-    EditRequest
-
-    Raises
-    ------
-    RequestError
-        If a field is missing or not text, the subject is not in the prompt, or the fact is not an edit.
+    Meng et al. 2022 (arXiv 2202.05262), rearranged by Yao et al. 2023 (arXiv 2305.13172). Fields: subject, prompt,
+    target_new and optionally ground_truth, rephrase_prompt, locality_prompt and locality_ground_truth. The rephrasings
+    come from CounterFact's generation prompts, so they ask for something related to the fact rather than the fact.
     """
-    return _filled_in_request(record, _paired_probes(record, "locality_prompt", "locality_ground_truth"))
+    return _read_unmarked(record, _paired_probes(record, "locality_prompt", "locality_ground_truth"))
 
 
-def read_knowedit(record: dict) -> EditRequest:
+def read_knowedit(record: Record) -> EditRequest:
     """Read a record of KnowEdit (WikiData-recent, WikiData-counterfact, ZsRE).
 
-    Zhang et al. 2024 (arXiv 2401.01286); the WikiData parts rest on Cohen et al. 2024 (arXiv 2307.12976). Where a
-    ground truth is a list, or a list of lists of aliases, its first string counts. All lists under `locality`
-    are probed, in the file's order; `portability` is not read.
-
-    Parameters
-    ----------
-    record : dict
-        One JSON object with subject, prompt, target_new and, where known, ground_truth, rephrase_prompt and locality.
-
-    Returns
-    -------
-    EditRequest
-
-    Raises
-    ------
-    RequestError
-        If a field is missing or not text, the subject is not in the prompt, a probe has no answer, or the fact is
-        not an edit.
+    Zhang et al. 2024 (arXiv 2401.01286); the WikiData parts are based on Cohen et al. 2024 (arXiv 2307.12976). Fields:
+    subject, prompt, target_new and optionally ground_truth, rephrase_prompt and locality. Where a ground truth is a
+    list, or a list of lists of aliases, its first string is used. All lists under `locality` are probed, in the file's
+    order; `portability` is not read. A probe without an answer is refused.
     """
-    groups = {} if record.get("locality") is None else _object(record, "locality")
-    probes = tuple(_knowedit_probe(probe) for group in groups for probe in _objects(groups, group))
-    return _filled_in_request(record, probes)
+    groups = {} if record.get("locality") is None else get_object(record, "locality")
+    probes = tuple(
+        _read_knowedit_probe(probe)
+        for group in groups
+        for probe in check_objects(_optional_array(groups, group), group)
+    )
+    return _read_unmarked(record, probes)
 
 
-def read_csv_row(row: dict) -> EditRequest:
-    """Read a row of a CSV in the workbench's own columns.
+def read_csv_row(row: Record) -> EditRequest:
+    """Read a row of a CSV with the columns `CSV_COLUMNS`.
 
-    Parameters
-    ----------
-    row : dict
-        Column name to cell: those of `CSV_COLUMNS`, the last three also as rephrase_1, locality_prompt_1 and so on.
-        Under "" stands what the row has beyond the header. An empty cell is a missing value.
-
-    Returns
-    -------
-    EditRequest
-
-    Raises
-    ------
-    RequestError
-        If the row is longer than the header, a required cell is empty, or the fact is not an edit.
+    rephrase, locality_prompt and locality_target may also be numbered, as in rephrase_1. An empty cell is a missing
+    value.
     """
-    if row[""]:
-        raise RequestError(f"{row['']!r} stands beyond the header's last column; quote cells that hold commas.")
     cells = {column: cell for column, cell in row.items() if cell}
     record = {column: cell for column, cell in cells.items() if column in NATIVE_FIELDS}
     record["rephrase"] = [cell for column, cell in cells.items() if column.startswith("rephrase")]
-    places = [column for column in cells if column.startswith("locality_")]
-    suffixes = dict.fromkeys(re.sub("locality_(prompt|target)", "", column) for column in places)
+    probe_columns = [column for column in cells if column.startswith("locality_")]
+    suffixes = dict.fromkeys(re.sub("locality_(prompt|target)", "", column) for column in probe_columns)
     record["locality"] = [
         {name: cells.get(f"locality_{name}{suffix}", "") for name in PROBE_FIELDS} for suffix in suffixes
     ]
     return read_native(record)
 
 
-NATIVE = FactFormat("native", "subject, prompt, target_new", read_native)
-ZSRE = FactFormat("zsre", "subject, src, alt", read_zsre)
-COUNTERFACT = FactFormat("counterfact", "requested_rewrite", read_counterfact)
-COUNTERFACT_EDIT = FactFormat("counterfact-edit", "subject, prompt, target_new, locality_prompt", read_counterfact_edit)
-KNOWEDIT = FactFormat("knowedit", "subject, prompt, target_new, portability or ground_truth", read_knowedit)
-CSV = FactFormat("csv", "a header with subject, prompt, target_new", read_csv_row)
-JSON_FORMATS = (NATIVE, ZSRE, COUNTERFACT, COUNTERFACT_EDIT, KNOWEDIT)
+def _is_knowedit(record: Record) -> bool:
+    """Return whether a record has a field or a form of `locality` that only KnowEdit has beside the required ones."""
+    is_fact = set(REQUIRED_FIELDS) <= record.keys()
+    return is_fact and (not record.keys().isdisjoint(_KNOWEDIT_ONLY) or isinstance(record.get("locality"), dict))
 
 
-def format_of(record: object) -> FactFormat | None:
-    """Tell the format of one record by its fields.
+_KNOWEDIT_ONLY = ("portability", "ground_truth")
 
-    Parameters
-    ----------
-    record : object
-        What JSON gave for it.
-
-    Returns
-    -------
-    FactFormat or None
-        None where no format fits.
-    """
-    if not isinstance(record, dict):
-        return None
-    if "requested_rewrite" in record:
-        return COUNTERFACT
-    if {"subject", "src", "alt"} <= record.keys():
-        return ZSRE
-    if not set(REQUIRED_FIELDS) <= record.keys():
-        return None
-    if "locality_prompt" in record:
-        return COUNTERFACT_EDIT
-    if "portability" in record or "ground_truth" in record or isinstance(record.get("locality"), dict):
-        return KNOWEDIT
-    return NATIVE
+# A record has the first format that it matches.
+JSON_FORMATS = (
+    RecordFormat("counterfact", ("requested_rewrite",), read_counterfact),
+    RecordFormat("zsre", ("subject", "src", "alt"), read_zsre),
+    RecordFormat("counterfact-edit", (*REQUIRED_FIELDS, "locality_prompt"), read_counterfact_edit),
+    RecordFormat("knowedit", (*REQUIRED_FIELDS, " or ".join(_KNOWEDIT_ONLY)), read_knowedit, _is_knowedit),
+    RecordFormat("native", REQUIRED_FIELDS, read_native),
+)
+CSV = RecordFormat("csv", ("a header with subject", "prompt", "target_new"), read_csv_row)
 
 
-def kind_of(value: object) -> str:
-    """Name the kind of a JSON value, for messages.
-
-    Parameters
-    ----------
-    value : object
-        What JSON gave.
-
-    Returns
-    -------
-    str
-        Such as "an array".
-    """
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    kinds = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object"}
-    return kinds.get(type(value), type(value).__name__)
-
-
-def _filled_in_request(record: dict, locality: tuple[LocalityProbe, ...]) -> EditRequest:
-    subject = _text(record, "subject")
+def _read_unmarked(record: Record, locality: tuple[LocalityProbe, ...]) -> EditRequest:
+    """Read the fields that CounterFact in EasyEdit's form and KnowEdit share; their prompts hold the subject."""
+    subject = get_text(record, "subject")
     return EditRequest(
         subject=subject,
-        prompt=_marked(record, "prompt", subject),
-        target_new=_text(record, "target_new").strip(),
+        prompt=_mark_subject(record, "prompt", subject),
+        target_new=get_text(record, "target_new").strip(),
         target_true=_optional_target(record, "ground_truth"),
         rephrase=_plain_texts(record, "rephrase_prompt"),
         locality=locality,
     )
 
 
-def _marked(record: dict, field: str, subject: str) -> str:
+def _mark_subject(record: Record, field: str, subject: str) -> str:
     """Return the prompt in `field` with {} in place of the subject's first mention."""
-    prompt = _plain(_text(record, field), field)
+    prompt = _refuse_placeholder(get_text(record, field), field)
     if not subject.strip():
         return prompt  # EditRequest says what is wrong with such a subject
     # A later mention is as often part of another name ("Is Rome in Rome, Georgia?"), and what follows the first one
-    # already depends on the subject; the same goes for a mention inside a word, taken only where there is no other
-    # (scripts without blanks between words).
-    found = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt) or re.search(re.escape(subject), prompt)
-    if found is None:
-        raise RequestError(f"subject {subject!r} is not in {field} {prompt!r}, which must hold it letter for letter.")
-    return prompt[: found.start()] + PLACEHOLDER + prompt[found.end() :]
+    # already depends on the subject. A mention inside a word is taken only where there is no other (scripts without
+    # blanks between words).
+    mention = re.search(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt) or re.search(re.escape(subject), prompt)
+    if mention is None:
+        raise FieldError(f"subject {subject!r} is not in {field} {prompt!r}, which must hold it letter for letter.")
+    return prompt[: mention.start()] + PLACEHOLDER + prompt[mention.end() :]
 
 
-def _plain(text: str, field: str) -> str:
-    """Return a text of a format that knows no placeholder; {} in it would be filled with the subject later."""
+def _refuse_placeholder(text: str, field: str) -> str:
+    """Return a text of a format without placeholders; {} in it would later be replaced by the subject."""
     if PLACEHOLDER in text:
-        raise RequestError(
+        raise FieldError(
             f"{field} {text!r} holds {PLACEHOLDER}, which would be taken for the subject's place; "
             "write the text without it."
         )
     return text
 
 
-def _text(record: dict, field: str, shown: str | None = None) -> str:
-    value = record.get(field)
-    shown = shown or field
-    if not isinstance(value, str):
-        raise RequestError(f"{shown} must be text; it is {kind_of(value) if field in record else 'missing'}.")
-    if re.search("[\ud800-\udfff]", value):
-        raise RequestError(f"{shown} {value!r} holds half a surrogate pair; write the whole character.")
-    return value
+def _optional_text(record: Record, field: str) -> str | None:
+    return None if record.get(field) is None else get_text(record, field)
 
 
-def _texts(record: dict, field: str) -> tuple[str, ...]:
-    """Return the texts in `field`, an array of texts; none where it is missing or null."""
-    return tuple(_text({field: value}, field, f"{field}[{i}]") for i, value in enumerate(_array(record, field)))
+def _optional_array(record: Record, field: str) -> list[object]:
+    return [] if record.get(field) is None else get_array(record, field)
 
 
-def _plain_texts(record: dict, field: str) -> tuple[str, ...]:
-    """Like `_texts`, for formats that write one text without an array and know no placeholder."""
-    if isinstance(record.get(field), str):
-        return (_plain(_text(record, field), field),)
-    return tuple(_plain(text, field) for text in _texts(record, field))
+def _optional_texts(record: Record, field: str) -> tuple[str, ...]:
+    return check_texts(_optional_array(record, field), field)
 
 
-def _array(record: dict, field: str) -> list:
-    value = record.get(field)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise RequestError(f"{field} must be an array; it is {kind_of(value)}.")
-    return value
+def _plain_texts(record: Record, field: str) -> tuple[str, ...]:
+    """Return the texts in `field`, an array or one text, of a format without placeholders."""
+    is_one = isinstance(record.get(field), str)
+    texts = (get_text(record, field),) if is_one else _optional_texts(record, field)
+    return tuple(_refuse_placeholder(text, field) for text in texts)
 
 
-def _object(record: dict, field: str) -> dict:
-    value = record.get(field)
-    if not isinstance(value, dict):
-        raise RequestError(f"{field} must be an object; it is {kind_of(value) if field in record else 'missing'}.")
-    return value
+def _optional_target(record: Record, field: str) -> str | None:
+    first = _first_item(record.get(field))
+    return None if first is None else check_text(first, field).strip()
 
 
-def _objects(record: dict, field: str) -> list[dict]:
-    items = {f"{field}[{i}]": value for i, value in enumerate(_array(record, field))}
-    return [_object(items, shown) for shown in items]
-
-
-def _optional_target(record: dict, field: str) -> str | None:
-    first = _first(record.get(field))
-    return None if first is None else _text({field: first}, field).strip()
-
-
-def _first(value: object) -> object:
-    """Return the first thing in an array of arrays, left to right; None where they are all empty."""
+def _first_item(value: object) -> object:
+    """Return the first item of nested arrays, left to right; None if they are all empty."""
     if not isinstance(value, list):
         return value
-    return next((first for first in map(_first, value) if first is not None), None)
+    return next((first for first in map(_first_item, value) if first is not None), None)
 
 
-def _paired_probes(record: dict, prompt_field: str, target_field: str) -> tuple[LocalityProbe, ...]:
-    """Return the one probe whose prompt and answer lie in two fields; none where there is neither."""
+def _paired_probes(record: Record, prompt_field: str, target_field: str) -> tuple[LocalityProbe, ...]:
+    """Return the one probe whose prompt and answer are in two fields; none if both are missing."""
     if record.get(prompt_field) is None and record.get(target_field) is None:
         return ()
-    target = _text({target_field: _first(record.get(target_field))}, target_field).strip()
-    return (LocalityProbe(_text(record, prompt_field), target),)
+    target = check_text(_first_item(record.get(target_field)), target_field).strip()
+    return (LocalityProbe(get_text(record, prompt_field), target),)
 
 
-def _native_probe(probe: dict) -> LocalityProbe:
+def _read_native_probe(probe: Record) -> LocalityProbe:
     _refuse_unknown(probe, PROBE_FIELDS, "a locality probe")
-    prompt = _text(probe, "prompt", "locality prompt")
+    prompt = get_text(probe, "prompt", "locality prompt")
     if PLACEHOLDER in prompt:
-        raise RequestError(
-            f"locality prompt {prompt!r} holds {PLACEHOLDER}, which is not filled in here; write it out."
-        )
-    return LocalityProbe(prompt, _text(probe, "target", "locality target").strip())
+        raise FieldError(f"locality prompt {prompt!r} holds {PLACEHOLDER}, which is not filled in here; write it out.")
+    return LocalityProbe(prompt, get_text(probe, "target", "locality target").strip())
 
 
-def _knowedit_probe(probe: dict) -> LocalityProbe:
-    prompt = _text(probe, "prompt", "locality prompt")
-    first = _first(probe.get("ground_truth"))
-    if first is None:
-        raise RequestError(f"the locality prompt {prompt!r} has no ground_truth; give its answer or leave it out.")
-    return LocalityProbe(prompt, _text({"ground_truth": first}, "ground_truth").strip())
+def _read_knowedit_probe(probe: Record) -> LocalityProbe:
+    prompt = get_text(probe, "prompt", "locality prompt")
+    target = _optional_target(probe, "ground_truth")
+    if target is None:
+        raise FieldError(f"the locality prompt {prompt!r} has no ground_truth; give its answer or leave it out.")
+    return LocalityProbe(prompt, target)
 
 
-def _refuse_unknown(record: dict, known: tuple[str, ...], what: str) -> None:
+def _refuse_unknown(record: Record, known: tuple[str, ...], owner: str) -> None:
     unknown = [field for field in record if field not in known]
     if unknown:
-        raise RequestError(f"{unknown[0]!r} is not a field of {what}; known: {', '.join(known)}.")
+        raise FieldError(f"{unknown[0]!r} is not a field of {owner}; known: {', '.join(known)}.")

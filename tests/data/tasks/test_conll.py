@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from workbench.data.tasks.conll import HUB_TAGS, column_records, entities_in, is_columns, tagged_example
+from workbench.data.tasks.conll import HUB_TAGS, extract_entities, is_column_file, make_ner_example, split_sentences
 from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
 from workbench.errors import DataError
 
@@ -21,7 +21,7 @@ ENTITIES = (("PER", "Ann Lee"), ("ORG", "U.N."), ("LOC", "New York"))
     ],
 )
 def test_both_schemes_give_the_same_entities_up_to_the_last_word(tags):
-    assert entities_in(WORDS, tags.split()) == ENTITIES
+    assert extract_entities(WORDS, tags.split()) == ENTITIES
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_both_schemes_give_the_same_entities_up_to_the_last_word(tags):
     ],
 )
 def test_touching_entities_are_told_apart(tags, entities):
-    assert entities_in("abc", tags.split()) == entities
+    assert extract_entities("abc", tags.split()) == entities
 
 
 def spans_to_tags(spans: list[tuple[int, int, str]], length: int, scheme: str) -> list[str]:
@@ -58,13 +58,13 @@ def test_tags_written_from_spans_are_read_back_as_those_spans(scheme):
         spans = [(a, b, draw.choice(ENTITY_TYPES)) for a, b in pairwise(cuts) if draw.random() < 0.7]
         words = [f"w{i}" for i in range(length)]
         tags = spans_to_tags(spans, length, scheme)
-        assert entities_in(words, tags) == tuple((kind, " ".join(words[a:b])) for a, b, kind in spans)
+        assert extract_entities(words, tags) == tuple((kind, " ".join(words[a:b])) for a, b, kind in spans)
 
 
 @pytest.mark.parametrize("tag", ["S-PER", "E-PER", "B-DATE", "PER", "", "o", "B-", "I-PERX"])
 def test_a_tag_of_another_scheme_is_refused(tag):
     with pytest.raises(DataError) as caught:
-        entities_in(["Rome"], [tag])
+        extract_entities(["Rome"], [tag])
     assert str(caught.value) == (
         f"the tag {tag!r} of 'Rome' is neither O nor B- or I- with one of PER, LOC, ORG, MISC."
     )
@@ -86,17 +86,17 @@ def test_the_hub_s_numbers_stand_for_the_tags_of_its_card():
 
 def test_document_lines_are_no_sentences_and_no_part_of_any():
     text = "-DOCSTART- -X- -X- O\n\nRome NNP B-NP B-LOC\n-DOCSTART- -X- O O\nwins VB B-VP O\n\n\n"
-    assert column_records(text) == [{"words": ["Rome"], "tags": ["B-LOC"]}, {"words": ["wins"], "tags": ["O"]}]
+    assert split_sentences(text) == [{"words": ["Rome"], "tags": ["B-LOC"]}, {"words": ["wins"], "tags": ["O"]}]
 
 
 def test_tabs_carriage_returns_and_a_missing_last_line_end_change_nothing():
     plain = "Rome NNP B-LOC\nwins VB O\n\nAnn NNP B-PER\n"
-    assert column_records(plain) == column_records(plain.replace(" ", "\t").replace("\n", "\r\n"))
-    assert column_records(plain) == column_records(plain.rstrip("\n"))
+    assert split_sentences(plain) == split_sentences(plain.replace(" ", "\t").replace("\n", "\r\n"))
+    assert split_sentences(plain) == split_sentences(plain.rstrip("\n"))
 
 
 def test_text_and_surfaces_are_words_joined_by_one_blank():
-    assert tagged_example(["New", "York", "won"], ["B-LOC", "I-LOC", "O"]) == NERExample(
+    assert make_ner_example(["New", "York", "won"], ["B-LOC", "I-LOC", "O"]) == NERExample(
         "New York won", (("LOC", "New York"),)
     )
 
@@ -104,7 +104,7 @@ def test_text_and_surfaces_are_words_joined_by_one_blank():
 @pytest.mark.parametrize(("words", "tags"), [([], []), (["a"], []), (["a"], ["O", "O"])])
 def test_a_sentence_without_a_tag_for_each_word_is_refused(words, tags):
     with pytest.raises(DataError) as caught:
-        tagged_example(words, tags)
+        make_ner_example(words, tags)
     assert str(caught.value) == (
         f"a sentence needs words and a tag for each; it has {len(words)} words and {len(tags)} tags."
     )
@@ -112,7 +112,7 @@ def test_a_sentence_without_a_tag_for_each_word_is_refused(words, tags):
 
 def test_a_sentence_with_an_empty_word_is_refused():
     with pytest.raises(DataError) as caught:
-        tagged_example(["a", ""], ["O", "O"])
+        make_ner_example(["a", ""], ["O", "O"])
     assert str(caught.value) == "word 1 of the sentence is empty."
 
 
@@ -131,4 +131,4 @@ def test_a_sentence_with_an_empty_word_is_refused():
     ],
 )
 def test_columns_are_told_by_the_first_line(text, columns):
-    assert is_columns(text) is columns
+    assert is_column_file(text) is columns

@@ -21,7 +21,7 @@ from workbench.data.tasks.examples import (
     SummarizationExample,
 )
 from workbench.data.tasks.formats import TASK_FORMATS
-from workbench.data.tasks.hub import HUB_TASKS
+from workbench.data.tasks.hub import HUB_DATASETS
 from workbench.data.tasks.load import load_task
 from workbench.errors import DataError
 
@@ -92,14 +92,14 @@ def hub(tmp_path, monkeypatch):
 
 
 def test_every_task_has_a_data_set_on_the_hub():
-    assert HUB_TASKS.keys() == TASK_FORMATS.keys() == ROWS.keys()
+    assert HUB_DATASETS.keys() == TASK_FORMATS.keys() == ROWS.keys()
 
 
 @pytest.mark.parametrize("task", ROWS)
 def test_the_hub_s_rows_become_examples(hub, task):
     features, row, example = ROWS[task]
     asked = hub(features, row, row)
-    wanted = HUB_TASKS[task]
+    wanted = HUB_DATASETS[task]
     found = load_task(task, "hub")
     assert found.examples == (example, example)
     assert (found.source, found.split, found.rejected) == (wanted.name, wanted.split, ())
@@ -107,7 +107,7 @@ def test_the_hub_s_rows_become_examples(hub, task):
 
 
 def test_all_but_two_are_pinned_to_a_commit():
-    unpinned = {task for task, wanted in HUB_TASKS.items() if not re.fullmatch("[0-9a-f]{40}", wanted.revision)}
+    unpinned = {task for task, wanted in HUB_DATASETS.items() if not re.fullmatch("[0-9a-f]{40}", wanted.revision)}
     assert unpinned == {"dialogue", "ner"}
 
 
@@ -133,7 +133,7 @@ def test_labels_that_are_numbered_otherwise_are_refused(hub, task, column, featu
     hub(features | {column: feature}, row)
     with pytest.raises(DataError) as caught:
         load_task(task, "hub")
-    wanted = HUB_TASKS[task]
+    wanted = HUB_DATASETS[task]
     assert str(caught.value) == (
         f"{wanted.name} numbers {column} as {shown or 'O, B-PER, I-PER, I-LOC, I-ORG, B-X'}; the reader takes the "
         f"numbers for {', '.join(wanted.label_names)}."

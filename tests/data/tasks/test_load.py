@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from workbench.data.facts import Rejected
+from workbench.data.records import Rejected
 from workbench.data.tasks.examples import NERExample, NLIExample, SentimentExample
 from workbench.data.tasks.formats import TASK_FORMATS
 from workbench.data.tasks.load import TaskData, load_task
@@ -37,27 +37,27 @@ def test_length_counts_the_usable_examples(ten):
 
 
 def test_a_limit_keeps_the_first_examples_and_all_that_was_rejected(ten):
-    assert ten.limited(3) == TaskData("sentiment", "mine.jsonl", "unknown", ten.examples[:3], ten.rejected)
+    assert ten.take(3) == TaskData("sentiment", "mine.jsonl", "unknown", ten.examples[:3], ten.rejected)
 
 
 @pytest.mark.parametrize("limit", [None, 10, 11])
 def test_no_limit_and_a_large_one_keep_all(ten, limit):
-    assert ten.limited(limit) == ten
-    assert sorted(ten.limited(limit, seed=1).examples, key=lambda e: e.text) == list(ten.examples)
+    assert ten.take(limit) == ten
+    assert sorted(ten.take(limit, seed=1).examples, key=lambda e: e.text) == list(ten.examples)
 
 
 def test_a_smaller_draw_is_the_beginning_of_a_larger_one(ten):
-    drawn = ten.limited(10, seed=5).examples
-    assert all(ten.limited(n, seed=5).examples == drawn[:n] for n in range(1, 11))
+    drawn = ten.take(10, seed=5).examples
+    assert all(ten.take(n, seed=5).examples == drawn[:n] for n in range(1, 11))
     assert len(set(drawn)) == 10
     assert drawn != ten.examples
-    assert drawn != ten.limited(10, seed=6).examples
+    assert drawn != ten.take(10, seed=6).examples
 
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(ten, limit):
     with pytest.raises(DataError) as caught:
-        ten.limited(limit)
+        ten.take(limit)
     assert str(caught.value) == f"limit must be at least 1; got {limit}."
 
 
@@ -82,7 +82,7 @@ def test_a_tsv_row_with_too_few_or_too_many_cells_is_rejected(write):
     assert found.examples == (SentimentExample("fine", True),)
     assert found.rejected == (
         Rejected(1, "label must be negative or positive, or 0 or 1; it is missing."),
-        Rejected(2, "'x\\ty' stands beyond the header's last column; a row has one cell a column."),
+        Rejected(2, "'x\\ty' stands beyond the header's last column; a row has one cell per column."),
     )
 
 
@@ -236,14 +236,14 @@ def test_a_path_may_be_relative_to_the_folder_one_is_in(write, tmp_path, monkeyp
 
 
 def test_a_missing_bundled_set_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("workbench.data.tasks.load.resources.files", lambda package: tmp_path)
-    assert error_of("nli", "bundled") == "the bundled set of nli is missing from this installation; install it again."
+    monkeypatch.setattr("workbench.data.records.resources.files", lambda package: tmp_path)
+    assert error_of("nli", "bundled") == "bundled/tasks/nli.jsonl is missing from this installation; install it again."
 
 
 def test_a_bundled_set_with_an_unusable_record_is_refused(monkeypatch, write, tmp_path):
     (tmp_path / "bundled").mkdir()
     write([GOOD, {"text": "", "positive": True}], "bundled/tasks/sentiment.jsonl")
-    monkeypatch.setattr("workbench.data.tasks.load.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("workbench.data.records.resources.files", lambda package: tmp_path)
     assert error_of("sentiment", "bundled") == "the bundled set of sentiment, record 1: text is empty."
 
 

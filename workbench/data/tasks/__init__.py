@@ -1,1 +1,1 @@
-"""Readers of the task data sets."""
+"""Readers of the data sets of the eight tasks."""

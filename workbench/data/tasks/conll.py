@@ -1,18 +1,19 @@
-"""Sentences with a tag a word, as CoNLL-2003 has them: from a file of columns, or from the hub's numbers, to examples.
+"""Tagged sentences as in CoNLL-2003: from a file of columns, or from the hub's numbers, to examples.
 
 Tjong Kim Sang and De Meulder 2003. A line holds a word and its tags, the entity tag last; a blank line ends a sentence:
 
     LONDON NNP B-NP B-LOC
     1996-08-30 CD I-NP O
 
-The original files have IOB1 tags, where an entity starts with I- and B- only parts it from one of the same type that
-it touches; later copies have BIO tags (IOB2), where every entity starts with B-. `entities_in` reads both alike, so
-nothing has to be told about a file.
+The original files have IOB1 tags, where an entity starts with I- and B- only separates it from an adjacent one of the
+same type; later copies have BIO tags (IOB2), where every entity starts with B-. `extract_entities` reads both alike, so
+nobody has to say which of them a file has.
 """
 
 import re
 from collections.abc import Sequence
 
+from workbench.data.fields import Record
 from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
 from workbench.errors import DataError
 
@@ -24,58 +25,51 @@ _TAG = re.compile(f"O|[BI]-({'|'.join(ENTITY_TYPES)})")
 _LINE = re.compile(rf"{_DOCUMENT}.*|.+[ \t](O|[A-Z]-[A-Z]+)")
 
 
-def is_columns(text: str) -> bool:
-    """Tell whether a text is a file of columns: its first line opens a document or ends in a tag of any scheme.
-
-    Parameters
-    ----------
-    text : str
-        Of the whole file.
-
-    Returns
-    -------
-    bool
-    """
+def is_column_file(text: str) -> bool:
+    """Return whether the first line of a file opens a document or ends in a tag of any scheme."""
     return _LINE.fullmatch(text.lstrip().split("\n", 1)[0].rstrip()) is not None
 
 
-def column_records(text: str) -> list[dict]:
-    """Cut a file of columns into sentences.
+def split_sentences(text: str) -> list[Record]:
+    """Split a file of columns into sentences.
 
     Parameters
     ----------
     text : str
-        Lines of columns parted by blanks or tabs; the first is the word, the last its entity tag. ``-DOCSTART-``
-        lines open documents and are no sentences.
+        Lines of columns separated by blanks or tabs; the first is the word, the last its entity tag.
+        ``-DOCSTART-`` lines open documents and belong to no sentence.
 
     Returns
     -------
     list of dict
-        ``{"words": [...], "tags": [...]}`` for each sentence; the tag is "" where a line has one column.
+        ``{"words": [...], "tags": [...]}`` for each sentence; the tag is "" where a line has only one column.
     """
-    sentences: list[dict] = [{"words": [], "tags": []}]
+    sentences: list[list[list[str]]] = [[]]
     for line in text.split("\n"):
         columns = re.split(r"[ \t]+", line.strip(" \t\r"))
         if columns[0] in ("", _DOCUMENT):
-            sentences.append({"words": [], "tags": []})
-            continue
-        sentences[-1]["words"].append(columns[0])
-        sentences[-1]["tags"].append(columns[-1] if len(columns) > 1 else "")
-    return [sentence for sentence in sentences if sentence["words"]]
+            sentences.append([])
+        else:
+            sentences[-1].append(columns)
+    return [
+        {"words": [row[0] for row in rows], "tags": [row[-1] if len(row) > 1 else "" for row in rows]}
+        for rows in sentences
+        if rows
+    ]
 
 
-def tagged_example(words: Sequence[str], tags: Sequence[str]) -> NERExample:
-    """Make an example of a tagged sentence.
+def make_ner_example(words: Sequence[str], tags: Sequence[str]) -> NERExample:
+    """Make an example from a tagged sentence.
 
     Parameters
     ----------
     words, tags : sequence of str
-        As many of the one as of the other.
+        The words and the tag of each.
 
     Returns
     -------
     NERExample
-        The words, and each entity's, joined by one blank.
+        The words of the sentence, and those of each entity, are joined by single blanks.
 
     Raises
     ------
@@ -86,24 +80,24 @@ def tagged_example(words: Sequence[str], tags: Sequence[str]) -> NERExample:
         raise DataError(f"a sentence needs words and a tag for each; it has {len(words)} words and {len(tags)} tags.")
     if "" in words:
         raise DataError(f"word {list(words).index('')} of the sentence is empty.")
-    return NERExample(" ".join(words), entities_in(words, tags))
+    return NERExample(" ".join(words), extract_entities(words, tags))
 
 
-def entities_in(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Entities of a sentence, in its order, from IOB1 or BIO tags.
+def extract_entities(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the entities of a sentence, in its order, from IOB1 or BIO tags.
 
-    An entity opens at every B-, and at an I- that no word of the same type precedes; it goes on while I- of its type
-    follows.
+    An entity starts at every B-, and at an I- that does not follow a word of the same type. It continues through the
+    I- of its type that follow.
 
     Parameters
     ----------
     words, tags : sequence of str
-        As many of the one as of the other.
+        The words and the tag of each.
 
     Returns
     -------
     tuple of (str, str)
-        Type and surface.
+        The type and the surface of each.
 
     Raises
     ------
@@ -111,7 +105,7 @@ def entities_in(words: Sequence[str], tags: Sequence[str]) -> tuple[tuple[str, s
         If a tag is neither O nor B- or I- with a type of CoNLL-2003.
     """
     entities: list[tuple[str, list[str]]] = []
-    inside = None  # type of the entity that the word before belongs to
+    inside = None  # type of the entity that the preceding word belongs to
     for word, tag in zip(words, tags, strict=True):
         if not _TAG.fullmatch(tag):
             known = ", ".join(ENTITY_TYPES)

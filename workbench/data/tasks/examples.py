@@ -1,6 +1,7 @@
-"""One record of each of the eight tasks, whatever file it comes from.
+"""The examples of the eight tasks, one class per task.
 
-Readers (`workbench.data.tasks.formats`) make them, tasks (`workbench.evaluation.tasks`) ask and score them.
+The readers in `workbench.data.tasks.formats` make them from records; the tasks in `workbench.evaluation.tasks` turn
+them into prompts and score the answers.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ ENTITY_TYPES = ("PER", "LOC", "ORG", "MISC")  # CoNLL-2003's
 
 @dataclass(frozen=True)
 class ReasoningExample:
-    """A word problem with a number for an answer."""
+    """A word problem whose answer is a number."""
 
     question: str
     reasoning: str  # worked solution, without calculator notes
@@ -19,7 +20,7 @@ class ReasoningExample:
 
 @dataclass(frozen=True)
 class NLIExample:
-    """Does the premise entail the hypothesis?"""
+    """A premise, a hypothesis, and whether the one entails the other."""
 
     premise: str
     hypothesis: str
@@ -31,13 +32,13 @@ class OpenQAExample:
     """A question, with a passage that may or may not hold one of the accepted answers."""
 
     question: str
-    passage: str  # empty where the data set has none
+    passage: str  # empty if the data set has none
     answers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ClosedQAExample:
-    """A yes-or-no question on a passage."""
+    """A yes-or-no question about a passage."""
 
     question: str
     passage: str
@@ -46,16 +47,16 @@ class ClosedQAExample:
 
 @dataclass(frozen=True)
 class DialogueExample:
-    """A conversation and four ways to go on, of which one makes sense."""
+    """A conversation and four next turns, of which one makes sense."""
 
     dialogue: str
     options: tuple[str, str, str, str]
-    answer: int  # index of the right one, 0 to 3
+    answer: int  # index of the right option, 0 to 3
 
 
 @dataclass(frozen=True)
 class SummarizationExample:
-    """A conversation, one turn a line, and its summary by a person."""
+    """A conversation, one turn per line, and a summary written by a person."""
 
     dialogue: str
     summary: str
@@ -63,7 +64,7 @@ class SummarizationExample:
 
 @dataclass(frozen=True)
 class NERExample:
-    """A sentence and the names in it."""
+    """A sentence and the named entities in it."""
 
     text: str
     entities: tuple[tuple[str, str], ...]  # (type, surface) in order of appearance; types as in ENTITY_TYPES
@@ -71,7 +72,7 @@ class NERExample:
 
 @dataclass(frozen=True)
 class SentimentExample:
-    """A snippet of a review: is it kind?"""
+    """A snippet of a review, and whether it is positive."""
 
     text: str
     positive: bool

@@ -1,37 +1,36 @@
 """The data of the eight tasks: the bundled sets, a file, a folder of known files, or the hub.
 
-The format is told by the fields of the records (`workbench.data.tasks.formats`), what a folder holds by the names of
-its files (`workbench.data.tasks.sources`). A record that cannot be used is kept as a `Rejected` with its reason and the
-others load; data that cannot be used raise.
+The fields of the records identify the format (`workbench.data.tasks.formats`); the names of the files in a folder
+identify the data sets (`workbench.data.tasks.sources`).
 """
 
 import json
-import logging
 import os
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 
-from workbench.data.facts import BUNDLED, Rejected
-from workbench.data.formats import kind_of
-from workbench.data.records import FileKind
-from workbench.data.tasks.conll import column_records, is_columns
+from workbench.data.records import BUNDLED, RecordReader, Rejected, is_json
+from workbench.data.tasks.conll import is_column_file, split_sentences
 from workbench.data.tasks.examples import TaskExample
-from workbench.data.tasks.formats import BEYOND, TASK_FORMATS, TaskFormat, format_of, read_record
-from workbench.data.tasks.hub import hub_rows
-from workbench.data.tasks.sources import DEPTH, KNOWN_NAMES, Place, dialogue_files, find_place, place_of
+from workbench.data.tasks.formats import TASK_FORMATS
+from workbench.data.tasks.hub import HUB_DATASETS, fetch_rows
+from workbench.data.tasks.sources import (
+    DEPTH,
+    KNOWN_PATHS,
+    TaskSource,
+    find_source,
+    identify_file,
+    list_dialogue_files,
+)
 from workbench.errors import DataError, SpecError
-
-log = logging.getLogger(__name__)
 
 HUB = "hub"  # the source that names the data sets of the hub
 
 _SHAPES = "give a JSON array, JSON lines or a TSV with a header"
-_DATA = FileKind("data", _SHAPES, DataError)
-_FIELDS_SHOWN = 12  # of a record in no known format
+_SOURCES = f"a file or folder of data, {BUNDLED!r} or {HUB!r}"
+_READER = RecordReader("data", "record", _SHAPES, _SOURCES, DataError)
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,22 @@ class TaskData:
         """Return the number of usable examples."""
         return len(self.examples)
 
-    def limited(self, limit: int | None, *, seed: int | None = None) -> "TaskData":
+    def take(self, limit: int | None, *, seed: int | None = None) -> "TaskData":
         """Keep the first examples, or draw some without replacement.
 
-        With the same seed a smaller draw is the beginning of a larger one.
+        With the same seed, a smaller draw is the beginning of a larger one.
 
         Parameters
         ----------
         limit : int or None
-            How many; all of them if None or if there are not more.
+            Number of examples to keep; all of them if None or if there are fewer.
         seed : int, optional
-            Of the draw; without it the first ones are kept.
+            Seed of the draw. Without it, the first examples are kept.
 
         Returns
         -------
         TaskData
-            The examples in the source's order, or in the order drawn.
+            The examples in the order of the source, or in the order in which they were drawn.
 
         Raises
         ------
@@ -79,25 +78,25 @@ class TaskData:
 
 
 def load_task(task: str, data: str | Path | None = None) -> TaskData:
-    """Load a task's examples.
+    """Load the examples of a task.
 
     Parameters
     ----------
     task : str
-        One of `workbench.data.tasks.formats.TASK_FORMATS`.
+        A key of `workbench.data.tasks.formats.TASK_FORMATS`.
     data : str or Path, optional
         - ``"bundled"``: the set that comes with the package.
-        - ``"hub"``: the data set on the hub, as `workbench.data.tasks.hub.HUB_TASKS` says.
+        - ``"hub"``: the data set on the hub, as listed in `workbench.data.tasks.hub.HUB_DATASETS`.
         - A file: JSON, JSON lines, a TSV with a header or, for ner, CoNLL's columns; UTF-8.
-        - A folder: it, and three levels below it, are searched for the names in
-          `workbench.data.tasks.sources.KNOWN_NAMES`.
+        - A folder: it and three levels below it are searched for the paths in
+          `workbench.data.tasks.sources.KNOWN_PATHS`.
 
-        By default what the environment variable WORKBENCH_DATA says, or the bundled set.
+        By default the value of the environment variable WORKBENCH_DATA, or else the bundled set.
 
     Returns
     -------
     TaskData
-        The usable examples, and every record that is not with its reason.
+        The usable examples, and every other record with the reason why it is rejected.
 
     Raises
     ------
@@ -112,56 +111,41 @@ def load_task(task: str, data: str | Path | None = None) -> TaskData:
     if data is None:
         data = os.environ.get("WORKBENCH_DATA") or BUNDLED
     if data == BUNDLED:
-        return _bundled(task)
+        return _load_bundled(task)
     if data == HUB:
-        name, split, rows = hub_rows(task)
-        return _task_data(task, name, split, rows)
-    place = _place(task, Path(os.path.abspath(os.path.expanduser(data))))  # noqa: PTH100  links keep their names
-    if place.path.is_dir():
-        return _task_data(task, place.source, place.split, _folder_records(place.path))
-    return _task_data(task, place.source, place.split, _file_records(task, place.source, _bytes_of(place.path)))
+        dataset = HUB_DATASETS[task]
+        return _read_task_data(task, dataset.name, dataset.split, fetch_rows(dataset))
+    source = _choose_source(task, Path(os.path.abspath(os.path.expanduser(data))))  # noqa: PTH100  links keep their names
+    if source.path.is_dir():
+        records = [_read_dialogue_file(i, path) for i, path in enumerate(list_dialogue_files(source.path))]
+    else:
+        records = _parse_file(task, source.name, _READER.read_path(source.path))
+    return _read_task_data(task, source.name, source.split, records)
 
 
-def _bundled(task: str) -> TaskData:
-    file = resources.files("workbench.data").joinpath("bundled", "tasks", f"{task}.jsonl")
-    try:
-        content = file.read_bytes()
-    except OSError as err:
-        raise DataError(f"the bundled set of {task} is missing from this installation; install it again.") from err
-    found = _task_data(task, BUNDLED, BUNDLED, _file_records(task, BUNDLED, content))
-    if found.rejected:
-        raise DataError(found.rejected[0].in_file(f"the bundled set of {task}"))
-    return found
+def _load_bundled(task: str) -> TaskData:
+    content = _READER.read_bundled(f"tasks/{task}.jsonl")
+    data = _read_task_data(task, BUNDLED, BUNDLED, _parse_file(task, BUNDLED, content))
+    if data.rejected:
+        raise DataError(data.rejected[0].in_file(f"the bundled set of {task}"))
+    return data
 
 
-def _place(task: str, path: Path) -> Place:
-    if path.is_file():
-        return place_of(task, path)
+def _choose_source(task: str, path: Path) -> TaskSource:
     if not path.is_dir():
-        raise DataError(f"{path} does not exist; give a file or folder of data, {BUNDLED!r} or {HUB!r}.")
-    place = find_place(task, path)
-    if place is None:
-        names = ", ".join(name.tail for name in KNOWN_NAMES[task])
+        return identify_file(task, path)
+    source = find_source(task, path)
+    if source is None:
+        endings = ", ".join(known.ending for known in KNOWN_PATHS[task])
         raise DataError(
-            f"{path} holds no data for {task}: it and {DEPTH} levels below it were searched for {names}; give such a "
+            f"{path} holds no data for {task}: it and {DEPTH} levels below it were searched for {endings}; give such a "
             "folder or the file itself."
         )
-    return place
+    return source
 
 
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as err:
-        raise DataError(f"{path} cannot be read ({err.strerror or err}); give a file of data.") from err
-
-
-def _folder_records(folder: Path) -> list:
-    """One record a file; what cannot be read becomes a Rejected in its place."""
-    return [_only_record(index, path) for index, path in enumerate(dialogue_files(folder))]
-
-
-def _only_record(index: int, path: Path) -> object:
+def _read_dialogue_file(index: int, path: Path) -> object:
+    """Return the one record of a file, or `Rejected` if the file cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as err:
@@ -172,65 +156,23 @@ def _only_record(index: int, path: Path) -> object:
         return Rejected(index, f"{path.name} cannot be read ({getattr(err, 'strerror', None) or err}).")
 
 
-def _file_records(task: str, source: str, content: bytes) -> list:
-    text = _DATA.decoded(source, content)
-    if task == "ner" and is_columns(text):
-        return column_records(text)
-    if text.lstrip().startswith(("[", "{")):
-        return _DATA.json_records(source, text)
-    return _tsv_records(source, text)
+def _parse_file(task: str, source: str, content: bytes) -> list[object]:
+    text = _READER.decode(source, content)
+    if task == "ner" and is_column_file(text):
+        return list(split_sentences(text))
+    return _READER.parse_json(source, text) if is_json(text) else _parse_tsv(source, text)
 
 
-def _tsv_records(source: str, text: str) -> list[dict]:
-    """Rows as dicts. Quotes are characters like others: RTE and SST-2 have unpaired ones in their sentences."""
-    rows = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip(" \r")]
-    header = rows[0]
+def _parse_tsv(source: str, text: str) -> list[object]:
+    """Split a TSV, in which quotes are ordinary characters: sentences of RTE and SST-2 hold unpaired ones."""
+    header, *rows = (line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip(" \r"))
     if len(header) < 2:
         raise DataError(f"{source} is neither JSON nor a TSV: it starts with {header[0][:60]!r}; {_SHAPES}.")
-    for column in header:
-        if header.count(column) > 1:
-            raise DataError(f"{source} has the column {column!r} {header.count(column)} times; give it once.")
-    return [{**dict(zip(header, row, strict=False)), BEYOND: "\t".join(row[len(header) :])} for row in rows[1:]]
+    return _READER.table_records(source, header, rows, separator="\t", cure="a row has one cell per column")
 
 
-def _task_data(task: str, source: str, split: str, records: Sequence[object]) -> TaskData:
-    task_format = _format_of_most(task, source, records)
-    outcomes = [_outcome(task_format, index, record) for index, record in enumerate(records)]
-    examples = tuple(outcome for outcome in outcomes if not isinstance(outcome, Rejected))
-    rejected = tuple(outcome for outcome in outcomes if isinstance(outcome, Rejected))
-    if not examples:
-        raise DataError(f"{source} has no usable record among {len(records)}; {rejected[0]}")
-    if rejected:
-        log.warning("%s: %d of %d records are left out; %s", source, len(rejected), len(records), rejected[0])
-    return TaskData(task, source, split, examples, rejected)
-
-
-def _outcome(task_format: TaskFormat, index: int, record: object) -> TaskExample | Rejected:
-    if isinstance(record, Rejected):
-        return record
-    try:
-        return read_record(task_format, record)
-    except DataError as err:
-        return Rejected(index, str(err))
-
-
-def _format_of_most(task: str, source: str, records: Sequence[object]) -> TaskFormat:
-    """Where records differ in format, that of most counts: a field that one lacks is its fault, not another format."""
-    if not records:
-        raise DataError(f"{source} holds no records; give at least one.")
-    votes = Counter(found.name for record in records if (found := format_of(task, record)))
-    if not votes:
-        known = "; ".join(f"{row.name} ({', '.join(row.fields)})" for row in TASK_FORMATS[task])
-        raise DataError(f"{source} has {_seen(records)}; known for {task}: {known}.")
-    [(name, _)] = votes.most_common(1)
-    return next(row for row in TASK_FORMATS[task] if row.name == name)
-
-
-def _seen(records: Sequence[object]) -> str:
-    first = next((record for record in records if isinstance(record, dict)), records[0])
-    if isinstance(first, Rejected):
-        return f"no record that can be read: {first.reason.rstrip('.')}"
-    if not isinstance(first, dict):
-        return f"no objects: record 0 is {kind_of(first)}"
-    fields = [field for field in first if field != BEYOND]
-    return f"fields of no known format: {', '.join(fields[:_FIELDS_SHOWN]) or 'none'}"
+def _read_task_data(task: str, source: str, split: str, records: Sequence[object]) -> TaskData:
+    formats = TASK_FORMATS[task]
+    known = f"known for {task}: {'; '.join(map(str, formats))}"
+    task_format = _READER.choose_format(source, records, formats, known=known)
+    return TaskData(task, source, split, *_READER.read_records(source, records, task_format))

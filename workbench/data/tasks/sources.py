@@ -1,7 +1,7 @@
-"""Where each task's data lies in a folder: the names that files of the known data sets have, and which split they are.
+"""The files in which each task's data are found: the paths that files of known data sets have, and their splits.
 
-A name is the end of a path, in any case. Names of the paper's own copies come first: those files are what its numbers
-rest on, and some are not the split that they are called after.
+A known path is the end of a file's path, in upper or lower case. The paths of the paper's own copies come first: the
+paper's numbers rest on these files, and some of them are not the split that their name says.
 """
 
 import os
@@ -9,175 +9,165 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DEPTH = 3  # folders below the one given that are searched
+DEPTH = 3  # number of folder levels below the given one that are searched
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class KnownName:
-    """The end of a path under which a data set is found."""
+class KnownPath:
+    """The end of the path of a known data set, with the split that the file holds."""
 
-    tail: str  # with a slash at the end for a folder of one-record files
+    ending: str  # with a slash at the end for a folder of files with one record each
     split: str
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Its folders and its file, in lower case."""
-        return tuple(self.tail.lower().rstrip("/").split("/"))
+        """The names of the folders and the file, in lower case."""
+        return tuple(self.ending.lower().rstrip("/").split("/"))
 
     @property
     def is_folder(self) -> bool:
-        """Whether it names a folder of ``*.txt`` files."""
-        return self.tail.endswith("/")
+        """Whether it is the path of a folder of ``*.txt`` files."""
+        return self.ending.endswith("/")
 
     def matches(self, path: Path) -> bool:
-        """Tell whether a path ends so."""
+        """Return whether a path ends with this one."""
         return tuple(part.lower() for part in path.parts[-len(self.parts) :]) == self.parts
 
 
-# In order of preference: the paper's copy, then the split that the paper scores, then others, then the native form.
-KNOWN_NAMES: dict[str, tuple[KnownName, ...]] = {
+# In order of preference: the paper's copy, the split that the paper scores, other splits, the native form.
+KNOWN_PATHS: dict[str, tuple[KnownPath, ...]] = {
     "reasoning": (
-        KnownName("test-reasoning.jsonl", "test"),
-        KnownName("gsm8k/test.jsonl", "test"),
-        KnownName("grade_school_math/data/test.jsonl", "test"),
-        KnownName("gsm8k/train.jsonl", "train"),
-        KnownName("reasoning.jsonl", UNKNOWN),
+        KnownPath("test-reasoning.jsonl", "test"),
+        KnownPath("gsm8k/test.jsonl", "test"),
+        KnownPath("grade_school_math/data/test.jsonl", "test"),
+        KnownPath("gsm8k/train.jsonl", "train"),
+        KnownPath("reasoning.jsonl", UNKNOWN),
     ),
     "nli": (
-        KnownName("test-NLI.tsv", "train"),  # RTE's training split, for all its name
-        KnownName("RTE/dev.tsv", "dev"),
-        KnownName("RTE/superglue_val.jsonl", "dev"),
-        KnownName("RTE/val.jsonl", "dev"),
-        KnownName("RTE/train.tsv", "train"),
-        KnownName("RTE/train.jsonl", "train"),
-        KnownName("nli.jsonl", UNKNOWN),
+        KnownPath("test-NLI.tsv", "train"),  # RTE's training split, despite its name
+        KnownPath("RTE/dev.tsv", "dev"),
+        KnownPath("RTE/superglue_val.jsonl", "dev"),
+        KnownPath("RTE/val.jsonl", "dev"),
+        KnownPath("RTE/train.tsv", "train"),
+        KnownPath("RTE/train.jsonl", "train"),
+        KnownPath("nli.jsonl", UNKNOWN),
     ),
     "open_qa": (
-        KnownName("test-OpenDomainQA.jsonl", "dev"),  # the 3,610 questions of NQ-open.dev.jsonl in another order
-        KnownName("nq-open-oracle.jsonl", "dev"),
-        KnownName("NQ-open.dev.jsonl", "dev"),
-        KnownName("open_qa.jsonl", UNKNOWN),
+        KnownPath("test-OpenDomainQA.jsonl", "dev"),  # the 3,610 questions of NQ-open.dev.jsonl in another order
+        KnownPath("nq-open-oracle.jsonl", "dev"),
+        KnownPath("NQ-open.dev.jsonl", "dev"),
+        KnownPath("open_qa.jsonl", UNKNOWN),
     ),
     "closed_qa": (
-        KnownName("test-ClosedDomainQA.jsonl", "dev"),
-        KnownName("boolq/superglue_val.jsonl", "dev"),
-        KnownName("BoolQ/val.jsonl", "dev"),
-        KnownName("boolq/dev.jsonl", "dev"),
-        KnownName("boolq/train.jsonl", "train"),
-        KnownName("closed_qa.jsonl", UNKNOWN),
+        KnownPath("test-ClosedDomainQA.jsonl", "dev"),
+        KnownPath("boolq/superglue_val.jsonl", "dev"),
+        KnownPath("BoolQ/val.jsonl", "dev"),
+        KnownPath("boolq/dev.jsonl", "dev"),
+        KnownPath("boolq/train.jsonl", "train"),
+        KnownPath("closed_qa.jsonl", UNKNOWN),
     ),
     "dialogue": (
-        KnownName("test-dialogue/", "dev"),
-        KnownName("mutual/dev/", "dev"),
-        KnownName("mutual/test/", "test"),
-        KnownName("mutual/train/", "train"),
-        KnownName("dialogue.jsonl", UNKNOWN),
+        KnownPath("test-dialogue/", "dev"),
+        KnownPath("mutual/dev/", "dev"),
+        KnownPath("mutual/test/", "test"),
+        KnownPath("mutual/train/", "train"),
+        KnownPath("dialogue.jsonl", UNKNOWN),
     ),
     "summarization": (
-        KnownName("test-summarization.json", "validation"),  # SAMSum's val.json, for all its name
-        KnownName("samsum/test.json", "test"),
-        KnownName("samsum/val.json", "validation"),
-        KnownName("val.json", "validation"),
-        KnownName("summarization.jsonl", UNKNOWN),
+        KnownPath("test-summarization.json", "validation"),  # SAMSum's val.json, despite its name
+        KnownPath("samsum/test.json", "test"),
+        KnownPath("samsum/val.json", "validation"),
+        KnownPath("val.json", "validation"),
+        KnownPath("summarization.jsonl", UNKNOWN),
     ),
     "ner": (
-        KnownName("test-NER.txt", "validation"),  # eng.testa, for all its name
-        KnownName("eng.testb", "test"),
-        KnownName("eng.testa", "validation"),
-        KnownName("conll2003/test.txt", "test"),
-        KnownName("conll2003/valid.txt", "validation"),
-        KnownName("conll2003/dev.txt", "validation"),
-        KnownName("eng.train", "train"),
-        KnownName("conll2003/train.txt", "train"),
-        KnownName("ner.jsonl", UNKNOWN),
+        KnownPath("test-NER.txt", "validation"),  # eng.testa, despite its name
+        KnownPath("eng.testb", "test"),
+        KnownPath("eng.testa", "validation"),
+        KnownPath("conll2003/test.txt", "test"),
+        KnownPath("conll2003/valid.txt", "validation"),
+        KnownPath("conll2003/dev.txt", "validation"),
+        KnownPath("eng.train", "train"),
+        KnownPath("conll2003/train.txt", "train"),
+        KnownPath("ner.jsonl", UNKNOWN),
     ),
     "sentiment": (
-        KnownName("test-SentimentAnalysis.tsv", "dev"),
-        KnownName("SST-2/dev.tsv", "dev"),
-        KnownName("SST-2/train.tsv", "train"),
-        KnownName("sentiment.jsonl", UNKNOWN),
+        KnownPath("test-SentimentAnalysis.tsv", "dev"),
+        KnownPath("SST-2/dev.tsv", "dev"),
+        KnownPath("SST-2/train.tsv", "train"),
+        KnownPath("sentiment.jsonl", UNKNOWN),
     ),
 }
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file, or a folder of one-record files, and what is known of it."""
+class TaskSource:
+    """A file, or a folder of files with one record each, with the name and split reported with scores."""
 
     path: Path
-    source: str  # its known name as written on disk, or the file's name
+    name: str  # the known path as written on disk, or the file's name
     split: str
 
 
-def place_of(task: str, path: Path) -> Place:
-    """Say what is known of a file by its name.
+def identify_file(task: str, path: Path) -> TaskSource:
+    """Return the source for a file, identified by its path.
 
     Parameters
     ----------
     task : str
-        A key of `KNOWN_NAMES`.
+        A key of `KNOWN_PATHS`.
     path : Path
-        Of the file.
+        The file.
 
     Returns
     -------
-    Place
-        With the split "unknown" where the name is in no table.
+    TaskSource
+        Its split is "unknown" if the path is not in the table.
     """
-    return next(
-        (_place(path, name) for name in KNOWN_NAMES[task] if name.matches(path)), Place(path, path.name, UNKNOWN)
-    )
+    known = next((known for known in KNOWN_PATHS[task] if known.matches(path)), None)
+    return TaskSource(path, path.name, UNKNOWN) if known is None else _make_source(path, known)
 
 
-def find_place(task: str, folder: Path) -> Place | None:
+def find_source(task: str, folder: Path) -> TaskSource | None:
     """Search a folder, and at most `DEPTH` levels below it, for a task's data.
 
     Parameters
     ----------
     task : str
-        A key of `KNOWN_NAMES`.
+        A key of `KNOWN_PATHS`.
     folder : Path
-        Its own name counts as well: ``mutual/dev`` may be given itself.
+        The folder; its own name counts as well, so ``mutual/dev`` itself may be given.
 
     Returns
     -------
-    Place or None
-        Of the first known name that is there; of several such files the one highest up, then the first by path.
+    TaskSource or None
+        The source for the first known path that exists. Of several such files it is the one highest up, then the
+        first by path.
     """
-    files, folders = _below(folder)
-    for name in KNOWN_NAMES[task]:
-        for path in folders if name.is_folder else files:
-            if name.matches(path) and (not name.is_folder or dialogue_files(path)):
-                return _place(path, name)
+    files, folders = _list_below(folder)
+    for known in KNOWN_PATHS[task]:
+        for path in folders if known.is_folder else files:
+            if known.matches(path) and (not known.is_folder or list_dialogue_files(path)):
+                return _make_source(path, known)
     return None
 
 
-def dialogue_files(folder: Path) -> list[Path]:
-    """List the ``*.txt`` files of a folder, ``dev_2.txt`` before ``dev_10.txt``.
-
-    Parameters
-    ----------
-    folder : Path
-        As MuTual is given: one record a file.
-
-    Returns
-    -------
-    list of Path
-    """
-    return sorted((path for path in folder.glob("*.txt") if path.is_file()), key=_natural)
+def list_dialogue_files(folder: Path) -> list[Path]:
+    """Return the ``*.txt`` files of a folder such as MuTual's, ``dev_2.txt`` before ``dev_10.txt``."""
+    return sorted((path for path in folder.glob("*.txt") if path.is_file()), key=_natural_key)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def _natural_key(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"([0-9]+)", path.name)]
 
 
-def _place(path: Path, name: KnownName) -> Place:
-    return Place(path, "/".join(path.parts[-len(name.parts) :]), name.split)
+def _make_source(path: Path, known: KnownPath) -> TaskSource:
+    return TaskSource(path, "/".join(path.parts[-len(known.parts) :]), known.split)
 
 
-def _below(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and folders down to `DEPTH`, those highest up first; hidden folders are not entered."""
+def _list_below(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files and the folders down to `DEPTH`, those highest up first; hidden folders are not entered."""
     files, folders = [], []
     for root, below, names in os.walk(folder, followlinks=True):
         here = Path(root)
@@ -185,4 +175,8 @@ def _below(folder: Path) -> tuple[list[Path], list[Path]]:
         below[:] = [name for name in below if not name.startswith(".")] if depth < DEPTH else []
         folders.append(here)
         files += [here / name for name in names]
-    return tuple(sorted(paths, key=lambda path: (len(path.parts), str(path))) for paths in (files, folders))
+    return sorted(files, key=_depth_key), sorted(folders, key=_depth_key)
+
+
+def _depth_key(path: Path) -> tuple[int, str]:
+    return len(path.parts), str(path)
