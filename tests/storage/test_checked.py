@@ -1,4 +1,4 @@
-"""A file that knows whether it is whole."""
+"""Files with one tensor and a checksum: every damage is noticed."""
 
 import logging
 
@@ -19,7 +19,7 @@ def tensor():
 
 @pytest.fixture
 def path(tmp_path, tensor):
-    """Give a file with it."""
+    """Give a file with the tensor."""
     path = tmp_path / "folder" / "file.safetensors"
     write_checked(path, tensor, RECORD)
     return path
@@ -42,7 +42,7 @@ def test_the_same_content_gives_the_same_bytes(path, tensor):
     assert path.read_bytes() == first
 
 
-def test_a_file_that_is_not_there_is_no_damage(tmp_path, caplog):
+def test_a_missing_file_is_not_reported_as_damaged(tmp_path, caplog):
     assert read_checked(tmp_path / "none") is None
     assert read_record(tmp_path / "none") is None
     assert not caplog.messages
@@ -59,7 +59,7 @@ def test_every_single_flipped_bit_is_noticed(path, tensor, caplog):
         for n, place in enumerate(places, start=1):
             path.write_bytes(flip(whole, place))
             found = read_checked(path)
-            # a flip in the header may leave its meaning as it is, such as a blank that becomes another
+            # a flip in the header may leave its meaning unchanged, as where one blank becomes another
             assert found is None or (torch.equal(found[0], tensor) and found[1] == RECORD)
             assert len(caplog.messages) <= n
     assert len(caplog.messages) > 0.95 * len(places) > 100
