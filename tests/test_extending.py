@@ -1,4 +1,4 @@
-"""The code of docs/extending.md runs as written, and what it makes does what the page says."""
+"""The code of the tutorial on extending runs as written and does what the page says."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ import torch
 
 import workbench as wb
 from tests.pages import code_blocks
+from workbench import registry
 from workbench.encoding import encode
 
-PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+PAGE = Path(__file__).parent.parent / "docs" / "tutorials" / "extend.md"
 REQUEST = wb.EditRequest(
     "Edith Piaf",
     "The mother tongue of {} is",
@@ -19,8 +20,10 @@ REQUEST = wb.EditRequest(
 
 
 @pytest.fixture
-def names(tiny_lm) -> dict:
-    """Give what is defined when all of the page has been run."""
+def names(tiny_lm, monkeypatch) -> dict:
+    """Return the names that are defined when the whole page has been run."""
+    for rows in ("_METHODS", "_REGULARIZERS"):  # what the page registers is forgotten after the test
+        monkeypatch.setattr(registry, rows, dict(getattr(registry, rows)))
     found = {"lm": tiny_lm, "request": REQUEST, "__name__": "extending"}
     for block in code_blocks(PAGE, "python"):
         exec(compile(block, PAGE.name, "exec"), found)
@@ -55,3 +58,20 @@ def test_the_method_lowers_the_targets_nll_and_leaves_the_model(names, tiny_lm):
 def test_the_pages_example_measures_the_edit_and_a_task(names):
     assert set(names["scores"]["metric"]) == {"reliability", "locality"}
     assert set(names["tasks"]["task"]) == {"nli"}
+
+
+def test_the_rows_make_both_known_by_name(names, tiny_lm):
+    assert registry.make_editor("gradient-step", tiny_lm) == names["GradientStep"].for_model(tiny_lm)
+    assert names["spec"].make_regularizer() == names["Clip"](0.5)
+
+
+def test_the_update_can_be_saved_and_computed_again_from_its_record(names, tiny_lm, tmp_path):
+    editor = names["GradientStep"].for_model(tiny_lm)
+    update = names["Clip"]()(editor.compute_update(tiny_lm, [REQUEST]), tiny_lm)
+    update.save(tmp_path / "update.safetensors")
+    [record] = wb.WeightUpdate.load(tmp_path / "update.safetensors").records
+    again = names["GradientStep"](**record.hyperparameters).compute_update(tiny_lm, list(record.requests))
+    assert record.regularizer == {"kind": "Clip", "share": 0.5}
+    assert record.steps == (1,)
+    (name,) = update
+    assert torch.equal(names["Clip"]()(again, tiny_lm).delta(name), update.delta(name))
