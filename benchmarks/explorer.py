@@ -28,14 +28,14 @@ def show(session: Session, request: wb.EditRequest) -> None:
     heatmap_picture(view).html()
     histogram_picture(view, session.edits[-1].regularizer.label).html()
     session.kept()
-    session.look(request)
+    session.predict(request)
     session.growth()
 
 
 def time_both(session: Session, request: wb.EditRequest, method: str, moves: int) -> tuple[float, list[float]]:
     """Seconds of an edit, and of each of some moves of the slider behind it."""
     editor = session.editor(method).prepared(session.lm)  # contexts and second moments are there
-    session.look(request)
+    session.predict(request)
     start = time.perf_counter()
     session.edit(request, editor, wb.RECT(0.4))
     show(session, request)

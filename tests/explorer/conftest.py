@@ -1,4 +1,4 @@
-"""A fact, an editor of few steps, and small task files."""
+"""Facts, an editor with few steps, and small task files."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ EDITOR = wb.ROME(layer=1, v_num_grad_steps=4, contexts=CONTEXTS)
 
 @pytest.fixture
 def session(tiny_lm) -> Session:
-    """Give a session of a fresh tiny model, without edits."""
+    """Give a session with a fresh tiny model, without edits."""
     return Session(tiny_lm)
 
 
@@ -41,7 +41,7 @@ def edited(session) -> Session:
 
 @pytest.fixture
 def small_tasks(tmp_path_factory, monkeypatch) -> Path:
-    """Give a folder with a file for each task, where tasks are looked for."""
+    """Give a folder with a small file for each task, set as the data folder."""
     folder = tmp_path_factory.mktemp("tasks")
     for task, records in SMALL_SETS.items():
         (folder / f"{task}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))

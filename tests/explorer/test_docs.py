@@ -1,4 +1,4 @@
-"""The session that docs/explorer.md shows runs as it stands there."""
+"""The session that docs/explorer.md shows runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""An export holds all there is of a session, text of the user escaped."""
+"""An export holds all results of a session, with the user's text escaped."""
 
 import re
 from dataclasses import replace
@@ -25,7 +25,7 @@ def pictures_of(session):
 
 
 class Tags(HTMLParser):
-    """The tags of a page with their attributes."""
+    """A parser that collects the tags of a page with their attributes."""
 
     def __init__(self, text):
         super().__init__()
@@ -36,7 +36,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-def test_an_export_is_whole_and_the_update_is_the_sessions(edited, tmp_path, small_tasks):
+def test_an_export_is_complete_and_its_update_is_the_sessions(edited, tmp_path, small_tasks):
     pictures = [*pictures_of(edited), abilities_picture(edited.check_abilities(1))]
     folder, written = export(edited, tmp_path / "new" / "exports", pictures, edited.continue_prompts(["The river"], 3))
     assert {item.name for item in written} == {path.name for path in folder.iterdir()}
@@ -53,7 +53,7 @@ def test_an_export_is_whole_and_the_update_is_the_sessions(edited, tmp_path, sma
     assert re.match(r"\d{8}-\d{6}-the-eiffel-tower$", folder.name)
 
 
-def test_an_adapter_is_written_where_the_update_has_low_rank_and_else_its_sentence_is_kept(edited, tmp_path):
+def test_an_adapter_is_written_for_a_low_rank_update_and_a_reason_is_given_for_others(edited, tmp_path):
     _, written = export(edited, tmp_path, pictures_of(edited))
     assert [item.refused for item in written if item.name == ADAPTER] == [None]
     edited.regularize(wb.RECT(0.4))
@@ -63,7 +63,7 @@ def test_an_adapter_is_written_where_the_update_has_low_rank_and_else_its_senten
     assert not (folder / ADAPTER).exists()
 
 
-def test_two_exports_of_one_second_do_not_meet(edited, tmp_path):
+def test_exports_of_the_same_second_have_folders_of_their_own(edited, tmp_path):
     folders = {export(edited, tmp_path, [])[0] for _ in range(3)}
     assert len(folders) == 3
 
@@ -82,7 +82,7 @@ def test_text_of_the_user_is_escaped_in_page_and_code(tiny_lm, tmp_path):
     compile((folder / CODE).read_text(), CODE, "exec")
 
 
-def test_a_page_asks_nobody_for_anything_and_its_figures_have_alt_texts(edited, tmp_path):
+def test_a_page_requests_nothing_and_its_figures_have_alt_texts(edited, tmp_path):
     folder, _ = export(edited, tmp_path, pictures_of(edited))
     tags = Tags((folder / PAGE).read_text()).found
     links = [attrs[name] for _, attrs in tags for name in ("src", "href") if name in attrs]
@@ -99,7 +99,7 @@ def test_without_an_edit_there_is_nothing_to_export(session, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(edited, tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(edited, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EditError, match=r"^no folder can be made in .*file \(.*\); choose another\.$"):
         export(edited, tmp_path / "file", [])

@@ -1,4 +1,4 @@
-"""A fact of the list fills the fields, and the fields make the same fact."""
+"""A fact of the list fills the fields, and the fields describe the same fact."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from workbench.explorer.fact_form import FactForm
 
 @pytest.fixture
 def picked() -> list:
-    """Give what is called when a fact is picked, by its calls."""
+    """Give a list with one entry per call of `on_pick`."""
     return []
 
 
@@ -22,7 +22,7 @@ def form(picked) -> FactForm:
     return FactForm(wb.load_facts(), lambda: picked.append(1))
 
 
-def test_every_bundled_fact_comes_out_as_it_went_in(form):
+def test_every_bundled_fact_is_the_same_after_filling_the_form(form):
     requests = wb.load_facts().requests
     assert len(requests) > 300
     for request in requests:
@@ -30,7 +30,7 @@ def test_every_bundled_fact_comes_out_as_it_went_in(form):
         assert form.request() == replace(request, relation=None)
 
 
-def test_a_search_finds_by_all_words_wherever_they_stand_and_fills_in_nothing(form, picked):
+def test_a_search_matches_all_words_in_any_place_and_fills_in_nothing(form, picked):
     form._subject.value = "my own"
     form._search.value = "PARIS eiffel"
     assert len(form._list.options) >= 1
@@ -43,7 +43,7 @@ def test_a_search_finds_by_all_words_wherever_they_stand_and_fills_in_nothing(fo
     assert len(form._list.options) == len(wb.load_facts())
 
 
-def test_picking_a_fact_fills_it_in_and_says_so(form, picked):
+def test_picking_a_fact_fills_it_in_and_calls_on_pick(form, picked):
     form._search.value = "Big Ben"
     form._list.index = 0
     assert form.request().subject == "Big Ben"
@@ -65,7 +65,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("field", MISTAKES)
-def test_what_is_no_fact_is_refused_in_one_sentence(form, field):
+def test_texts_that_describe_no_fact_are_refused_in_one_sentence(form, field):
     text, sentence = MISTAKES[field]
     form.fill(FACT)
     getattr(form, field).value = text

@@ -1,4 +1,4 @@
-"""What the figures draw is what their tables hold."""
+"""Figures draw what their tables hold."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def test_the_heatmap_draws_the_block_maxima(edited):
     assert picture.html().startswith('<img class="wb-figure" alt="Heatmap of |ΔW| of ')
 
 
-def test_the_abilities_are_told_to_those_who_do_not_see_them(edited, small_tasks):
+def test_the_alt_text_of_the_abilities_holds_every_score(edited, small_tasks):
     scores = edited.check_abilities(2)
     picture = abilities_picture(scores)
     for row in scores.itertuples():

@@ -1,4 +1,4 @@
-"""The panel, without a browser: what is pressed goes to the session, and what comes back is shown."""
+"""The panel without a browser: buttons reach the session, and its results are shown."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ PATIENCE = 120
 
 
 def shown(widget) -> str:
-    """All HTML that a widget and those in it show."""
+    """Return all HTML that a widget and its children show."""
     own = widget.value if isinstance(widget, widgets.HTML) else ""
     return own + "".join(shown(child) for child in getattr(widget, "children", ()))
 
@@ -36,7 +36,7 @@ def buttons(widget):
 
 
 def press(panel, label):
-    """Press a button and wait until all is done."""
+    """Press a button and wait until all work is done."""
     assert not button(panel, label).disabled, label
     button(panel, label).click()
     assert panel.wait(PATIENCE)
@@ -46,8 +46,8 @@ def errors(panel) -> list[str]:
     return re.findall(r'<div class="wb-error" role="alert">(.*?)</div>', shown(panel))
 
 
-def quick(panel, fact=FACT):
-    """Fill in a fact, and few steps."""
+def fill_quick(panel, fact=FACT):
+    """Fill in a fact and a small number of steps."""
     panel._facts.fill(fact)
     panel._method._fields["layer"][1].value = "1"
     panel._method._fields["v_num_grad_steps"][1].value = "3"
@@ -55,15 +55,15 @@ def quick(panel, fact=FACT):
 
 @pytest.fixture
 def panel(tiny, tmp_path):
-    """Give a panel with a tiny model, a fact filled in, and few steps."""
+    """Give a panel with a tiny model, a fact, and a small number of steps."""
     panel = Explorer(tiny, exports_dir=tmp_path / "exports")
     assert panel.wait(PATIENCE)
-    quick(panel)
+    fill_quick(panel)
     yield panel
     panel.close()
 
 
-def test_the_panel_is_there_before_torch_is():
+def test_the_panel_appears_without_importing_torch():
     code = "import sys, workbench.explorer.panel; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
@@ -96,7 +96,7 @@ def test_an_edit_is_shown_and_undone(panel):
 
 def test_moving_the_slider_regularizes_the_last_edit_again(panel):
     press(panel, "Edit")
-    raw, before = panel.session.edits[0].raw, panel._results._histogram.value
+    computed, before = panel.session.edits[0].computed, panel._results._histogram.value
     panel._regularizer._kind.value = "rect"
     assert panel.wait(PATIENCE)
     assert panel.session.edits[0].regularizer == wb.RECT(0.4)
@@ -104,7 +104,7 @@ def test_moving_the_slider_regularizes_the_last_edit_again(panel):
     assert panel.wait(PATIENCE)
     [edit] = panel.session.edits
     assert edit.regularizer == wb.RECT(0.15)
-    assert edit.raw is raw
+    assert edit.computed is computed
     assert "<b>15.0 %</b> of the entries changed" in shown(panel)
     assert panel._results._histogram.value != before
 
@@ -112,7 +112,7 @@ def test_moving_the_slider_regularizes_the_last_edit_again(panel):
 def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(panel):
     press(panel, "Edit")
     first = panel.session.edits[0]
-    quick(panel, SECOND)
+    fill_quick(panel, SECOND)
     press(panel, "Edit")
     panel._regularizer._kind.value = "random"
     assert panel.wait(PATIENCE)
@@ -123,7 +123,7 @@ def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(pa
     assert button(panel, "Undo 1 to 2")
 
 
-def test_bad_input_is_told_in_one_sentence_and_the_panel_goes_on(panel):
+def test_bad_input_is_reported_in_one_sentence_and_the_panel_works_on(panel):
     panel._facts._prompt.value = "no mark at all"
     press(panel, "Edit")
     sentence = f"subject {FACT.subject!r} is not in the prompt 'no mark at all'; mark its place with {{}}."
@@ -133,46 +133,46 @@ def test_bad_input_is_told_in_one_sentence_and_the_panel_goes_on(panel):
     press(panel, "Edit")
     assert errors(panel) == [f"layer 99 is out of range: {panel.session.lm.name} has layers 0 to 3."]
     assert panel.session.edits == ()
-    quick(panel)
+    fill_quick(panel)
     press(panel, "Edit")
     assert errors(panel) == []
     assert len(panel.session.edits) == 1
 
 
-def test_errors_that_nobody_expected_are_one_escaped_sentence(panel, monkeypatch):
+def test_unexpected_errors_are_reported_in_one_escaped_sentence(panel, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("<b>first</b> line\nsecond line")
 
-    monkeypatch.setattr(panel.session, "look", broken)
+    monkeypatch.setattr(panel.session, "predict", broken)
     press(panel, "Ask only")
     assert errors(panel) == ["This did not work: &lt;b&gt;first&lt;/b&gt; line (RuntimeError)."]
 
 
 def test_cancel_ends_an_edit_and_nothing_is_changed(panel, monkeypatch):
-    begun = threading.Event()
-    report = panel._report
+    started = threading.Event()
+    report = panel._show_progress
 
-    def report_and_tell(job, progress):
+    def report_and_signal(job, progress):
         if progress.stage.startswith("Editing"):
-            begun.set()
+            started.set()
         report(job, progress)
 
-    monkeypatch.setattr(panel, "_report", report_and_tell)
+    monkeypatch.setattr(panel, "_show_progress", report_and_signal)
     panel._method._fields["v_num_grad_steps"][1].value = "100000"
     panel._method._fields["v_loss_threshold"][1].value = "0"
     button(panel, "Edit").click()
-    assert begun.wait(PATIENCE)
+    assert started.wait(PATIENCE)
     assert button(panel, "Edit").disabled
     button(panel, "Cancel").click()
     assert panel.wait(PATIENCE)
     assert "Cancelled; nothing was changed." in shown(panel)
     assert panel.session.edits == ()
-    quick(panel)
+    fill_quick(panel)
     press(panel, "Edit")
     assert len(panel.session.edits) == 1
 
 
-def test_a_model_that_cannot_be_loaded_leaves_the_one_that_is_there(panel, tmp_path):
+def test_a_model_that_cannot_be_loaded_leaves_the_current_one(panel, tmp_path):
     press(panel, "Edit")
     session = panel.session
     panel._model.value = str(tmp_path / "nowhere")
@@ -188,8 +188,8 @@ def test_two_panels_do_not_disturb_each_other(panel, tiny):
     other = Explorer(tiny)
     try:
         assert other.wait(PATIENCE)
-        quick(other)
-        quick(panel)
+        fill_quick(other)
+        fill_quick(panel)
         button(other, "Edit").click()
         button(panel, "Edit").click()
         assert other.wait(PATIENCE)
@@ -225,7 +225,7 @@ def test_an_export_lists_its_files_and_offers_small_ones(panel):
     folder = Path(re.search(r"<code>(.*?)</code>", written)[1])
     assert (folder / "update.safetensors").is_file()
     assert '<a download="report.html" href="data:' in written
-    assert "total.save" in panel._results.export._code.value
+    assert "sequence.total.save" in panel._results.export._code.value
 
 
 def test_abilities_are_shown_and_fade_when_the_edits_change(panel, small_tasks):
@@ -239,7 +239,7 @@ def test_abilities_are_shown_and_fade_when_the_edits_change(panel, small_tasks):
     assert "wb-stale" in figure._dom_classes
 
 
-def test_of_several_matrices_the_one_that_is_chosen_is_shown(panel):
+def test_the_figures_show_the_chosen_matrix(panel):
     panel._method._method.value = "ft-l"
     panel._method._fields["layers"][1].value = "1, 2"
     panel._method._fields["num_steps"][1].value = "2"

@@ -1,4 +1,4 @@
-"""The code of a session, run afresh, makes the same update to the bit."""
+"""The code of a session makes the same update, bit for bit."""
 
 import ast
 import sys
@@ -21,7 +21,7 @@ AWKWARD = wb.EditRequest(
 
 @pytest.fixture
 def session(tiny):
-    """Give a session of a model that the code can load."""
+    """Give a session with a model that the code can load."""
     return Session(wb.load(tiny))
 
 
@@ -41,7 +41,7 @@ def test_the_code_makes_the_same_update_again(session, folder):
     assert names["editor"] == session.edits[-1].editor
 
 
-def test_sampled_contexts_are_written_down_once(session, folder):
+def test_sampled_contexts_are_written_out_once(session, folder):
     editor = session.editor("rome", {"v_num_grad_steps": 2})
     session.edit(FACT, editor)
     session.edit(SECOND, editor)
@@ -53,14 +53,14 @@ def test_sampled_contexts_are_written_down_once(session, folder):
     assert_same_update(saved, session.update)
 
 
-def test_texts_of_the_user_are_no_code(session, folder):
+def test_the_users_texts_are_not_run_as_code(session, folder):
     session.edit(AWKWARD, EDITOR)
     names, saved = run(script_of(session.lm, session.edits), folder)
     assert names["request"] == AWKWARD
     assert_same_update(saved, session.update)
 
 
-def test_a_method_from_elsewhere_is_imported_from_there(session, monkeypatch):
+def test_a_method_of_another_module_is_imported_from_there(session, monkeypatch):
     module = ModuleType("elsewhere")
     monkeypatch.setitem(sys.modules, "elsewhere", module)
 

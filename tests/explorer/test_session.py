@@ -1,4 +1,4 @@
-"""Edits in a session are the editors' own, on the model as earlier ones left it, and leave no trace."""
+"""Edits in a session are computed by the editors on the model with all earlier edits, and leave no trace."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ import torch
 import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer
-from workbench.errors import EditError, RequestError
+from workbench.errors import EditError, RequestError, UpdateError
 from workbench.explorer.markup import growth_table
-from workbench.explorer.progress import Cancelled, Watch
+from workbench.explorer.progress import Cancelled, ProgressMonitor
 from workbench.explorer.session import Session
 from workbench.weightstats import relative_change
 
@@ -35,7 +35,7 @@ def assert_same_update(a, b):
 
 @dataclass(frozen=True)
 class Counting:
-    """An editor that says how often it was asked."""
+    """An editor that counts its calls."""
 
     asked: list
     inner: wb.ROME = EDITOR
@@ -72,9 +72,9 @@ def test_a_second_edit_is_computed_on_the_model_that_the_first_one_left(session)
     first, second = session.edit(FACT, EDITOR), session.edit(SECOND, EDITOR)
     with first.update.applied(session.lm):
         on_edited = EDITOR.compute_update(session.lm, [SECOND])
-    assert_same_update(second.raw, on_edited)
-    [name] = second.raw
-    assert not torch.equal(second.raw.delta(name), EDITOR.compute_update(session.lm, [SECOND]).delta(name))
+    assert_same_update(second.computed, on_edited)
+    [name] = second.computed
+    assert not torch.equal(second.computed.delta(name), EDITOR.compute_update(session.lm, [SECOND]).delta(name))
     assert_same_update(session.update, first.update + second.update)
 
 
@@ -85,16 +85,38 @@ def test_regularizing_again_computes_no_edit_and_compares_with_the_weights_it_is
     edit = session.regularize(wb.RECT(0.3))
     assert len(asked) == 1
     with first.update.applied(session.lm):
-        assert_same_update(edit.update, wb.RECT(0.3)(edit.raw, session.lm))
+        assert_same_update(edit.update, wb.RECT(0.3)(edit.computed, session.lm))
     assert_same_update(session.update, first.update + edit.update)
     assert session.edits[0] is first
 
 
-def test_keeping_all_after_less_gives_the_raw_update_again(edited):
-    raw = edited.edits[0].raw
+def test_keeping_all_after_less_gives_the_computed_update_again(edited):
+    raw = edited.edits[0].computed
     edited.regularize(wb.RECT(0.1))
     edited.regularize(wb.Unregularized())
     assert edited.edits[0].update is raw
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A regularizer that fails."""
+
+    label = "Failing"
+
+    def __call__(self, update, lm):
+        raise RuntimeError("no")
+
+
+def test_a_regularizer_that_fails_leaves_the_session_as_it_was(session):
+    first, second = session.edit(FACT, EDITOR), session.edit(SECOND, EDITOR, wb.RECT(0.5))
+    with pytest.raises(RuntimeError):
+        session.regularize(Failing())
+    with pytest.raises(RuntimeError):
+        session.edit(THIRD, EDITOR, Failing())
+    assert session.edits == (first, second)
+    assert_same_update(session.update, second.total)
+    third = session.edit(THIRD, EDITOR)
+    assert_same_update(third.total, second.total + third.update)
 
 
 def test_undo_of_one_in_the_middle_takes_the_later_ones_with_it(session):
@@ -103,19 +125,19 @@ def test_undo_of_one_in_the_middle_takes_the_later_ones_with_it(session):
     assert session.undo(2) == (second, third)
     assert session.edits == (first,)
     assert_same_update(session.update, first.update)
-    assert session.edit(SECOND, EDITOR).raw is not second.raw
-    assert_same_update(session.edits[1].raw, second.raw)
+    assert session.edit(SECOND, EDITOR).computed is not second.computed
+    assert_same_update(session.edits[1].computed, second.computed)
 
 
 def test_after_undoing_all_the_model_answers_as_it_did_before(session):
-    before, _ = session.look(FACT)
+    before, _ = session.predict(FACT)
     session.edit(FACT, EDITOR)
     session.edit(SECOND, EDITOR)
-    edited, _ = session.look(FACT)
+    edited, _ = session.predict(FACT)
     assert edited[0].after.chances != before[0].after.chances
     session.undo()
     session.undo()
-    after, history = session.look(FACT)
+    after, history = session.predict(FACT)
     assert after == before
     assert history == []
     assert len(session.update) == 0
@@ -125,11 +147,11 @@ def test_after_undoing_all_the_model_answers_as_it_did_before(session):
 def test_undoing_an_edit_that_is_not_there_is_refused(edited, number):
     with pytest.raises(EditError) as caught:
         edited.undo(number)
-    assert str(caught.value) == f"there is no edit {number}; the history has 1 to 1."
+    assert str(caught.value) == f"there is no edit {number}; the sequence has edits 1 to 1."
 
 
 @pytest.mark.parametrize("act", ["undo", "kept", "weight_view"])
-def test_what_needs_an_edit_says_so(session, act):
+def test_what_needs_an_edit_is_refused_without_one(session, act):
     with pytest.raises(EditError) as caught:
         getattr(session, act)()
     assert str(caught.value) == "there is no edit yet; make one first."
@@ -138,19 +160,19 @@ def test_what_needs_an_edit_says_so(session, act):
 def test_scores_are_those_of_score_edits(session):
     session.edit(FACT, EDITOR)
     session.edit(SECOND, EDITOR)
-    answers, _ = session.look(FACT)
+    answers, _ = session.predict(FACT)
     with session.edited() as lm:
         table = wb.score_edits(lm, [FACT], protocols=["teacher_forced"]).set_index("metric")["value"]
-    found = {metric: [a.score for a in answers if a.probe.metric == metric] for metric in table.index}
-    assert {metric: sum(scores) / len(scores) for metric, scores in found.items()} == pytest.approx(dict(table))
+    scores = {metric: [a.score for a in answers if a.probe.metric == metric] for metric in table.index}
+    assert {metric: sum(values) / len(values) for metric, values in scores.items()} == pytest.approx(dict(table))
 
 
 def test_history_holds_the_prompt_of_every_edit_as_the_model_answers_now(session):
     session.edit(FACT, EDITOR)
     session.edit(SECOND, EDITOR)
-    _, history = session.look(THIRD)
+    _, history = session.predict(THIRD)
     assert [now.probe.prompt for now in history] == [FACT.filled_prompt, SECOND.filled_prompt]
-    assert history[0].after == session.look(FACT)[0][0].after
+    assert history[0].after == session.predict(FACT)[0][0].after
 
 
 def test_an_edit_that_is_cancelled_changes_nothing_and_the_session_goes_on(session):
@@ -160,11 +182,11 @@ def test_an_edit_that_is_cancelled_changes_nothing_and_the_session_goes_on(sessi
     def cancel_while_editing(progress):
         stages.append(progress)
         if progress.stage.startswith("Editing") and progress.done == 3:
-            watch.cancel()
+            monitor.cancel()
 
-    watch = Watch(cancel_while_editing)
+    monitor = ProgressMonitor(cancel_while_editing)
     with pytest.raises(Cancelled):
-        session.edit(SECOND, EDITOR, watch=watch)
+        session.edit(SECOND, EDITOR, monitor=monitor)
     assert stages[-1].stage == "Editing with ROME"
     assert stages[-1].expected == EDITOR.v_num_grad_steps + 3
     assert session.edits == (first,)
@@ -188,16 +210,16 @@ def test_a_fact_without_a_token_in_its_answer_is_refused_before_the_edit():
 
 def test_an_update_that_is_not_finite_is_refused(session):
     name = session.lm.arch.mlp_out_weight(1)
-    with pytest.raises(EditError) as caught:
+    with pytest.raises(UpdateError) as caught:
         session.edit(FACT, Infinite([]))
     assert str(caught.value) == f"the update of {name} is not finite; milder hyperparameters may help."
     assert session.edits == ()
 
 
-def test_a_model_that_is_edited_by_others_is_refused(edited):
+def test_a_model_with_an_applied_update_is_refused(edited):
     update = edited.update
     with update.applied(edited.lm):
-        for act in (lambda: Session(edited.lm), lambda: edited.look(FACT)):
+        for act in (lambda: Session(edited.lm), lambda: edited.predict(FACT)):
             with pytest.raises(EditError) as caught:
                 act()
             assert str(caught.value) == f"an update is applied to {edited.lm.name}; undo it before exploring."
@@ -214,7 +236,7 @@ def test_two_sessions_that_share_a_model_in_two_threads_do_not_disturb_each_othe
         try:
             for fact in facts:
                 session.edit(fact, EDITOR)
-                session.look(fact)
+                session.predict(fact)
                 session.regularize(wb.RECT(0.5))
         except Exception as err:  # pragma: no cover  shown below
             errors.append(err)
@@ -235,10 +257,10 @@ def test_continuations_are_those_that_generate_writes(edited):
     rows = edited.continue_prompts(prompts, 6)
     for row, prompt in zip(rows, prompts, strict=True):
         ids = torch.tensor([lm.tokenizer(prompt)["input_ids"]])
-        for said, update in ((row.before, wb.WeightUpdate({})), (row.after, edited.update)):
+        for text, update in ((row.before, wb.WeightUpdate({})), (row.after, edited.update)):
             with update.applied(lm), torch.no_grad():
                 written = lm.model.generate(ids, max_new_tokens=6, do_sample=False, attention_mask=torch.ones_like(ids))
-            assert said == lm.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+            assert text == lm.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +284,7 @@ def test_a_prompt_that_the_model_has_no_room_for_is_refused(session):
 
 def test_abilities_are_scored_unedited_and_edited_until_the_edits_change(edited, small_tasks):
     steps = []
-    scores = edited.check_abilities(2, watch=Watch(steps.append))
+    scores = edited.check_abilities(2, monitor=ProgressMonitor(steps.append))
     assert edited.abilities is scores
     assert set(scores["n_edits"]) == {0, 1}
     assert list(scores.loc[scores["n_edits"] == 1, "task"]) == list(scores.loc[scores["n_edits"] == 0, "task"])
@@ -305,7 +327,7 @@ def test_the_threshold_is_the_smallest_relative_change_that_rect_keeps(edited, k
     view = edited.weight_view()
     [name] = edit.update
     with edited.edits[0].update.applied(edited.lm):
-        delta = relative_change(edit.raw.delta(name), edited.lm.weight(name))
+        delta = relative_change(edit.computed.delta(name), edited.lm.weight(name))
     assert view.threshold == pytest.approx(float(delta[edit.update.delta(name) != 0].min()))
     kept = edited.kept()
     assert kept.share == pytest.approx(keep, abs=1e-3)
@@ -315,7 +337,7 @@ def test_the_threshold_is_the_smallest_relative_change_that_rect_keeps(edited, k
 def test_what_is_kept_of_the_norm_is_the_ratio_of_the_squares(edited):
     edit = edited.regularize(wb.RandomK(0.3))
     [name] = edit.update
-    ratio = edit.update.delta(name).norm() ** 2 / edit.raw.delta(name).norm() ** 2
+    ratio = edit.update.delta(name).norm() ** 2 / edit.computed.delta(name).norm() ** 2
     assert edited.kept().norm_share == pytest.approx(float(ratio), rel=1e-5)
 
 
@@ -340,7 +362,7 @@ def test_a_matrix_that_the_edit_leaves_alone_has_no_view(edited):
 def test_every_method_that_needs_no_files_edits_with_its_preset(session, method):
     fields = {"contexts": ("{}",)} if method in ("rome", "r-rome", "kn") else {}
     edit = session.edit(FACT, session.editor(method, fields), wb.RECT(0.4))
-    sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.raw.delta, edit.raw)]
+    sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.computed.delta, edit.computed)]
     expected = sum(min(changed, round(0.4 * size)) for changed, size in sizes)  # KN changes few entries by itself
     assert session.kept().entries == expected > 0
 
@@ -357,6 +379,6 @@ def test_an_edit_of_few_entries_counts_from_no_relative_change(session):
 def test_the_bar_of_kn_ends_where_it_was_said_to(session, n_contexts):
     seen = []
     contexts = tuple(f"In {i} books: {{}}" if i else "{}" for i in range(n_contexts))
-    session.edit(FACT, session.editor("kn", {"contexts": contexts}), watch=Watch(seen.append))
+    session.edit(FACT, session.editor("kn", {"contexts": contexts}), monitor=ProgressMonitor(seen.append))
     editing = [progress for progress in seen if progress.stage == "Editing with KN"]
     assert editing[-1].done == editing[-1].expected > session.lm.n_layers

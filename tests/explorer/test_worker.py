@@ -1,111 +1,111 @@
-"""Jobs run one after another; the last of a name counts; what gives way is done later; errors end no thread."""
+"""Jobs run one after another; a job replaces a waiting one of its name; errors end the job, not the thread."""
 
 import logging
 import threading
 
 import pytest
 
-from workbench.explorer.progress import Cancelled, Watch
-from workbench.explorer.worker import Job, Jobs
+from workbench.explorer.progress import Cancelled, ProgressMonitor
+from workbench.explorer.worker import Job, Worker
 
 PATIENCE = 20
 
 
 @pytest.fixture
 def ended() -> list:
-    """Give what has ended, in order: name and error."""
+    """Give the name and the error of each job that has ended, in order."""
     return []
 
 
 @pytest.fixture
-def jobs(ended):
-    """Give a thread that works."""
-    jobs = Jobs(
-        watch=lambda job: Watch(),
-        begun=lambda job: None,
-        ended=lambda job, error: ended.append((job.name, type(error).__name__ if error else None)),
+def worker(ended):
+    """Give a running worker."""
+    worker = Worker(
+        make_monitor=lambda job: ProgressMonitor(),
+        on_start=lambda job: None,
+        on_end=lambda job, error: ended.append((job.name, type(error).__name__ if error else None)),
     )
-    yield jobs
-    jobs.close()
+    yield worker
+    worker.close()
 
 
 class Held:
-    """Work that goes on until it is let go, asking now and then whether to stop."""
+    """Work that runs until it is released, unless it is cancelled."""
 
     def __init__(self):
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.started, self.release = threading.Event(), threading.Event()
 
-    def __call__(self, watch):
-        self.begun.set()
-        while not self.go.wait(0.005):
-            watch.check()
+    def __call__(self, monitor):
+        self.started.set()
+        while not self.release.wait(0.005):
+            monitor.check()
 
 
-def test_of_jobs_that_wait_under_one_name_the_last_counts(jobs, ended):
+def test_a_job_replaces_a_waiting_one_of_the_same_name(worker, ended):
     held, done = Held(), []
-    jobs.put(Job("edit", held))
-    assert held.begun.wait(PATIENCE)
+    worker.submit(Job("edit", held))
+    assert held.started.wait(PATIENCE)
     for i in range(5):
-        jobs.put(Job("regularize", lambda watch, i=i: done.append(i)))
-    held.go.set()
-    assert jobs.wait(PATIENCE)
+        worker.submit(Job("regularize", lambda monitor, i=i: done.append(i)))
+    held.release.set()
+    assert worker.wait(PATIENCE)
     assert done == [4]
     assert ended == [("edit", None), ("regularize", None)]
 
 
-def test_an_error_ends_the_job_and_not_the_thread(jobs, ended):
-    jobs.put(Job("bad", lambda watch: 1 / 0))
-    jobs.put(Job("good", lambda watch: None))
-    assert jobs.wait(PATIENCE)
+def test_an_error_ends_the_job_and_not_the_thread(worker, ended):
+    worker.submit(Job("bad", lambda monitor: 1 / 0))
+    worker.submit(Job("good", lambda monitor: None))
+    assert worker.wait(PATIENCE)
     assert ended == [("bad", "ZeroDivisionError"), ("good", None)]
 
 
-def test_cancelling_ends_what_runs_and_drops_what_waits(jobs, ended):
+def test_cancelling_ends_the_running_job_and_drops_waiting_ones(worker, ended):
     held = Held()
-    jobs.put(Job("edit", held))
-    jobs.put(Job("look", lambda watch: None))
-    assert held.begun.wait(PATIENCE)
-    jobs.cancel()
-    assert jobs.wait(PATIENCE)
+    worker.submit(Job("edit", held))
+    worker.submit(Job("look", lambda monitor: None))
+    assert held.started.wait(PATIENCE)
+    worker.cancel()
+    assert worker.wait(PATIENCE)
     assert ended == [("edit", "Cancelled")]
 
 
-def test_a_job_that_gives_way_is_done_after_the_others(jobs, ended):
-    held, again = Held(), []
+def test_an_idle_job_is_interrupted_and_runs_again_after_the_others(worker, ended):
+    held, runs = Held(), []
 
-    def slow(watch):
-        again.append(1)
-        if len(again) == 1:
-            held(watch)
+    def slow(monitor):
+        runs.append(1)
+        if len(runs) == 1:
+            held(monitor)
 
-    jobs.put(Job("go on", slow, idle_only=True))
-    assert held.begun.wait(PATIENCE)
-    jobs.put(Job("look", lambda watch: None))
-    assert jobs.wait(PATIENCE)
-    assert ended == [("go on", "Cancelled"), ("look", None), ("go on", None)]
+    worker.submit(Job("continue", slow, idle_only=True))
+    assert held.started.wait(PATIENCE)
+    worker.submit(Job("look", lambda monitor: None))
+    assert worker.wait(PATIENCE)
+    assert ended == [("continue", "Cancelled"), ("look", None), ("continue", None)]
 
 
-def test_a_job_that_raises_cancelled_by_itself_is_not_done_again(jobs, ended):
-    def give_up(watch):
+def test_a_job_that_raises_cancelled_by_itself_does_not_run_again(worker, ended):
+    def give_up(monitor):
         raise Cancelled
 
-    jobs.put(Job("go on", give_up, idle_only=True))
-    assert jobs.wait(PATIENCE)
-    assert ended == [("go on", "Cancelled")]
+    worker.submit(Job("continue", give_up, idle_only=True))
+    assert worker.wait(PATIENCE)
+    assert ended == [("continue", "Cancelled")]
 
 
-def test_warnings_of_the_thread_are_kept_as_notes_and_those_of_others_are_not(jobs):
+def test_warnings_of_the_thread_are_kept_as_notes_and_those_of_others_are_not(worker):
     log, held = logging.getLogger("workbench.somewhere"), Held()
 
-    def warn(watch):
-        held(watch)
+    def warn(monitor):
+        held(monitor)
         log.warning("2 of %d", 5)
 
     job = Job("edit", warn)
-    jobs.put(job)
-    assert held.begun.wait(PATIENCE)
+    worker.submit(job)
+    assert held.started.wait(PATIENCE)
     log.warning("elsewhere")
-    held.go.set()
-    assert jobs.wait(PATIENCE)
+    held.release.set()
+    assert worker.wait(PATIENCE)
     assert job.notes == ["2 of 5"]
     assert not any(type(handler).__name__ == "_Notes" for handler in logging.getLogger("workbench").handlers)

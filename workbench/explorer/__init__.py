@@ -1,1 +1,5 @@
-"""The explorer: edit facts with your hands. `session` is what it does, `panel` what it looks like."""
+"""The explorer: edit facts interactively. `session` holds the edits, `panel` shows them as widgets."""
+
+from workbench.extras import require_extra
+
+require_extra("ipywidgets", "explorer")

@@ -1,21 +1,23 @@
-"""What a session of the explorer keeps of its edits, and shows of its prompts."""
+"""What a session of the explorer keeps of its edits and shows of its prompts."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from workbench.editing.editor import Editor
 from workbench.editing.kn import KN
-from workbench.editing.passes.attribution import n_passes
+from workbench.editing.passes.attribution import count_passes
+from workbench.evaluation.predictions import Answered
 from workbench.lm import LanguageModel
-from workbench.regularize import Regularizer
+from workbench.registry import methods
 from workbench.request import EditRequest
-from workbench.update import WeightUpdate
+from workbench.sequence import SequenceEdit
 
 _BEFORE_STEPS = 3  # forward passes of ROME and MEMIT before their first step
-_PREDICTING = 1  # KN's, of the token whose neurons it looks for
+_PREDICTING = 1  # forward pass of KN that predicts the token whose neurons it looks for
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class Edit(SequenceEdit):
     """One edit of a session.
 
     Attributes
@@ -23,34 +25,34 @@ class Edit:
     request : EditRequest
         The fact.
     editor : Editor
-        The method with all its hyperparameters, contexts included.
-    raw : WeightUpdate
-        What the method computed.
-    seconds : float
-        How long that took.
-    regularizer : Regularizer
-        What it went through.
-    update : WeightUpdate
-        What came out.
-    total : WeightUpdate
-        The sum of all edits up to this one.
-    growth : dict
-        From `growth_row`, of `total`.
+        The method with all its hyperparameters, context templates included.
+    growth : dict of str to float
+        `growth_row` of the sum of all edits up to this one.
     """
 
     request: EditRequest
     editor: Editor
-    raw: WeightUpdate
-    seconds: float
-    regularizer: Regularizer
-    update: WeightUpdate
-    total: WeightUpdate
     growth: dict[str, float]
 
 
+class Answers(NamedTuple):
+    """Answers of the unedited and the edited model.
+
+    Attributes
+    ----------
+    prompts : list of Answered
+        To the prompts of one fact: its own prompt, rephrasings, locality probes.
+    history : list of Answered
+        To the prompt of each edit, in order.
+    """
+
+    prompts: list[Answered]
+    history: list[Answered]
+
+
 @dataclass(frozen=True)
-class Continued:
-    """How a prompt goes on, before and after the edits."""
+class Continuation:
+    """The greedy continuations of a prompt by the unedited and the edited model."""
 
     prompt: str
     before: str
@@ -58,10 +60,10 @@ class Continued:
 
 
 def expected_passes(editor: Editor, lm: LanguageModel) -> int | None:
-    """About how many forward passes an edit takes at most; None where its hyperparameters do not say."""
+    """Return about how many forward passes an edit takes at most; None where its hyperparameters do not say."""
     if isinstance(editor, KN) and editor.attributed == "predicted":
-        return n_passes(lm, len(editor.contexts)) + _PREDICTING
-    for field in ("v_num_grad_steps", "num_steps"):
+        return count_passes(lm, len(editor.contexts or ())) + _PREDICTING
+    for field in {row.options.get("steps", "") for row in methods().values()}:
         if (steps := getattr(editor, field, None)) is not None:
-            return steps + _BEFORE_STEPS
+            return int(steps) + _BEFORE_STEPS
     return None

@@ -1,17 +1,18 @@
-"""What a session leaves on disk: update, adapter, figures, tables, code and a page, in one new folder."""
+"""Exports of a session: update, adapter, figures, tables, code and a page, in one new folder."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from workbench.errors import EditError, UpdateError
-from workbench.explorer.edits import Continued
+from workbench.explorer.edits import Answers, Continuation
 from workbench.explorer.figures import Picture, drawing
-from workbench.explorer.page import Look, page_of
+from workbench.explorer.page import page_of
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.plots.files import save_figure, save_table
@@ -22,83 +23,83 @@ UPDATE, ADAPTER, CODE, PAGE = "update.safetensors", "adapter", "session.py", "re
 
 @dataclass(frozen=True)
 class Exported:
-    """One thing that was to be written.
+    """One file or folder of an export.
 
     Attributes
     ----------
     name : str
-        File or folder in the export's folder.
-    what : str
-        What it is.
+        Name in the folder of the export.
+    description : str
+        What it holds.
     refused : str or None
-        Why it is not there.
+        Why it was not written; None if it was.
     """
 
     name: str
-    what: str
+    description: str
     refused: str | None = None
 
 
 def export(
-    session: Session, into: str | Path, pictures: Sequence[Picture], continued: Sequence[Continued] = ()
+    session: Session, into: str | Path, pictures: Sequence[Picture], continued: Sequence[Continuation] = ()
 ) -> tuple[Path, list[Exported]]:
-    """Write all there is of a session into a new folder.
+    """Write all results of a session into a new folder.
 
     Parameters
     ----------
     session : Session
-        With at least one edit.
+        A session with at least one edit.
     into : str or Path
-        Folder in which the new one is made; made itself if it is not there.
+        Folder in which the new folder is created; created itself if it does not exist.
     pictures : sequence of Picture
-        The figures.
-    continued : sequence of Continued
-        From `Session.continue_prompts`.
+        The figures to write.
+    continued : sequence of Continuation
+        Continuations from `Session.continue_prompts`.
 
     Returns
     -------
     folder : Path
-        The new one, named by time and subject.
+        The new folder, named by time and subject.
     written : list of Exported
-        What is in it, and what could not be made: an update that is not of low rank has no adapter.
+        What was written, and what could not be: an update that is not of low rank has no adapter.
 
     Raises
     ------
     EditError
-        If there is no edit, or the folder cannot be made.
+        If there is no edit, or the folder cannot be created.
     """
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
-    looks = [session.look(edit.request) for edit in session.edits]
-    page = page_of(session, looks, pictures, continued)
-    folder = _new_folder(Path(into).expanduser(), session)
+    answers = [session.predict(edit.request) for edit in session.edits]
+    page = page_of(session, answers, pictures, continued)
+    folder = _make_folder(Path(into).expanduser(), session)
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
-    written.append(_adapter(session, folder))
+    written.append(_export_adapter(session, folder))
     for picture in pictures:
         with drawing():
             save_figure(picture.figure, picture.table, folder, picture.name)
         written += [Exported(f"{picture.name}.{ending}", "figure") for ending in ("png", "svg")]
-        written.append(Exported(f"{picture.name}.csv", "what is drawn in it"))
-    for name, table in {"weight_change": session.growth(), "answers": answers_frame(looks)}.items():
+        written.append(Exported(f"{picture.name}.csv", "data of the figure"))
+    for name, table in {"weight_change": session.growth(), "answers": answers_table(answers)}.items():
         save_table(table, folder, name)
         written.append(Exported(f"{name}.csv", "table"))
-    for name, text, what in (
-        (CODE, script_of(session.lm, session.edits), "makes the edits again"),
-        (PAGE, page, "page"),
+    for name, text, description in (
+        (CODE, script_of(session.lm, session.edits), "code that repeats the edits"),
+        (PAGE, page, "page with all results"),
     ):
-        write_atomically(folder / name, lambda path, text=text: Path(path).write_text(text, encoding="utf-8"))
-        written.append(Exported(name, what))
+        write_atomically(folder / name, partial(_write_text, text=text))
+        written.append(Exported(name, description))
     return folder, written
 
 
-def answers_frame(looks: Sequence[Look]) -> pd.DataFrame:
-    """Chances of the answers to every prompt of every edit, unedited and with all edits, in rows.
+def answers_table(answers: Sequence[Answers]) -> pd.DataFrame:
+    """Return the probabilities of the answers to every prompt of every edit, unedited and with all edits.
 
     Parameters
     ----------
-    looks : sequence
-        From `Session.look`, one an edit.
+    answers : sequence of Answers
+        `Session.predict` of each edit's fact.
 
     Returns
     -------
@@ -107,14 +108,18 @@ def answers_frame(looks: Sequence[Look]) -> pd.DataFrame:
     """
     rows = [
         (number, answered.probe.metric, answered.probe.prompt, answer, before, answered.after.chances[answer])
-        for number, (shown, _) in enumerate(looks, start=1)
-        for answered in shown
+        for number, (prompts, _) in enumerate(answers, start=1)
+        for answered in prompts
         for answer, before in answered.before.chances.items()
     ]
     return pd.DataFrame(rows, columns=["edit", "metric", "prompt", "answer", "unedited", "edited"])
 
 
-def _adapter(session: Session, folder: Path) -> Exported:
+def _write_text(path: str | Path, *, text: str) -> None:
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _export_adapter(session: Session, folder: Path) -> Exported:
     try:
         session.update.to_peft(folder / ADAPTER)
     except UpdateError as err:
@@ -122,7 +127,7 @@ def _adapter(session: Session, folder: Path) -> Exported:
     return Exported(ADAPTER, "LoRA adapter for PEFT")
 
 
-def _new_folder(into: Path, session: Session) -> Path:
+def _make_folder(into: Path, session: Session) -> Path:
     subject = re.sub(r"[^a-z0-9]+", "-", session.edits[-1].request.subject.lower()).strip("-")[:40] or "edit"
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{subject}"
     try:

@@ -1,4 +1,4 @@
-"""Choosing a fact: from a list that can be searched, or typed in."""
+"""The card that chooses a fact, from a list or by its texts."""
 
 from collections.abc import Callable
 
@@ -16,28 +16,28 @@ class FactForm(widgets.VBox):
     Parameters
     ----------
     facts : FactSet
-        The list.
-    picked : callable
+        The facts of the list.
+    on_pick : callable
         Called when a fact of the list has been filled in.
     """
 
-    def __init__(self, facts: FactSet, picked: Callable[[], None]) -> None:
-        self._facts, self._picked, self._filtering = facts.requests, picked, False
+    def __init__(self, facts: FactSet, on_pick: Callable[[], None]) -> None:
+        self._facts, self._on_pick, self._is_filtering = facts.requests, on_pick, False
         self._search = widgets.Text(placeholder="Search: a name, a place, a relation", layout=WIDE)
         self._list = widgets.Select(rows=5, layout=WIDE)
         self._subject = _text("Subject", "Eiffel Tower")
         self._prompt = _text("Prompt", "The {} is located in the city of")
         self._target_new = _text("New answer", "Rome")
         self._target_true = _text("True answer", "may stay empty")
-        self._rephrase = _lines("Rephrasings", "One a line; {} stands for the subject", rows=2)
-        self._locality = _lines("Left alone", f"One a line: prompt {PROBE_ARROW} answer", rows=3)
-        self._found = widgets.HTML()
+        self._rephrase = _lines("Rephrasings", "One per line; {} stands for the subject", rows=2)
+        self._locality = _lines("Left alone", f"One per line: prompt {PROBE_ARROW} answer", rows=3)
+        self._count = widgets.HTML()
         super().__init__(
             [
                 widgets.HTML("<h2>Fact</h2>"),
                 self._search,
                 self._list,
-                self._found,
+                self._count,
                 self._subject,
                 self._prompt,
                 self._target_new,
@@ -52,7 +52,7 @@ class FactForm(widgets.VBox):
         self._filter()
 
     def request(self) -> EditRequest:
-        """The fact as the fields describe it.
+        """Return the fact that the fields describe.
 
         Raises
         ------
@@ -81,17 +81,17 @@ class FactForm(widgets.VBox):
 
     def _filter(self) -> None:
         words = self._search.value.lower().split()
-        found = [(_line(r), i) for i, r in enumerate(self._facts) if all(word in _searched(r) for word in words)]
-        self._found.value = f'<div class="wb-small">{len(found)} of {len(self._facts)} facts</div>'
-        self._filtering = True  # new options choose the first of them
-        self._list.options = found
+        matches = [(_line(r), i) for i, r in enumerate(self._facts) if all(w in _searchable(r) for w in words)]
+        self._count.value = f'<div class="wb-small">{len(matches)} of {len(self._facts)} facts</div>'
+        self._is_filtering = True  # new options select the first of them
+        self._list.options = matches
         self._list.value = None
-        self._filtering = False
+        self._is_filtering = False
 
     def _fill(self) -> None:
-        if self._list.value is not None and not self._filtering:
+        if self._list.value is not None and not self._is_filtering:
             self.fill(self._facts[self._list.value])
-            self._picked()
+            self._on_pick()
 
 
 def _text(label: str, placeholder: str) -> widgets.Text:
@@ -107,7 +107,7 @@ def _line(request: EditRequest) -> str:
     return f"{request.subject}: {true}{request.target_new}"
 
 
-def _searched(request: EditRequest) -> str:
+def _searchable(request: EditRequest) -> str:
     relation = (request.relation or "").replace("_", " ")
     return f"{_line(request)} {request.filled_prompt} {relation}".lower()
 

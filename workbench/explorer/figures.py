@@ -1,4 +1,4 @@
-"""The explorer's figures: of one matrix of an edit, and of the abilities; as files, and as images in HTML."""
+"""Figures of the explorer: one matrix of an edit, and the abilities; as files, and as images in HTML."""
 
 import base64
 import io
@@ -17,32 +17,32 @@ from workbench.plots.abilities import before_after_figure, edits_label
 from workbench.plots.style import styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
 
-_DRAWING = threading.RLock()  # matplotlib's settings and caches are one for all threads
+_DRAWING = threading.RLock()  # all threads share matplotlib's settings and caches
 _SCREEN_DPI = 160
-_CSS_DPI = 100  # pixels of a page to an inch of a figure
+_CSS_DPI = 100  # CSS pixels per inch of a figure
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The workbench's matplotlib settings, for one thread at a time."""
+    """Use the matplotlib settings of the workbench inside the ``with`` block, in one thread at a time."""
     with _DRAWING, styled():
         yield
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure with what goes with it.
+    """A figure with its data and a description.
 
     Attributes
     ----------
     name : str
         File name without ending.
     alt : str
-        What it shows, for those who do not see it.
+        Description of the figure, for readers who cannot see it.
     figure : Figure
-        Drawn.
+        The figure.
     table : DataFrame
-        What is drawn in it.
+        The data that the figure shows.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Picture:
     table: pd.DataFrame
 
     def html(self) -> str:
-        """The figure as an image element that holds its own data."""
+        """Return the figure as an image element with embedded data."""
         return image_html(self.png(), self.alt, width=round(self.figure.get_figwidth() * _CSS_DPI))
 
     def png(self) -> bytes:
-        """The figure as it is shown on screens."""
+        """Return the figure as a PNG for screens."""
         buffer = io.BytesIO()
         with drawing(), mpl.rc_context({"savefig.bbox": "standard"}):
             self.figure.savefig(buffer, format="png", dpi=_SCREEN_DPI)
@@ -63,16 +63,16 @@ class Picture:
 
 
 def image_html(png: bytes, alt: str, *, width: int) -> str:
-    """A PNG as an image element that holds its own data.
+    """Return a PNG as an image element with embedded data.
 
     Parameters
     ----------
     png : bytes
-        The file.
+        Content of the file.
     alt : str
-        What it shows.
+        Description of the image.
     width : int
-        At most, in pixels of the page.
+        Largest width, in CSS pixels.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def image_html(png: bytes, alt: str, *, width: int) -> str:
 
 
 def heatmap_picture(view: WeightView) -> Picture:
-    """Where the last edit changes a matrix, by how much."""
+    """Return a heatmap of |ΔW|, which shows where the last edit changes a matrix."""
     with drawing():
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         ax = figure.subplots()
@@ -99,14 +99,14 @@ def heatmap_picture(view: WeightView) -> Picture:
 
 
 def histogram_picture(view: WeightView, label: str) -> Picture:
-    """How far the last edit changes the entries of a matrix, relative to what they were, and what is kept.
+    """Return a histogram of the relative change δ of the entries of a matrix, before and after regularization.
 
     Parameters
     ----------
     view : WeightView
         The matrix.
     label : str
-        Of the regularizer.
+        Label of the regularizer.
 
     Returns
     -------
@@ -116,17 +116,19 @@ def histogram_picture(view: WeightView, label: str) -> Picture:
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         ax = kept_change_panel(view.histogram, view.threshold, figure.subplots())
         ax.set_title(label)
-    at = "" if view.threshold is None else f" Entries from δ = {view.threshold:.3g} up are kept."
-    return Picture("relative_change", f"Histogram of δ = |ΔW/W| of {view.name}, {label}.{at}", figure, view.histogram)
+    kept_from = "" if view.threshold is None else f" Entries from δ = {view.threshold:.3g} up are kept."
+    return Picture(
+        "relative_change", f"Histogram of δ = |ΔW/W| of {view.name}, {label}.{kept_from}", figure, view.histogram
+    )
 
 
 def abilities_picture(scores: pd.DataFrame) -> Picture:
-    """Scores on the eight tasks, unedited and edited.
+    """Return a bar chart of the scores of the unedited and the edited model on the eight tasks.
 
     Parameters
     ----------
     scores : DataFrame
-        From `Session.check_abilities`.
+        Table from `Session.check_abilities`.
 
     Returns
     -------
@@ -134,8 +136,8 @@ def abilities_picture(scores: pd.DataFrame) -> Picture:
     """
     with drawing():
         figure = before_after_figure(scores, Figure(figsize=(6.4, 3.8), layout="constrained"))
-    said = "; ".join(
-        f"{title}: {', '.join(f'{edits_label(row.n_edits)} {row.value:.2f}' for row in rows.itertuples())}"
+    values = "; ".join(
+        f"{title}: " + ", ".join(f"{edits_label(row['n_edits'])} {row['value']:.2f}" for row in rows.to_dict("records"))
         for title, rows in scores.groupby("title", sort=False)
     )
-    return Picture("abilities", f"Scores with 95 % intervals. {said}.", figure, scores)
+    return Picture("abilities", f"Scores with 95 % intervals. {values}.", figure, scores)

@@ -5,10 +5,10 @@ from html import escape
 
 import pandas as pd
 
-from workbench.commands.printing import shown as spelled_out
-from workbench.editing.editor import layers_phrase
+from workbench.editing.editor import describe_layers
 from workbench.evaluation.predictions import Answered, Reading, Token
-from workbench.explorer.edits import Continued, Edit
+from workbench.explorer.edits import Continuation, Edit
+from workbench.printable import printable
 from workbench.request import EditRequest
 
 ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere"}
@@ -18,7 +18,7 @@ _LOST = {"reliability": "another answer", "generalization": "another answer", "l
 
 def shown(text: str) -> str:
     """Text with control characters spelled out, escaped."""
-    return escape(spelled_out(text))
+    return escape(printable(text))
 
 
 def chance(p: float) -> str:
@@ -111,7 +111,7 @@ def _token(token: Token, kind: str) -> str:
     )
 
 
-def continuations_table(rows: Iterable[Continued], edited: bool) -> str:
+def continuations_table(rows: Iterable[Continuation], edited: bool) -> str:
     """Prompts with their greedy continuations, before and after."""
     heads = ["Prompt", "Unedited", *(["Edited"] if edited else [])]
     body = [
@@ -129,7 +129,7 @@ def _text(text: str) -> str:
 
 def edit_line(number: int, edit: Edit, now: Answered) -> str:
     """An edit of the history in two lines: the fact, and what was done."""
-    settings = ", ".join([edit.editor.label, *layers_phrase(edit.editor), edit.regularizer.label])
+    settings = ", ".join([edit.editor.label, *describe_layers(edit.editor), edit.regularizer.label])
     odds = f"P({shown(edit.request.target_new.strip())}) {chance(now.before.chances[now.probe.target])} → "
     odds += f"<b>{chance(now.after.chances[now.probe.target])}</b>"
     done = f"{shown(settings)} · {edit.seconds:.1f} s{_diagnostics(edit)} · {odds} now"
@@ -140,10 +140,14 @@ def edit_line(number: int, edit: Edit, now: Answered) -> str:
 
 
 def _diagnostics(edit: Edit) -> str:
-    info = edit.raw.info[0] if edit.raw.info else {}
-    losses = info.get("losses", info.get("loss", []))
+    if not edit.computed.records:
+        return ""
+    record = edit.computed.records[0]
+    losses = record.losses[0] if record.losses else ()
     text = f" · loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps" if len(losses) > 1 else ""
-    return text + (f" · denominator {info['denominator']:.3g}" if "denominator" in info else "")
+    return text + (
+        f" · denominator {record.diagnostics['denominator']:.3g}" if "denominator" in record.diagnostics else ""
+    )
 
 
 def growth_table(growth: pd.DataFrame, thresholds: Sequence[float]) -> str:

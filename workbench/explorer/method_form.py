@@ -1,36 +1,33 @@
-"""Choosing a method and its hyperparameters, from its preset for the model."""
+"""The card that chooses a method and its hyperparameters, starting from its preset for the model."""
 
-from dataclasses import fields
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from workbench.errors import EditError
 from workbench.explorer.widgets import LABEL, WIDE
-from workbench.registry import METHODS, editor_class, variant_fields
+from workbench.parameters import Parameter, parameters_of
+from workbench.registry import MethodRow, method_row, methods
 
 if TYPE_CHECKING:
     from workbench.explorer.session import Session
 
-LABELS = {
+# by short option of the method's row, or by name of the field
+_LABELS = {
     "layer": "Layer",
     "layers": "Layers",
-    "v_num_grad_steps": "Steps",
-    "num_steps": "Steps",
     "steps": "Steps",
-    "v_lr": "Learning rate",
     "lr": "Learning rate",
+    "mom2": "Second moment",
     "lr_scale": "Rate scale",
     "clamp_norm_factor": "Norm clamp",
-    "mom2_adjustment": "Second moment",
     "mom2_update_weight": "λ of C",
     "norm_constraint": "Largest |ΔW|",
     "lambda_old": "λ old answer",
     "lambda_new": "λ new answer",
 }
-_ONE_FACT = {"batch_size", "facts_at_once"}  # which one fact has no use for
-_NAMES = {"rome": "ROME", "r-rome": "R-ROME", "memit": "MEMIT", "kn": "KN", "mend": "MEND", "ft": "FT", "ft-l": "FT-L"}
+_OF_BATCHES = {"batch_size", "facts_at_once"}  # without effect on an edit of one fact
 
 
 class MethodForm(widgets.VBox):
@@ -38,8 +35,8 @@ class MethodForm(widgets.VBox):
 
     def __init__(self) -> None:
         self._session: Session | None = None
-        self._fields: dict[str, tuple[Any, widgets.Widget]] = {}  # name to type and widget
-        names = [(_NAMES.get(name, name), name) for name in METHODS]
+        self._fields: dict[str, tuple[Parameter, widgets.Widget]] = {}
+        names = [(row.title, row.name) for row in methods().values()]
         self._method = widgets.Dropdown(options=names, description="Method", layout=WIDE, style=LABEL, disabled=True)
         self._preset = widgets.Button(description="Back to the preset", layout=WIDE, disabled=True)
         self._main = widgets.VBox()
@@ -50,54 +47,69 @@ class MethodForm(widgets.VBox):
         self._preset.on_click(lambda button: self._show_preset())
 
     def attach(self, session: "Session") -> None:
-        """Take the presets of a session's model."""
+        """Use the presets for the model of `session`."""
         self._session = session
         self._method.disabled = self._preset.disabled = False
         self._show_preset()
 
     def chosen(self) -> tuple[str, dict[str, Any]]:
-        """The method and its hyperparameters, as the fields say.
+        """Return the name of the method and its hyperparameters.
 
         Raises
         ------
         EditError
-            If a field's text is not of its type.
+            If the text of a field is not a value that its hyperparameter allows.
         """
-        values = {name: _value(name, hint, widget.value) for name, (hint, widget) in self._fields.items()}
+        values = {}
+        for name, (parameter, widget) in self._fields.items():
+            values[name] = _parse(parameter, widget.value)
+            parameter.check(values[name])
         return self._method.value, values
 
     def _show_preset(self) -> None:
-        name = self._method.value
-        editor = self._session.editor(name)
-        hints = get_type_hints(editor_class(name))
-        hidden = variant_fields(name).keys() | _ONE_FACT
-        shown = [f.name for f in fields(editor) if f.name not in hidden and _is_simple(hints[f.name])]
-        self._fields = {name: (hints[name], _widget(name, hints[name], getattr(editor, name))) for name in shown}
-        self._main.children = [widget for name, (_, widget) in self._fields.items() if name in LABELS]
-        rest = [widget for name, (_, widget) in self._fields.items() if name not in LABELS]
-        self._more.children[0].children = rest
-        self._more.layout.display = "" if rest else "none"
+        if self._session is None:
+            return
+        row = method_row(self._method.value)
+        editor = self._session.editor(row.name)
+        self._fields, main, more = {}, [], []
+        for parameter in _shown(row):
+            label = _label(row, parameter.name)
+            shown = label or parameter.name.replace("_", " ")
+            widget = _widget(parameter, shown, getattr(editor, parameter.name))
+            self._fields[parameter.name] = (replace(parameter, name=shown), widget)
+            (main if label else more).append(widget)
+        if not main:  # a method whose hyperparameters have no labels
+            main, more = more, []
+        self._main.children = main
+        self._more.children[0].children = more
+        self._more.layout.display = "" if more else "none"
 
 
-def _is_simple(hint: Any) -> bool:
-    """Whether a line of text, a tick or a choice can say it."""
-    kinds = {part for part in (get_args(hint) or (hint,)) if part is not NoneType}
-    return (
-        get_origin(hint) is Literal or hint == tuple[int, ...] or (len(kinds) == 1 and kinds <= {int, float, bool, str})
-    )
+def _shown(row: MethodRow) -> Iterator[Parameter]:
+    """Yield the hyperparameters that a line of text, a checkbox or a choice can show."""
+    for parameter in parameters_of(row.editor).values():
+        is_simple = parameter.kind in (int, float, bool, str) or (parameter.item and parameter.item.kind is int)
+        if is_simple and parameter.name not in row.fields.keys() | _OF_BATCHES:
+            yield parameter
 
 
-def _widget(name: str, hint: Any, value: Any) -> widgets.Widget:
-    label = LABELS.get(name, name.replace("_", " "))
-    given = {"description": label, "tooltip": name, "layout": WIDE, "style": LABEL}
-    if get_origin(hint) is Literal:
-        return widgets.Dropdown(options=get_args(hint), value=value, **given)
-    if hint is bool:
-        return widgets.Checkbox(value=value, indent=False, description=f"{label} ({name})", layout=WIDE)
-    return widgets.Text(value=_shown(value), **given)
+def _label(row: MethodRow, name: str) -> str | None:
+    """Return the label of a hyperparameter; None for those that are shown by their names."""
+    option = next((option for option, field in row.options.items() if field == name), name)
+    return _LABELS.get(name, _LABELS.get(option))
 
 
-def _shown(value: Any) -> str:
+def _widget(parameter: Parameter, label: str, value: Any) -> widgets.Widget:
+    about = f"{parameter.name}: {parameter.description}; " if parameter.description else f"{parameter.name} "
+    traits = {"description": label, "tooltip": f"{about}must {parameter.phrase}", "layout": WIDE, "style": LABEL}
+    if parameter.choices:
+        return widgets.Dropdown(options=[*parameter.choices, *[None] * parameter.optional], value=value, **traits)
+    if parameter.kind is bool:
+        return widgets.Checkbox(value=value, indent=False, **traits | {"style": {}})
+    return widgets.Text(value=_format(value), **traits)
+
+
+def _format(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if isinstance(value, float) and float(f"{value:g}") == value:
@@ -105,23 +117,16 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _value(name: str, hint: Any, given: Any) -> Any:
-    """What a field's text stands for."""
-    if hint is bool or get_origin(hint) is Literal:
+def _parse(parameter: Parameter, given: Any) -> Any:
+    """Return the value that a text stands for; the text itself if it stands for none."""
+    if parameter.choices or parameter.kind is bool:
         return given
-    text, label = given.strip(), LABELS.get(name, name)
-    if hint == tuple[int, ...]:
-        return tuple(
-            _number(label, int, part.strip(), "whole numbers with commas between them") for part in text.split(",")
-        )
-    if not text and NoneType in get_args(hint):
+    text = given.strip()
+    if not text and parameter.optional:
         return None
-    [kind] = {part for part in (get_args(hint) or (hint,)) if part is not NoneType}
-    return text if kind is str else _number(label, kind, text, "a whole number" if kind is int else "a number")
-
-
-def _number(label: str, kind: type, text: str, wanted: str) -> Any:
     try:
-        return kind(text)
-    except ValueError as err:
-        raise EditError(f"{label} must be {wanted}; got {text!r}.") from err
+        if parameter.item:
+            return tuple(parameter.item.kind(part) for part in text.split(","))
+        return parameter.kind(text)
+    except ValueError:
+        return text

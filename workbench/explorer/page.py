@@ -4,9 +4,7 @@ import platform
 from collections.abc import Sequence
 from datetime import date
 
-from workbench.evaluation.predictions import Answered
-from workbench.experiment.cache_keys import versions
-from workbench.explorer.edits import Continued
+from workbench.explorer.edits import Answers, Continuation
 from workbench.explorer.figures import Picture
 from workbench.explorer.markup import (
     answers_table,
@@ -20,12 +18,13 @@ from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.explorer.style import style
 from workbench.plots.abilities import edits_label
+from workbench.versions import library_versions
 
-Look = tuple[list[Answered], list[Answered]]  # what `Session.look` returns
+_LIBRARIES = ("workbench", "torch", "transformers", "numpy")
 
 
 def page_of(
-    session: Session, looks: Sequence[Look], pictures: Sequence[Picture], continued: Sequence[Continued]
+    session: Session, answers: Sequence[Answers], pictures: Sequence[Picture], continued: Sequence[Continuation]
 ) -> str:
     """A whole HTML page.
 
@@ -33,7 +32,7 @@ def page_of(
     ----------
     session : Session
         With at least one edit.
-    looks : sequence
+    answers : sequence
         From `Session.look`, one an edit.
     pictures : sequence of Picture
         Of the last edit, and the abilities if they were checked.
@@ -49,18 +48,18 @@ def page_of(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{style()}</style></head><body><main class='wb-page'>"
-        f"<h1>{title}</h1>{''.join(_sections(session, looks, pictures, continued))}</main></body></html>\n"
+        f"<h1>{title}</h1>{''.join(_sections(session, answers, pictures, continued))}</main></body></html>\n"
     )
 
 
 def _sections(
-    session: Session, looks: Sequence[Look], pictures: Sequence[Picture], continued: Sequence[Continued]
+    session: Session, answers: Sequence[Answers], pictures: Sequence[Picture], continued: Sequence[Continuation]
 ) -> list[str]:
-    _, history = looks[-1]
+    _, history = answers[-1]
     pairs = enumerate(zip(session.edits, history, strict=True), start=1)
     parts = ["<h2>Edits</h2>", *(edit_line(number, edit, now) for number, (edit, now) in pairs)]
-    for number, (answers, _) in enumerate(looks, start=1):
-        parts += [f"<h2>Answers to edit {number}</h2>", answers_table(answers, len(session.edits))]
+    for number, (prompts, _) in enumerate(answers, start=1):
+        parts += [f"<h2>Answers to edit {number}</h2>", answers_table(prompts, len(session.edits))]
     if continued:
         parts += ["<h2>Continuations</h2>", continuations_table(continued, edited=True)]
     parts += ["<h2>Weights</h2>", *(picture.html() for picture in pictures if picture.name != "abilities")]
@@ -73,7 +72,7 @@ def _sections(
 def _provenance(session: Session) -> str:
     lines = {
         "model": f"{session.lm.name}, fingerprint {session.lm.fingerprint}",
-        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "versions": ", ".join(f"{name} {number}" for name, number in library_versions(*_LIBRARIES).items()),
         "python": platform.python_version(),
         "date": date.today().isoformat(),
     }

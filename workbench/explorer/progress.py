@@ -1,6 +1,7 @@
-"""Watching work on a model, forward pass by forward pass: how far it is, and whether it is to stop.
+"""Progress and cancellation of work on a model, by its forward passes.
 
-Whatever edits or measures a model runs it, so one hook on the model serves every method, also one written elsewhere.
+Whatever edits or measures a model runs it, so one hook on the model serves every method, including those of other
+packages.
 """
 
 import threading
@@ -14,23 +15,23 @@ if TYPE_CHECKING:
 
 
 class Cancelled(Exception):  # noqa: N818  a signal, not an error
-    """Ends work that is no longer wanted."""
+    """Raised in work that was cancelled."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far work is.
+    """How far work has come.
 
     Attributes
     ----------
     stage : str
-        What is being done.
+        Name of the current stage.
     done : int
-        Forward passes, or steps, so far.
+        Number of forward passes, or of steps, so far.
     expected : int or None
-        How many there will be; None where nobody knows.
+        Total number; None if it is unknown.
     exact : bool
-        Whether there will be just so many, or at most.
+        Whether the total is exact; otherwise it is an upper limit.
     """
 
     stage: str
@@ -39,65 +40,57 @@ class Progress:
     exact: bool = False
 
 
-class Watch:
-    """What a piece of work reports to, and is stopped by.
+class ProgressMonitor:
+    """Receives the progress of a piece of work and cancels it on request.
 
     Parameters
     ----------
     report : callable, optional
-        Takes a `Progress`, in the thread that works.
+        Called with each new `Progress`, in the thread that works.
     """
 
     def __init__(self, report: Callable[[Progress], None] | None = None) -> None:
         self._report = report or (lambda progress: None)
         self._cancelled = threading.Event()
         self._progress = Progress("")
-        self._by_passes = True
+        self._counts_passes = True
 
     def cancel(self) -> None:
-        """Let the work end at its next forward pass."""
+        """Cancel the work at its next forward pass."""
         self._cancelled.set()
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether it is to end."""
-        return self._cancelled.is_set()
-
     def check(self) -> None:
-        """Raise `Cancelled` if the work is to end."""
-        if self.cancelled:
+        """Raise `Cancelled` if the work was cancelled."""
+        if self._cancelled.is_set():
             raise Cancelled
 
-    def stage(self, stage: str, expected: int | None = None) -> None:
-        """Begin a stage of so many forward passes."""
-        self._by_passes = True
-        self._tell(Progress(stage, 0, expected))
+    def stage(self, name: str, expected: int | None = None) -> None:
+        """Begin a stage that takes `expected` forward passes."""
+        self._counts_passes = True
+        self._set(Progress(name, 0, expected))
 
-    def step(self, stage: str, done: int, expected: int) -> None:
-        """Begin step `done` of `expected`, whatever its number of forward passes."""
-        self._by_passes = False
-        self._tell(Progress(stage, done, expected, exact=True))
+    def step(self, name: str, done: int, expected: int) -> None:
+        """Begin the step after `done` of `expected`, whatever number of forward passes it takes."""
+        self._counts_passes = False
+        self._set(Progress(name, done, expected, exact=True))
 
-    def passed(self) -> None:
-        """Count a forward pass; raises `Cancelled` if the work is to end."""
+    def count_pass(self) -> None:
+        """Count a forward pass; raise `Cancelled` if the work was cancelled."""
         self.check()
-        if self._by_passes:
+        if self._counts_passes:
             last = self._progress
-            self._tell(Progress(last.stage, last.done + 1, last.expected))
+            self._set(Progress(last.stage, last.done + 1, last.expected))
 
-    def _tell(self, progress: Progress) -> None:
+    def _set(self, progress: Progress) -> None:
         self.check()
         self._progress = progress
         self._report(progress)
 
 
 @contextmanager
-def watched(lm: "LanguageModel", watch: Watch) -> Iterator[None]:
-    """Every forward pass of `lm` counts, and asks whether to go on, for the time of the block."""
-    from workbench.editing.passes.hooks import hooked  # torch takes seconds, and the panel is there before
+def passes_counted(lm: "LanguageModel", monitor: ProgressMonitor) -> Iterator[None]:
+    """Count every forward pass of `lm` inside the ``with`` block, and cancel it when `monitor` says so."""
+    from workbench.editing.passes.hooks import hooked  # torch takes seconds to import, and the panel shows before
 
-    def passed(module, args):
-        watch.passed()
-
-    with hooked(lm.model, passed, before=True):
+    with hooked(lm.model, lambda module, args: monitor.count_pass(), before=True):
         yield

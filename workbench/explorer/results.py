@@ -1,4 +1,4 @@
-"""The right side of the panel, which shows and computes nothing: answers, figures, and the tabs below."""
+"""The right side of the panel: answers, figures, and the tabs below. It shows results and computes none."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,13 +8,13 @@ import ipywidgets as widgets
 
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.tabs import AbilitiesTab, ContinuationsTab, ExportTab, HistoryTab
-from workbench.explorer.widgets import WIDE, card, classed
+from workbench.explorer.widgets import WIDE, add_classes, card
 
 if TYPE_CHECKING:
     from workbench.evaluation.predictions import Answered
     from workbench.explorer.figures import Picture
 
-_NOTHING_YET = '<div class="wb-small">Press <b>Edit</b>: what it does to the weights is shown here.</div>'
+_NO_EDIT = '<div class="wb-small">Press <b>Edit</b> to see here what the edit does to the weights.</div>'
 
 
 class Results(widgets.VBox):
@@ -23,75 +23,76 @@ class Results(widgets.VBox):
     Parameters
     ----------
     regularizer : RegularizerBar
-        Stands on top.
+        The card at the top.
     exports : Path
-        Where exports go.
-    undo : callable
-        Takes the number of an edit.
+        Folder that is suggested for exports.
+    on_undo : callable
+        Called with the number of the edit to undo.
     actions : dict of str to callable
-        Called when another matrix is to be shown ("matrix"), and what "continue", "check" and "export" do.
+        Called when the user chooses another matrix ("matrix"), and presses the buttons of the tabs ("continue",
+        "check", "export").
     """
 
     def __init__(
         self,
         regularizer: RegularizerBar,
         exports: Path,
-        undo: Callable[[int], None],
+        on_undo: Callable[[int], None],
         actions: dict[str, Callable[[], None]],
     ) -> None:
-        self._verdict, self._answers = classed(widgets.HTML(), "wb-verdict"), widgets.HTML()
+        self._verdict, self._answers = add_classes(widgets.HTML(), "wb-verdict"), widgets.HTML()
         self._heatmap, self._histogram = widgets.HTML(), widgets.HTML()
-        self._offering = False
+        self._is_setting = False
         self._matrix = widgets.Dropdown(description="Matrix", layout=WIDE, style={"description_width": "52px"})
-        self._matrix.observe(lambda change: None if self._offering else actions["matrix"](), "value")
-        self.history = HistoryTab(undo)
+        self._matrix.observe(lambda change: None if self._is_setting else actions["matrix"](), "value")
+        self.history = HistoryTab(on_undo)
         self.continuations = ContinuationsTab(actions["continue"])
         self.abilities = AbilitiesTab(actions["check"])
         self.export = ExportTab(exports, actions["export"])
-        answers = classed(card("Answers", self._verdict, self._answers), "wb-answers-box")
-        figures = classed(widgets.Box([self._heatmap, self._histogram]), "wb-figures")
-        weights = classed(card("Weights", self._matrix, figures), "wb-figures-box")
+        answers = add_classes(card("Answers", self._verdict, self._answers), "wb-answers-box")
+        figures = add_classes(widgets.Box([self._heatmap, self._histogram]), "wb-figures")
+        weights = add_classes(card("Weights", self._matrix, figures), "wb-figures-box")
         tabs = widgets.Tab(
             [self.history, self.continuations, self.abilities, self.export],
             titles=("History", "Continuations", "Abilities", "Export"),
         )
-        super().__init__([regularizer, classed(widgets.Box([answers, weights]), "wb-results"), tabs])
+        super().__init__([regularizer, add_classes(widgets.Box([answers, weights]), "wb-results"), tabs])
         self.add_class("wb-right")
         self.clear()
 
     def clear(self) -> None:
         """Show no edit."""
-        self._heatmap.value, self._histogram.value = _NOTHING_YET, ""
+        self._heatmap.value, self._histogram.value = _NO_EDIT, ""
         self._matrix.layout.display = "none"
         self.history.clear()
         self.export.clear()
 
     def enable(self, *, asking: bool, exporting: bool) -> None:
-        """Whether what is `asking` the model can be pressed, and `exporting`."""
+        """Enable or disable the buttons that ask the model, and the one that exports."""
         self.continuations.button.disabled = self.abilities.button.disabled = not asking
         self.export.button.disabled = not exporting
 
     def show_answers(self, answers: "Sequence[Answered]", n_edits: int) -> None:
-        """Show `answers` to a fact's prompts after `n_edits`."""
+        """Show the answers to a fact's prompts after `n_edits` edits."""
         from workbench.explorer.markup import answers_table, verdict
 
         self._verdict.value = verdict(answers, n_edits)
         self._answers.value = answers_table(answers, n_edits)
 
     def show_figures(self, heatmap: "Picture", histogram: "Picture") -> None:
-        """Show `heatmap` and `histogram` of a matrix."""
+        """Show the figures of a matrix."""
         self._heatmap.value, self._histogram.value = heatmap.html(), histogram.html()
 
     @property
     def matrix(self) -> str:
-        """Of which matrix there are figures."""
+        """Name of the matrix that the figures show."""
         return self._matrix.value
 
     def offer_matrices(self, names: Sequence[str]) -> None:
-        """Offer the matrices `names`, the first one chosen unless the present one is among them."""
+        """Offer the matrices `names`, and select the first unless the current one is among them."""
         if list(self._matrix.options) != list(names):
-            self._offering, before = True, self._matrix.value  # new options choose the first of them
+            self._is_setting, before = True, self._matrix.value  # new options select the first of them
             self._matrix.options = names
             self._matrix.value = before if before in names else names[0]
-            self._offering = False
+            self._is_setting = False
         self._matrix.layout.display = "" if len(names) > 1 else "none"

@@ -1,7 +1,7 @@
-"""The Python code that makes the edits of a session again."""
+"""Python code that repeats the edits of a session."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,20 +13,23 @@ from workbench.versions import library_versions
 
 _WIDTH = 110
 
+Contexts = tuple[str, ...]
+
 
 def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.safetensors") -> str:
-    """Python code that makes the same edits, with the same regularizers, and saves their sum.
+    """Return Python code that makes the same edits, with the same regularizers, and saves their sum.
 
-    Hyperparameters with their default values are left out; context templates are written down, so nothing is drawn.
+    Hyperparameters with their default values are left out. Context templates are written out, so that nothing is
+    sampled.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model edited.
+        The edited model.
     edits : sequence of Edit
-        In order.
+        The edits, first to last.
     file : str
-        Where the code saves the update.
+        File in which the code saves the update.
 
     Returns
     -------
@@ -36,70 +39,70 @@ def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.s
         f"{name} {number}" for name, number in library_versions("workbench", "torch", "transformers").items()
     )
     count = f"{len(edits)} edit{'s' * (len(edits) != 1)}"
-    templates = {edit.editor.contexts: "" for edit in edits if getattr(edit.editor, "contexts", None)}
-    names = {contexts: f"contexts_{i}" if i > 1 else "contexts" for i, contexts in enumerate(templates, start=1)}
+    sampled = [contexts for edit in edits if (contexts := getattr(edit.editor, "contexts", None))]
+    names = {contexts: f"contexts_{i}" if i > 1 else "contexts" for i, contexts in enumerate(dict.fromkeys(sampled), 1)}
     dtype = next(lm.model.parameters()).dtype
     load = f"wb.load({lm.name!r})" if dtype == torch.float32 else f"wb.load({lm.name!r}, dtype={str(dtype)[6:]!r})"
     lines = [f"# {count} of {lm.name}, made with {versions}", *_imports(edits), "", f"lm = {load}"]
-    lines += [f"{name} = {_text(contexts, {})}" for contexts, name in names.items()]
-    lines += ["total = wb.WeightUpdate({})"]
+    lines += [f"{name} = {_source(contexts, {})}" for contexts, name in names.items()]
+    lines += ["sequence = wb.EditSequence(lm)  # each edit is computed on the model with all earlier edits"]
     for number, edit in enumerate(edits, start=1):
         lines += ["", f"# edit {number}: {_comment(edit)}", *_edit_lines(edit, names)]
-    lines += ["", f"total.save({file!r})"]
+    lines += ["", f"sequence.total.save({file!r})"]
     return "\n".join(lines) + "\n"
 
 
 def _comment(edit: Edit) -> str:
-    """One line, whatever the texts hold."""
+    """Return one line, whatever the texts hold."""
     request = edit.request
     return f"{request.filled_prompt!r} -> {request.target_new!r}, {edit.editor.label}, {edit.regularizer.label}"
 
 
-def _edit_lines(edit: Edit, names: dict[tuple, str]) -> list[str]:
+def _edit_lines(edit: Edit, names: Mapping[Contexts, str]) -> list[str]:
     return [
-        f"request = {_text(edit.request, {})}",
-        f"editor = {_text(edit.editor, names)}",
-        f"regularize = {_text(edit.regularizer, {})}",
-        "with total.applied(lm):  # edit and regularize on the model as the earlier edits left it",
-        "    update = regularize(editor.compute_update(lm, [request]), lm)",
-        "total = total + update",
+        f"request = {_source(edit.request, {})}",
+        f"editor = {_source(edit.editor, names)}",
+        f"regularizer = {_source(edit.regularizer, {})}",
+        "sequence.edit([request], editor, regularizer)",
     ]
 
 
 def _imports(edits: Sequence[Edit]) -> list[str]:
-    used = {kind for edit in edits for part in (edit.request, edit.editor, edit.regularizer) for kind in _kinds(part)}
-    strange = {kind for kind in used if not _is_public(kind)}
-    lines = [f"from {kind.__module__} import {kind.__name__}" for kind in sorted(strange, key=lambda k: k.__name__)]
+    used = {
+        cls for edit in edits for part in (edit.request, edit.editor, edit.regularizer) for cls in _classes_in(part)
+    }
+    others = {cls for cls in used if not _is_public(cls)}
+    lines = [f"from {cls.__module__} import {cls.__name__}" for cls in sorted(others, key=lambda c: c.__name__)]
     return [*lines, "import workbench as wb"]
 
 
-def _is_public(kind: type) -> bool:
-    return kind.__name__ in workbench.__all__ and getattr(workbench, kind.__name__) is kind
+def _is_public(cls: type) -> bool:
+    return cls.__name__ in workbench.__all__ and getattr(workbench, cls.__name__) is cls
 
 
-def _kinds(value: Any) -> Iterator[type]:
-    """The dataclasses that a value is made of."""
+def _classes_in(value: Any) -> Iterator[type]:
+    """Yield the dataclasses that a value consists of."""
     if dataclasses.is_dataclass(value):
         yield type(value)
         for field in dataclasses.fields(value):
-            yield from _kinds(getattr(value, field.name))
+            yield from _classes_in(getattr(value, field.name))
     elif isinstance(value, tuple):
         for part in value:
-            yield from _kinds(part)
+            yield from _classes_in(part)
 
 
-def _text(value: Any, names: dict[tuple, str], indent: int = 0) -> str:
-    """Source code of dataclasses, tuples and literals, wrapped where a line would be long."""
+def _source(value: Any, names: Mapping[Contexts, str], indent: int = 0) -> str:
+    """Return source code of dataclasses, tuples and literals, wrapped where a line would be long."""
     if isinstance(value, tuple) and value in names:
         return names[value]
     if dataclasses.is_dataclass(value):
         name = type(value).__name__
         opening, closing = (f"wb.{name}(" if _is_public(type(value)) else f"{name}("), ")"
-        shown = [f for f in dataclasses.fields(value) if f.default != getattr(value, f.name)]
-        parts = [f"{f.name}={_text(getattr(value, f.name), names, indent + 4)}" for f in shown]
+        changed = [f for f in dataclasses.fields(value) if f.default != getattr(value, f.name)]
+        parts = [f"{f.name}={_source(getattr(value, f.name), names, indent + 4)}" for f in changed]
     elif isinstance(value, tuple):
         opening, closing = "(", ")"
-        parts = [_text(part, names, indent + 4) for part in value]
+        parts = [_source(part, names, indent + 4) for part in value]
     else:
         return repr(value)
     lone = "," if isinstance(value, tuple) and len(parts) == 1 else ""

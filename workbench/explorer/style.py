@@ -1,8 +1,8 @@
-"""The style sheet of the panel and of the exported page."""
+"""Style sheet of the panel and of the exported page."""
 
 from importlib import resources
 
 
 def style() -> str:
-    """CSS, as text."""
+    """Return the CSS as text."""
     return resources.files("workbench.explorer").joinpath("style.css").read_text(encoding="utf-8")

@@ -1,43 +1,43 @@
-"""What the parts of the panel share in looks."""
+"""Widgets that the parts of the panel share."""
 
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 
-WIDE = {"width": "auto"}  # no Layout: widgets that share one would be hidden together
+WIDE = {"width": "auto"}  # not a Layout: widgets that share one would be hidden together
 LABEL = {"description_width": "104px"}
 
 
-def classed(widget: widgets.DOMWidget, *names: str) -> widgets.DOMWidget:
-    """The widget, with CSS classes of `style.css`."""
+def add_classes(widget: widgets.DOMWidget, *names: str) -> widgets.DOMWidget:
+    """Add CSS classes of `style.css` to a widget and return it."""
     for name in names:
         widget.add_class(name)
     return widget
 
 
-def button(label: str, act: Callable[[], None], **traits: Any) -> widgets.Button:
-    """A button that calls `act`; `traits` are those of `widgets.Button`."""
-    made = widgets.Button(description=label, **traits)
-    made.on_click(lambda clicked: act())
-    return made
+def button(label: str, on_click: Callable[[], None], **traits: Any) -> widgets.Button:
+    """Return a button that calls `on_click`; `traits` are those of `widgets.Button`."""
+    new = widgets.Button(description=label, **traits)
+    new.on_click(lambda clicked: on_click())
+    return new
 
 
 def filled_lines(text: str) -> list[str]:
-    """The lines of a text that hold something, without white space around them."""
+    """Return the lines of a text that are not blank, without white space around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def row(*parts: widgets.Widget) -> widgets.Box:
-    """Widgets side by side, below one another where there is no room."""
-    return classed(widgets.Box(parts), "wb-row")
+    """Return widgets side by side, wrapped where there is no room."""
+    return add_classes(widgets.Box(parts), "wb-row")
 
 
 def card(title: str, *parts: widgets.Widget) -> widgets.VBox:
-    """Widgets below a title, in a frame."""
-    return classed(widgets.VBox([widgets.HTML(f"<h2>{title}</h2>"), *parts]), "wb-card")
+    """Return widgets below a title, in a frame."""
+    return add_classes(widgets.VBox([widgets.HTML(f"<h2>{title}</h2>"), *parts]), "wb-card")
 
 
 def small(text: str) -> widgets.HTML:
-    """A remark."""
+    """Return a text in small print; `text` is HTML."""
     return widgets.HTML(f'<div class="wb-small">{text}</div>')

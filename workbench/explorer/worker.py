@@ -1,4 +1,4 @@
-"""Work of a panel, in a thread of its own, so that the kernel goes on answering: one job after another."""
+"""A thread that does the work of a panel, so that the kernel stays responsive."""
 
 import logging
 import threading
@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 
 from IPython import get_ipython
 
-from workbench.explorer.progress import Cancelled, Watch
+from workbench.explorer.progress import Cancelled, ProgressMonitor
 
-Work = Callable[[Watch], None]
+Work = Callable[[ProgressMonitor], None]
 
 
 @dataclass
 class Job:
-    """Something to be done.
+    """A piece of work.
 
     Attributes
     ----------
     name : str
-        Of jobs that wait under one name the last one counts.
+        Name of the job; a new job replaces one of the same name that is still waiting.
     work : callable
-        Takes the `Watch` by which it is cancelled.
+        Called with the `ProgressMonitor` that cancels it.
     slow : bool
-        Whether it takes so long that progress is worth showing.
+        Whether it takes long enough to show its progress.
     idle_only : bool
-        Whether it gives way to any other, and is done when that has been.
+        Whether it runs only while no other job waits; a new job interrupts it, and it starts again afterwards.
     notes : list of str
-        Warnings that it has caused.
+        Warnings that were logged while it ran.
     """
 
     name: str
@@ -38,52 +38,52 @@ class Job:
     notes: list[str] = field(default_factory=list)
 
 
-class Jobs:
-    """A thread that does one job after another.
+class Worker:
+    """A thread that runs one job after another.
 
     Parameters
     ----------
-    watch : callable
-        Makes the `Watch` of a job.
-    begun : callable
-        Takes a job that begins.
-    ended : callable
-        Takes a job that has ended and what it raised, None if it went well.
+    make_monitor : callable
+        Returns the `ProgressMonitor` of a job.
+    on_start : callable
+        Called with each job that starts.
+    on_end : callable
+        Called with each job that has ended, and with the exception that it raised, or None.
     """
 
     def __init__(
         self,
         *,
-        watch: Callable[[Job], Watch],
-        begun: Callable[[Job], None],
-        ended: Callable[[Job, Exception | None], None],
+        make_monitor: Callable[[Job], ProgressMonitor],
+        on_start: Callable[[Job], None],
+        on_end: Callable[[Job, Exception | None], None],
     ) -> None:
-        self._watch_of, self._begun, self._ended = watch, begun, ended
+        self._make_monitor, self._on_start, self._on_end = make_monitor, on_start, on_end
         self._changed = threading.Condition()
         self._waiting: dict[str, Job] = {}
-        self._now: tuple[Job, Watch] | None = None
+        self._running: tuple[Job, ProgressMonitor] | None = None
         self._interrupted: Job | None = None
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="explorer", daemon=True)
         self._thread.start()
 
-    def put(self, job: Job) -> None:
-        """Let a job be done when those before it are; one that waits under its name is dropped."""
+    def submit(self, job: Job) -> None:
+        """Queue a job, in place of a waiting one of the same name."""
         with self._changed:
             self._waiting.pop(job.name, None)
             self._waiting[job.name] = job
-            if self._now and self._now[0].idle_only:
-                self._interrupted = self._now[0]
-                self._now[1].cancel()
+            if self._running and self._running[0].idle_only:
+                self._interrupted = self._running[0]
+                self._running[1].cancel()
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """End the job that runs, and drop those that wait."""
+        """Cancel the running job, and drop all waiting ones."""
         with self._changed:
             self._waiting.clear()
             self._interrupted = None
-            if self._now:
-                self._now[1].cancel()
+            if self._running:
+                self._running[1].cancel()
 
     def close(self) -> None:
         """End the thread."""
@@ -93,55 +93,53 @@ class Jobs:
             self._changed.notify_all()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there is nothing to do; whether that came within so many seconds."""
+        """Wait until no job runs or waits; return False if that takes longer than `timeout` seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and self._now is None, timeout)
+            return self._changed.wait_for(lambda: not self._waiting and self._running is None, timeout)
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
-            job, watch = taken
-            error = None
+            job, monitor = taken
+            error: Exception | None = None
             try:
-                self._begun(job)
-                with _no_displays(), _warnings_in(job.notes):
-                    job.work(watch)
-            except Cancelled as err:
-                error = err
-            except Exception as err:  # a thread that dies would leave a panel that never answers again
+                self._on_start(job)
+                with _displays_dropped(), _warnings_kept_in(job.notes):
+                    job.work(monitor)
+            except Exception as err:  # a dead thread would leave a panel that never answers again
                 error = err
             try:
-                self._ended(job, error)
+                self._on_end(job, error)
             finally:
                 with self._changed:
                     if isinstance(error, Cancelled) and self._interrupted is job:
                         self._waiting.setdefault(job.name, job)
-                    self._now = self._interrupted = None
+                    self._running = self._interrupted = None
                     self._changed.notify_all()
 
-    def _take(self) -> tuple[Job, Watch] | None:
-        """The job that is next, those that give way behind the others."""
+    def _take(self) -> tuple[Job, ProgressMonitor] | None:
+        """Wait for the next job and return it; return None once the worker is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return None
             name = min(self._waiting, key=lambda name: self._waiting[name].idle_only)
             job = self._waiting.pop(name)
-            self._now = job, self._watch_of(job)
-            return self._now
+            self._running = job, self._make_monitor(job)
+            return self._running
 
 
 @contextmanager
-def _no_displays() -> Iterator[None]:
-    """Nothing that libraries display in this thread is shown: progress bars would land below the panel."""
+def _displays_dropped() -> Iterator[None]:
+    """Drop what libraries display from this thread: progress bars would appear below the panel."""
     publisher = getattr(get_ipython(), "display_pub", None)
-    if not hasattr(publisher, "register_hook"):  # not in a notebook
+    if publisher is None or not hasattr(publisher, "register_hook"):  # not in a notebook
         yield
         return
 
-    def drop(message):
+    def drop(message: object) -> None:
         return None
 
-    publisher.register_hook(drop)  # of this thread alone
+    publisher.register_hook(drop)  # for this thread only
     try:
         yield
     finally:
@@ -149,7 +147,7 @@ def _no_displays() -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Keeps the warnings of one thread."""
+    """A handler that keeps the warnings of one thread."""
 
     def __init__(self, notes: list[str]) -> None:
         super().__init__(logging.WARNING)
@@ -161,8 +159,8 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _warnings_in(notes: list[str]) -> Iterator[None]:
-    """What the workbench warns of in this thread goes into `notes`."""
+def _warnings_kept_in(notes: list[str]) -> Iterator[None]:
+    """Append the warnings that the workbench logs in this thread to `notes`."""
     log, handler = logging.getLogger("workbench"), _Notes(notes)
     log.addHandler(handler)
     try:
