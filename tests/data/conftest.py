@@ -1,4 +1,4 @@
-"""Where the slices of the real data sets are, one record of each format, and how tests write files."""
+"""The folder of slices of the real data sets, one record of each format, and a function that writes files."""
 
 import copy
 import json
@@ -78,7 +78,7 @@ _RECORDS = {
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of the real slices; without it the test is skipped."""
+    """Return the folder of the real slices; without it the test is skipped."""
     folder = Path(os.environ.get("WORKBENCH_TEST_DATA") or _BESIDE_THE_REPOSITORY).resolve()
     if not folder.is_dir():
         pytest.skip("no slices of the real data sets: set WORKBENCH_TEST_DATA to their folder.")
@@ -87,13 +87,13 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def records() -> dict[str, dict]:
-    """Give one whole record of each JSON format, by the format's name."""
+    """Return one whole record of each JSON format, by the format's name."""
     return copy.deepcopy(_RECORDS)
 
 
 @pytest.fixture
 def native_request() -> EditRequest:
-    """Give what the native record says, worked out by hand."""
+    """Return the request of the native record, worked out by hand."""
     return EditRequest(
         subject="The Eiffel Tower",
         prompt="{} is located in the city of",
@@ -107,7 +107,7 @@ def native_request() -> EditRequest:
 
 @pytest.fixture
 def write(tmp_path) -> Callable[..., Path]:
-    """Give a function that writes bytes or a text as they are, anything else as JSON."""
+    """Return a function that writes bytes or a text unchanged, and anything else as JSON."""
 
     def write(content: object, name: str = "facts.json") -> Path:
         if not isinstance(content, bytes):

@@ -1,4 +1,4 @@
-"""The bundled facts are well formed: enough of them, all parts there, nothing twice."""
+"""The bundled facts are well formed: enough of them, with all parts, nothing twice."""
 
 import re
 from collections import Counter
@@ -11,22 +11,22 @@ from workbench.request import EditRequest
 
 @pytest.fixture(scope="module")
 def requests() -> tuple[EditRequest, ...]:
-    """Give the bundled requests."""
+    """Return the bundled requests."""
     return load_bundled_facts().requests
 
 
 def words(text: str) -> str:
-    """Give a text's words alone, in lower case."""
+    """Return only the words of a text, in lower case."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def mentions(text: str, subject: str) -> bool:
-    """Tell whether a text holds the subject's words in a row."""
+    """Return whether a text contains the words of the subject in a row."""
     return f" {words(subject)} " in f" {words(text)} "
 
 
 def repeated(items) -> list:
-    """Give what occurs more than once."""
+    """Return the items that occur more than once."""
     return [item for item, count in Counter(items).items() if count > 1]
 
 

@@ -1,11 +1,13 @@
-"""Which files are read, with which sentence the others are refused, and what a set of facts offers."""
+"""The files that can be read, the messages that refuse others, and the methods of a set of facts."""
 
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.helpers import error_of
 from workbench.data import records as records_module
 from workbench.data.facts import FactSet, load_bundled_facts, load_facts, read_facts
 from workbench.data.records import Rejected
@@ -21,11 +23,9 @@ KNOWN = (
 )
 
 
-def error_of(path) -> str:
-    """Give the sentence with which reading a file fails."""
-    with pytest.raises(RequestError) as caught:
-        read_facts(path)
-    return str(caught.value)
+def read_error(path: Path) -> str:
+    """Return the message of the error that reading a file raises."""
+    return error_of(RequestError, read_facts, path)
 
 
 def test_a_single_indented_object_is_one_record(write, records, native_request):
@@ -54,7 +54,7 @@ def test_a_byte_order_mark_changes_nothing(write, text):
     assert facts.requests == (EditRequest("Rome", "{} is in", "Peru"),)
 
 
-def test_the_format_of_most_records_counts(write, records):
+def test_the_format_of_most_records_is_used(write, records):
     stray = records["native"] | {"ground_truth": "Paris"}
     facts = read_facts(write([stray, records["native"], records["native"]]))
     assert facts.format == "native"
@@ -151,34 +151,34 @@ def test_left_out_records_are_logged_with_their_number(write, records, caplog):
     ],
 )
 def test_an_unusable_file_gets_one_sentence(write, content, sentence):
-    assert error_of(write(content)) == sentence
+    assert read_error(write(content)) == sentence
 
 
 def test_json_nested_without_end_is_refused(write):
-    assert error_of(write("[" * 200_000)) == f"facts.json is nested too deeply for a file of facts; {SHAPES}."
+    assert read_error(write("[" * 200_000)) == f"facts.json is nested too deeply for a file of facts; {SHAPES}."
 
 
 def test_a_number_of_thousands_of_digits_is_refused(write):
-    sentence = error_of(write('[{"subject": ' + "7" * 5000 + "}]"))
+    sentence = read_error(write('[{"subject": ' + "7" * 5000 + "}]"))
     assert sentence == "facts.json holds a number too long to read; write it as text."
 
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "gone.json"
-    assert error_of(path) == f"{path} does not exist; give a file of facts or 'bundled'."
+    assert read_error(path) == f"{path} does not exist; give a file of facts or 'bundled'."
 
 
 def test_a_folder_is_named(tmp_path):
-    assert error_of(tmp_path) == f"{tmp_path} is a folder; give one file of facts."
+    assert read_error(tmp_path) == f"{tmp_path} is a folder; give one file of facts."
 
 
 def test_an_unreadable_path_is_named(write):
     path = write("x") / "facts.json"
-    assert error_of(path) == f"{path} cannot be read (Not a directory); give a file of facts."
+    assert read_error(path) == f"{path} cannot be read (Not a directory); give a file of facts."
 
 
 def numbered(n: int) -> FactSet:
-    """Make a set of n distinct facts."""
+    """Return a set of n distinct facts."""
     return FactSet("numbers.json", "native", tuple(EditRequest(f"s{i}", "{} is", f"t{i}") for i in range(n)), ())
 
 
@@ -199,9 +199,7 @@ def test_a_smaller_sample_begins_a_larger_one(seed):
 
 @pytest.mark.parametrize("n", [4, 0, -1])
 def test_more_facts_than_there_are_cannot_be_drawn(n):
-    with pytest.raises(RequestError) as caught:
-        numbered(3).sample(n, seed=0)
-    assert str(caught.value) == (
+    assert error_of(RequestError, numbered(3).sample, n, seed=0) == (
         f"numbers.json has 3 usable facts and none is drawn twice: n must lie in 1 to 3; got {n}."
     )
 
@@ -215,7 +213,7 @@ def test_load_facts_expands_the_home_folder(write, records, tmp_path, monkeypatc
 
 @pytest.fixture
 def bundled_root(tmp_path, monkeypatch):
-    """Give an empty folder that stands for the package's data folder."""
+    """Replace the package's data folder by an empty one, which is returned."""
     monkeypatch.setattr(records_module, "resources", SimpleNamespace(files=lambda package: tmp_path))
     return tmp_path
 
@@ -229,9 +227,7 @@ def test_load_facts_reads_the_bundled_set_by_default(write, records, native_requ
 @pytest.mark.usefixtures("bundled_root")
 def test_an_unusable_bundled_record_is_an_error(write, records):
     write([records["native"], records["native"] | {"target_new": ""}], "bundled/facts.jsonl")
-    with pytest.raises(RequestError) as caught:
-        load_bundled_facts()
-    assert str(caught.value) == (
+    assert error_of(RequestError, load_bundled_facts) == (
         "bundled, record 1: target_new is empty for 'The Eiffel Tower is located in the city of'; give the answer the "
         "edit should write."
     )
@@ -239,9 +235,10 @@ def test_an_unusable_bundled_record_is_an_error(write, records):
 
 @pytest.mark.usefixtures("bundled_root")
 def test_a_missing_bundled_set_is_an_error():
-    with pytest.raises(RequestError) as caught:
-        load_bundled_facts()
-    assert str(caught.value) == "bundled/facts.jsonl is missing from this installation; install it again."
+    assert (
+        error_of(RequestError, load_bundled_facts)
+        == "bundled/facts.jsonl is missing from this installation; install it again."
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +262,7 @@ def test_a_missing_bundled_set_is_an_error():
     ],
 )
 def test_a_real_file_of_something_else_is_refused(shared_data, name, sentence):
-    assert error_of(shared_data / name) == sentence
+    assert read_error(shared_data / name) == sentence
 
 
 def test_a_relative_path_is_also_looked_for_in_workbench_data(tmp_path, monkeypatch):
@@ -277,7 +274,7 @@ def test_a_relative_path_is_also_looked_for_in_workbench_data(tmp_path, monkeypa
     assert load_facts("facts.json").requests[0].subject == "Paris"
 
 
-def test_a_file_that_is_here_wins_over_workbench_data(tmp_path, monkeypatch):
+def test_a_file_in_the_current_folder_is_preferred_to_workbench_data(tmp_path, monkeypatch):
     (tmp_path / "far").mkdir()
     for folder, subject in ((tmp_path, "Rome"), (tmp_path / "far", "Paris")):
         record = {"subject": subject, "prompt": "{} lies in", "target_new": "Spain"}

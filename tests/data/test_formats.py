@@ -1,4 +1,4 @@
-"""Each format's records become the requests worked out by hand, and an unusable record says why."""
+"""The records of each format become the requests worked out by hand; an unusable record is rejected with a reason."""
 
 import json
 
@@ -10,7 +10,7 @@ from workbench.request import EditRequest, LocalityProbe
 
 
 def reason_for(write, record: object, good: dict) -> str:
-    """Give the reason for which a record is rejected that stands behind two good ones."""
+    """Return the reason why a record is rejected that follows two good ones."""
     facts = read_facts(write([good, good, record]))
     assert len(facts) == 2
     assert [rejected.index for rejected in facts.rejected] == [2]
@@ -109,14 +109,14 @@ def test_knowedit_ground_truth_may_be_text_list_or_empty(write, records, ground_
     assert read_facts(write([record])).requests[0].target_true == target_true
 
 
-def test_a_locality_object_alone_tells_knowedit(write, records):
+def test_a_locality_object_alone_identifies_knowedit(write, records):
     fields = ("subject", "prompt", "target_new", "locality")
     facts = read_facts(write([{field: records["knowedit"][field] for field in fields}]))
     assert (facts.format, len(facts), len(facts.requests[0].locality)) == ("knowedit", 1, 3)
 
 
 @pytest.mark.parametrize("missing", ["portability", "ground_truth", "locality", "rephrase_prompt"])
-def test_knowedit_is_known_without_any_one_optional_field(write, records, missing):
+def test_knowedit_is_identified_without_any_one_optional_field(write, records, missing):
     record = {field: value for field, value in records["knowedit"].items() if field != missing}
     facts = read_facts(write([record]))
     assert (facts.format, len(facts)) == ("knowedit", 1)

@@ -1,4 +1,4 @@
-"""The slices of the real data sets load, record for record."""
+"""The slices of the real data sets load record by record."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The bundled task sets are well formed: enough, balanced, nothing twice, answerable, and nobody else's text."""
+"""The bundled task sets are well formed: large enough, balanced, without repetitions, answerable, and our own text."""
 
 import re
 from collections import Counter
@@ -26,12 +26,12 @@ LEAST = 60
 
 
 def examples_of(task: str) -> tuple:
-    """Give a bundled set."""
+    """Return the examples of a bundled set."""
     return load_task(task, "bundled").examples
 
 
 def plain(text: str) -> str:
-    """Give a text's words alone, in lower case."""
+    """Return only the words of a text, in lower case."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 

@@ -1,10 +1,11 @@
-"""Tagged sentences: which entities they hold, in either scheme, and how files of columns are cut."""
+"""Tagged sentences: their entities in either scheme, and how files of columns are split."""
 
 import random
 from itertools import pairwise
 
 import pytest
 
+from tests.helpers import error_of
 from workbench.data.tasks.conll import HUB_TAGS, extract_entities, is_column_file, make_ner_example, split_sentences
 from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
 from workbench.errors import DataError
@@ -27,9 +28,9 @@ def test_both_schemes_give_the_same_entities_up_to_the_last_word(tags):
 @pytest.mark.parametrize(
     ("tags", "entities"),
     [
-        ("I-LOC B-LOC I-LOC", (("LOC", "a"), ("LOC", "b c"))),  # IOB1: B- parts two of one type
+        ("I-LOC B-LOC I-LOC", (("LOC", "a"), ("LOC", "b c"))),  # IOB1: B- separates two of one type
         ("B-LOC B-LOC I-LOC", (("LOC", "a"), ("LOC", "b c"))),  # BIO
-        ("I-LOC I-ORG I-ORG", (("LOC", "a"), ("ORG", "b c"))),  # IOB1: another type parts by itself
+        ("I-LOC I-ORG I-ORG", (("LOC", "a"), ("ORG", "b c"))),  # IOB1: a change of type separates by itself
         ("B-LOC B-ORG I-ORG", (("LOC", "a"), ("ORG", "b c"))),
         ("I-LOC O I-LOC", (("LOC", "a"), ("LOC", "c"))),
         ("O O O", ()),
@@ -40,7 +41,7 @@ def test_touching_entities_are_told_apart(tags, entities):
 
 
 def spans_to_tags(spans: list[tuple[int, int, str]], length: int, scheme: str) -> list[str]:
-    """Write tags of spans by the definition of each scheme."""
+    """Return the tags of spans by the definition of each scheme."""
     tags = ["O"] * length
     for start, end, kind in spans:
         touches = any(before[1] == start and before[2] == kind for before in spans)
@@ -63,9 +64,7 @@ def test_tags_written_from_spans_are_read_back_as_those_spans(scheme):
 
 @pytest.mark.parametrize("tag", ["S-PER", "E-PER", "B-DATE", "PER", "", "o", "B-", "I-PERX"])
 def test_a_tag_of_another_scheme_is_refused(tag):
-    with pytest.raises(DataError) as caught:
-        extract_entities(["Rome"], [tag])
-    assert str(caught.value) == (
+    assert error_of(DataError, extract_entities, ["Rome"], [tag]) == (
         f"the tag {tag!r} of 'Rome' is neither O nor B- or I- with one of PER, LOC, ORG, MISC."
     )
 
@@ -103,17 +102,13 @@ def test_text_and_surfaces_are_words_joined_by_one_blank():
 
 @pytest.mark.parametrize(("words", "tags"), [([], []), (["a"], []), (["a"], ["O", "O"])])
 def test_a_sentence_without_a_tag_for_each_word_is_refused(words, tags):
-    with pytest.raises(DataError) as caught:
-        make_ner_example(words, tags)
-    assert str(caught.value) == (
+    assert error_of(DataError, make_ner_example, words, tags) == (
         f"a sentence needs words and a tag for each; it has {len(words)} words and {len(tags)} tags."
     )
 
 
 def test_a_sentence_with_an_empty_word_is_refused():
-    with pytest.raises(DataError) as caught:
-        make_ner_example(["a", ""], ["O", "O"])
-    assert str(caught.value) == "word 1 of the sentence is empty."
+    assert error_of(DataError, make_ner_example, ["a", ""], ["O", "O"]) == "word 1 of the sentence is empty."
 
 
 @pytest.mark.parametrize(
@@ -130,5 +125,5 @@ def test_a_sentence_with_an_empty_word_is_refused():
         ("O", False),
     ],
 )
-def test_columns_are_told_by_the_first_line(text, columns):
+def test_the_first_line_identifies_a_file_of_columns(text, columns):
     assert is_column_file(text) is columns

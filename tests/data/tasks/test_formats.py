@@ -1,9 +1,10 @@
-"""What each format's fields mean, and with which reason a record is refused."""
+"""The meaning of the fields of each format, and the reasons why a record is refused."""
 
 import copy
 
 import pytest
 
+from tests.helpers import error_of
 from workbench.data.records import find_format, read_record
 from workbench.data.tasks.examples import (
     ClosedQAExample,
@@ -78,20 +79,18 @@ READ = [  # task, format, record, example worked out by hand
 
 
 def read(task: str, record: object) -> object:
-    """Read a record in the format that its fields tell."""
+    """Read a record in the format that its fields identify."""
     return read_record(find_format(TASK_FORMATS[task], record), record)
 
 
 def reason(task: str, record: dict, **changed: object) -> str:
-    """Give the reason for which a changed record is refused; a field changed to ``...`` is left out."""
+    """Return the reason why a changed record is refused; a field changed to ``...`` is left out."""
     record = {field: value for field, value in (copy.deepcopy(record) | changed).items() if value is not ...}
-    with pytest.raises(DataError) as caught:
-        read(task, record)
-    return str(caught.value)
+    return error_of(DataError, read, task, record)
 
 
 @pytest.mark.parametrize(("task", "name", "record", "example"), READ)
-def test_a_record_is_told_by_its_fields_and_read(task, name, record, example):
+def test_a_record_is_identified_by_its_fields_and_read(task, name, record, example):
     before = copy.deepcopy(record)
     assert find_format(TASK_FORMATS[task], record).name == name
     assert read(task, record) == example
@@ -115,9 +114,8 @@ def test_what_has_no_known_fields_has_no_format(record):
 
 
 def test_a_record_that_is_no_object_is_refused():
-    with pytest.raises(DataError) as caught:
-        read_record(TASK_FORMATS["nli"][0], ["a"])
-    assert str(caught.value) == "a record must be an object; it is an array."
+    sentence = error_of(DataError, read_record, TASK_FORMATS["nli"][0], ["a"])
+    assert sentence == "a record must be an object; it is an array."
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Rows as the hub documents them become examples; a hub out of reach is one sentence.
+"""Rows in the form that the hub documents become examples; a hub out of reach is one error sentence.
 
-No test reaches the hub: a data set made here, saved as Parquet, stands in for what it would send.
+No test reaches the hub: a data set made here and saved as Parquet replaces the hub's.
 """
 
 import re
@@ -9,6 +9,7 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from tests.helpers import error_of
 from workbench.data.tasks.conll import HUB_TAGS
 from workbench.data.tasks.examples import (
     ClosedQAExample,
@@ -74,7 +75,7 @@ ROWS = {  # task: features of the data set card, a row, the example worked out b
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """Give a function that makes a data set what the hub sends, and a list of what it is then asked for."""
+    """Return a function that sets what the hub sends and returns the list of calls made to the hub."""
     load_dataset, asked = datasets.load_dataset, []
 
     def send(features: dict, *rows: dict) -> list:
@@ -142,9 +143,7 @@ def test_labels_that_are_numbered_otherwise_are_refused(hub, task, column, featu
 
 def test_a_hub_out_of_reach_is_one_sentence_that_names_the_cure():
     # HF_HUB_OFFLINE is set for all tests
-    with pytest.raises(DataError) as caught:
-        load_task("reasoning", "hub")
-    assert str(caught.value) == (
+    assert error_of(DataError, load_task, "reasoning", "hub") == (
         "openai/gsm8k:main@740312add88f781978c0658806c59bc2815b9866 cannot be read (Couldn't reach 'openai/gsm8k' on "
         "the Hub (OfflineModeIsEnabled)); check the connection and HF_HUB_OFFLINE, or give a file or folder of data."
     )

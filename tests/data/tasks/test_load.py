@@ -1,15 +1,17 @@
-"""From where a task's data are loaded, with which sentence others are refused, and what a set of examples offers."""
+"""The sources from which task data load, the messages that refuse others, and the methods of a set of examples."""
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
+from tests.helpers import error_of
 from workbench.data.records import Rejected
 from workbench.data.tasks.examples import NERExample, NLIExample, SentimentExample
 from workbench.data.tasks.formats import TASK_FORMATS
 from workbench.data.tasks.load import TaskData, load_task
-from workbench.errors import DataError, SpecError, WorkbenchError
+from workbench.errors import DataError, SpecError
 
 SHAPES = "give a JSON array, JSON lines or a TSV with a header"
 KNOWN = "native (text, positive); sst2 (sentence); sst2-text (text, label)"
@@ -17,17 +19,14 @@ GOOD = {"text": "A joy.", "positive": True}
 JOY = SentimentExample("A joy.", True)
 
 
-def error_of(task, data) -> str:
-    """Give the sentence with which loading fails."""
-    with pytest.raises(WorkbenchError) as caught:
-        load_task(task, data)
-    assert isinstance(caught.value, DataError | SpecError)
-    return str(caught.value)
+def load_error(task: str, data: str | Path) -> str:
+    """Return the message of the error that loading raises."""
+    return error_of(DataError, load_task, task, data)
 
 
 @pytest.fixture
 def ten() -> TaskData:
-    """Give ten examples."""
+    """Return ten examples."""
     examples = tuple(SentimentExample(str(i), True) for i in range(10))
     return TaskData("sentiment", "mine.jsonl", "unknown", examples, (Rejected(3, "text is empty."),))
 
@@ -56,9 +55,7 @@ def test_a_smaller_draw_is_the_beginning_of_a_larger_one(ten):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_below_one_is_refused(ten, limit):
-    with pytest.raises(DataError) as caught:
-        ten.take(limit)
-    assert str(caught.value) == f"limit must be at least 1; got {limit}."
+    assert error_of(DataError, ten.take, limit) == f"limit must be at least 1; got {limit}."
 
 
 @pytest.mark.parametrize(
@@ -101,7 +98,7 @@ def test_columns_are_read_for_ner(write):
     ]
 
 
-def test_the_format_of_most_records_counts(write):
+def test_the_format_of_most_records_is_used(write):
     # without its passage a record is not taken for the form that has none
     full = {"question": "who?", "answer": ["Ann"], "output": ["Ann did."]}
     found = load_task("open_qa", write([{"question": "when?", "answer": ["now"]}, full, full], "mine.json"))
@@ -144,23 +141,23 @@ def test_left_out_records_are_kept_with_their_place_and_logged_once(write, caplo
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(write, content, sentence):
-    assert error_of("sentiment", write(content, "mine.json")) == sentence
+    assert load_error("sentiment", write(content, "mine.json")) == sentence
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones():
-    assert error_of("ner2", "bundled") == (
+    assert error_of(SpecError, load_task, "ner2", "bundled") == (
         "no task 'ner2'; known: reasoning, nli, open_qa, closed_qa, dialogue, summarization, ner, sentiment."
     )
 
 
 def test_a_missing_path_is_refused(tmp_path):
-    assert error_of("nli", tmp_path / "none") == (
+    assert load_error("nli", tmp_path / "none") == (
         f"{tmp_path / 'none'} does not exist; give a file or folder of data, 'bundled' or 'hub'."
     )
 
 
 def test_a_folder_without_the_task_s_data_is_refused_with_the_names_looked_for(tmp_path):
-    assert error_of("sentiment", tmp_path) == (
+    assert load_error("sentiment", tmp_path) == (
         f"{tmp_path} holds no data for sentiment: it and 3 levels below it were searched for "
         "test-SentimentAnalysis.tsv, SST-2/dev.tsv, SST-2/train.tsv, sentiment.jsonl; give such a folder or the file "
         "itself."
@@ -174,11 +171,11 @@ def test_a_folder_is_searched_and_the_file_found_is_named(write, tmp_path):
 
 
 def dialogue(i: int) -> dict:
-    """Give a record of MuTual that names its number."""
+    """Return a record of MuTual with its number as text."""
     return {"answers": "A", "options": ["a", "b", "c", "d"], "article": f"m : {i}", "id": f"dev_{i}"}
 
 
-def test_a_folder_of_dialogues_is_one_record_a_file_in_the_order_of_numbers(write, tmp_path):
+def test_a_folder_of_dialogues_is_one_record_per_file_in_the_order_of_numbers(write, tmp_path):
     for i in (10, 9, 1):
         write(dialogue(i), f"test-dialogue/dev_{i}.txt")
     found = load_task("dialogue", tmp_path)
@@ -200,7 +197,7 @@ def test_files_of_dialogues_that_cannot_be_read_are_rejected_by_name(write, tmp_
 
 def test_a_folder_of_unreadable_dialogues_is_refused_with_the_first_reason(write, tmp_path):
     write("", "test-dialogue/dev_1.txt")
-    assert error_of("dialogue", tmp_path) == (
+    assert load_error("dialogue", tmp_path) == (
         "test-dialogue has no record that can be read: dev_1.txt is not JSON: line 1, column 1: Expecting value; known "
         "for dialogue: native (dialogue, options); mutual (article, options)."
     )
@@ -237,14 +234,16 @@ def test_a_path_may_be_relative_to_the_folder_one_is_in(write, tmp_path, monkeyp
 
 def test_a_missing_bundled_set_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("workbench.data.records.resources.files", lambda package: tmp_path)
-    assert error_of("nli", "bundled") == "bundled/tasks/nli.jsonl is missing from this installation; install it again."
+    assert (
+        load_error("nli", "bundled") == "bundled/tasks/nli.jsonl is missing from this installation; install it again."
+    )
 
 
 def test_a_bundled_set_with_an_unusable_record_is_refused(monkeypatch, write, tmp_path):
     (tmp_path / "bundled").mkdir()
     write([GOOD, {"text": "", "positive": True}], "bundled/tasks/sentiment.jsonl")
     monkeypatch.setattr("workbench.data.records.resources.files", lambda package: tmp_path)
-    assert error_of("sentiment", "bundled") == "the bundled set of sentiment, record 1: text is empty."
+    assert load_error("sentiment", "bundled") == "the bundled set of sentiment, record 1: text is empty."
 
 
 def test_the_tasks_stand_in_the_paper_s_order():

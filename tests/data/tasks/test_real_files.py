@@ -1,4 +1,4 @@
-"""The slices of the real task files load, record for record."""
+"""The slices of the real task files load record by record."""
 
 import csv
 import json
@@ -155,7 +155,7 @@ def test_real_chats_keep_their_turns_whichever_way_they_are_parted(shared_data):
 
 
 def sentences_of(path) -> list[list[list[str]]]:
-    """Cut a file of columns into sentences without our reader."""
+    """Split a file of columns into sentences without our reader."""
     lines = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
     cut = [list(group) for filled, group in groupby(lines, key=bool) if filled]
     return [sentence for sentence in cut if sentence[0][0] != "-DOCSTART-"]

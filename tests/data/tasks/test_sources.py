@@ -1,4 +1,4 @@
-"""Which files of a folder are taken for a task's data, and which split they are said to be."""
+"""The files of a folder that are chosen for a task, and the splits that are reported for them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from workbench.data.tasks.sources import KNOWN_PATHS, find_source, identify_file
 
 
 def make(folder: Path, *names: str) -> Path:
-    """Make empty files, with their folders."""
+    """Create empty files, with their folders, and return the folder."""
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
@@ -37,7 +37,7 @@ def test_of_all_known_files_the_first_in_the_table_is_taken(tmp_path, task):
 @pytest.mark.parametrize(
     ("task", "name", "split"),
     [
-        ("nli", "test-NLI.tsv", "train"),  # the paper's copies are not always what they are called
+        ("nli", "test-NLI.tsv", "train"),  # the names of the paper's copies can be misleading
         ("summarization", "test-summarization.json", "validation"),
         ("ner", "test-NER.txt", "validation"),
         ("reasoning", "test-reasoning.jsonl", "test"),
@@ -47,7 +47,7 @@ def test_of_all_known_files_the_first_in_the_table_is_taken(tmp_path, task):
         ("sentiment", "RTE/dev.tsv", "unknown"),  # another task's
     ],
 )
-def test_the_split_is_told_by_the_end_of_the_path_in_any_case(tmp_path, task, name, split):
+def test_the_end_of_the_path_in_any_case_identifies_the_split(tmp_path, task, name, split):
     assert identify_file(task, make(tmp_path, name) / name).split == split
 
 

@@ -12,6 +12,7 @@ nobody has to say which of them a file has.
 
 import re
 from collections.abc import Sequence
+from itertools import groupby
 
 from workbench.data.fields import Record
 from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
@@ -44,17 +45,12 @@ def split_sentences(text: str) -> list[Record]:
     list of dict
         ``{"words": [...], "tags": [...]}`` for each sentence; the tag is "" where a line has only one column.
     """
-    sentences: list[list[list[str]]] = [[]]
-    for line in text.split("\n"):
-        columns = re.split(r"[ \t]+", line.strip(" \t\r"))
-        if columns[0] in ("", _DOCUMENT):
-            sentences.append([])
-        else:
-            sentences[-1].append(columns)
+    lines = [re.split(r"[ \t]+", line.strip(" \t\r")) for line in text.split("\n")]
+    groups = groupby(lines, key=lambda columns: columns[0] not in ("", _DOCUMENT))
+    sentences = [list(rows) for is_sentence, rows in groups if is_sentence]
     return [
         {"words": [row[0] for row in rows], "tags": [row[-1] if len(row) > 1 else "" for row in rows]}
         for rows in sentences
-        if rows
     ]
 
 

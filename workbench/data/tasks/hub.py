@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from workbench.data.fields import Record
 from workbench.data.tasks.conll import HUB_TAGS
 from workbench.errors import DataError, first_line
+from workbench.extras import require_extra
 
 _CURE = "check the connection and HF_HUB_OFFLINE, or give a file or folder of data"
 
@@ -66,8 +67,11 @@ def fetch_rows(dataset: HubDataset) -> list[Record]:
     ------
     DataError
         If it cannot be reached or read, or the numbers of its labels do not mean what the reader takes them for.
+    MissingExtraError
+        If ``datasets`` is not installed.
     """
-    from datasets import load_dataset  # an optional package, which takes seconds to import
+    require_extra("datasets", "hub")
+    from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
