@@ -1,4 +1,4 @@
-"""A method and a regularizer, each added by one row, go through experiments, the command line, the explorer and a figure."""
+"""A method and a regularizer, each added by one row, work in experiments, commands, the explorer and figures."""
 
 from dataclasses import asdict, dataclass
 from typing import Annotated
@@ -74,7 +74,7 @@ def rows(monkeypatch):
 
 def test_they_run_in_an_experiment_and_are_drawn_in_their_styles(tiny, tmp_path):
     specs = wb.grid(
-        {"model": tiny, "method": "nudge", "n_operations": 2, "batch_size": 2, "checkpoints": [0, 1], "tasks": None},
+        {"model": tiny, "method": "nudge", "n_operations": 2, "batch_size": 2, "tasks": None, "perplexity": {"limit": 1}},
         {"regularizer": [{"kind": "Unregularized"}, {"kind": "Halve"}]},
     )
     results = wb.run(specs, store=tmp_path / "store")
