@@ -235,10 +235,8 @@ def test_an_unusable_bundled_record_is_an_error(write, records):
 
 @pytest.mark.usefixtures("bundled_root")
 def test_a_missing_bundled_set_is_an_error():
-    assert (
-        error_of(RequestError, load_bundled_facts)
-        == "bundled/facts.jsonl is missing from this installation; install it again."
-    )
+    sentence = error_of(RequestError, load_bundled_facts)
+    assert sentence == "bundled/facts.jsonl is missing from this installation; install it again."
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,7 @@ Record = dict[str, object]
 _T = TypeVar("_T")
 _MISSING = object()
 _KINDS: dict[object, str] = {_MISSING: "missing", None: "null", True: "true", False: "false"}
-_KINDS_OF_TYPES: dict[type, str] = {
-    str: "text",
-    int: "a number",
-    float: "a number",
-    list: "an array",
-    dict: "an object",
-}
+_TYPE_KINDS: dict[type, str] = {str: "text", int: "a number", float: "a number", list: "an array", dict: "an object"}
 
 
 class FieldError(RequestError, DataError):
@@ -65,7 +59,7 @@ def describe_kind(value: object) -> str:
     """Return the kind of a JSON value for a message, such as "an array"."""
     if value is _MISSING or value is None or isinstance(value, bool):
         return _KINDS[value]
-    return _KINDS_OF_TYPES.get(type(value), type(value).__name__)
+    return _TYPE_KINDS.get(type(value), type(value).__name__)
 
 
 def describe_value(record: Record, field: str) -> str:
@@ -77,5 +71,5 @@ def describe_value(record: Record, field: str) -> str:
 
 def _check_type(value: object, required: type[_T], label: str) -> _T:
     if not isinstance(value, required):
-        raise FieldError(f"{label} must be {_KINDS_OF_TYPES[required]}; it is {describe_kind(value)}.")
+        raise FieldError(f"{label} must be {_TYPE_KINDS[required]}; it is {describe_kind(value)}.")
     return value

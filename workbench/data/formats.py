@@ -71,15 +71,8 @@ def read_zsre(record: Record) -> EditRequest:
     the answer to write. `answers` are the true ones, of which the first is used; `pred` is another model's answer and
     is not read, nor are `cond` and `portability`. `loc` keeps its opening "nq question: ".
     """
-    subject = get_text(record, "subject")
-    return EditRequest(
-        subject=subject,
-        prompt=_mark_subject(record, "src", subject),
-        target_new=get_text(record, "alt").strip(),
-        target_true=_optional_target(record, "answers"),
-        rephrase=_plain_texts(record, "rephrase"),
-        locality=_paired_probes(record, "loc", "loc_ans"),
-    )
+    probes = _paired_probes(record, "loc", "loc_ans")
+    return _read_unmarked(record, probes, prompt="src", new="alt", true="answers", rephrase="rephrase")
 
 
 def read_counterfact(record: Record) -> EditRequest:
@@ -166,15 +159,23 @@ JSON_FORMATS = (
 CSV = RecordFormat("csv", ("a header with subject", "prompt", "target_new"), read_csv_row)
 
 
-def _read_unmarked(record: Record, locality: tuple[LocalityProbe, ...]) -> EditRequest:
-    """Read the fields that CounterFact in EasyEdit's form and KnowEdit share; their prompts hold the subject."""
+def _read_unmarked(
+    record: Record,
+    locality: tuple[LocalityProbe, ...],
+    *,
+    prompt: str = "prompt",
+    new: str = "target_new",
+    true: str = "ground_truth",
+    rephrase: str = "rephrase_prompt",
+) -> EditRequest:
+    """Read a record whose prompt holds the subject, from the fields with these names."""
     subject = get_text(record, "subject")
     return EditRequest(
         subject=subject,
-        prompt=_mark_subject(record, "prompt", subject),
-        target_new=get_text(record, "target_new").strip(),
-        target_true=_optional_target(record, "ground_truth"),
-        rephrase=_plain_texts(record, "rephrase_prompt"),
+        prompt=_mark_subject(record, prompt, subject),
+        target_new=get_text(record, new).strip(),
+        target_true=_optional_target(record, true),
+        rephrase=_plain_texts(record, rephrase),
         locality=locality,
     )
 

@@ -83,6 +83,11 @@ def test_a_tsv_row_with_too_few_or_too_many_cells_is_rejected(write):
     )
 
 
+def test_empty_cells_beyond_the_header_are_ignored(write):
+    found = load_task("sentiment", write("sentence\tlabel\nfine\t1\t\t\n", "mine.tsv"))
+    assert (found.examples, found.rejected) == ((SentimentExample("fine", True),), ())
+
+
 def test_a_tsv_row_of_empty_cells_is_rejected_and_a_blank_line_is_no_row(write):
     found = load_task("sentiment", write("sentence\tlabel\n\t\n \r\nfine\t1\n", "mine.tsv"))
     assert found.examples == (SentimentExample("fine", True),)
@@ -234,9 +239,8 @@ def test_a_path_may_be_relative_to_the_folder_one_is_in(write, tmp_path, monkeyp
 
 def test_a_missing_bundled_set_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("workbench.data.records.resources.files", lambda package: tmp_path)
-    assert (
-        load_error("nli", "bundled") == "bundled/tasks/nli.jsonl is missing from this installation; install it again."
-    )
+    sentence = load_error("nli", "bundled")
+    assert sentence == "bundled/tasks/nli.jsonl is missing from this installation; install it again."
 
 
 def test_a_bundled_set_with_an_unusable_record_is_refused(monkeypatch, write, tmp_path):

@@ -13,15 +13,7 @@ import re
 import tokenize
 from functools import partial
 
-from workbench.data.fields import (
-    FieldError,
-    Record,
-    check_objects,
-    check_texts,
-    describe_value,
-    get_array,
-    get_text,
-)
+from workbench.data.fields import FieldError, Record, check_objects, check_texts, describe_value, get_array, get_text
 from workbench.data.records import RecordFormat
 from workbench.data.tasks.conll import HUB_TAGS, make_ner_example
 from workbench.data.tasks.examples import (

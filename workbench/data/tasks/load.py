@@ -16,14 +16,7 @@ from workbench.data.tasks.conll import is_column_file, split_sentences
 from workbench.data.tasks.examples import TaskExample
 from workbench.data.tasks.formats import TASK_FORMATS
 from workbench.data.tasks.hub import HUB_DATASETS, fetch_rows
-from workbench.data.tasks.sources import (
-    DEPTH,
-    KNOWN_PATHS,
-    TaskSource,
-    find_source,
-    identify_file,
-    list_dialogue_files,
-)
+from workbench.data.tasks.sources import DEPTH, KNOWN_PATHS, TaskSource, find_source, identify_file, list_dialogue_files
 from workbench.errors import DataError, SpecError
 
 HUB = "hub"  # the source that names the data sets of the hub
