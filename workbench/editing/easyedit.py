@@ -1,88 +1,101 @@
-"""EasyEdit's hparams files: one YAML file a method and model."""
+"""EasyEdit's hparams files: one YAML file per method and model."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from workbench.editing.editor import Editor
 from workbench.errors import EditError
+from workbench.parameters import Interval, Parameter, parameters_of
 
-# Keys that say where modules are and what runs where: here the architecture row and `load` say that.
-_ELSEWHERE = {
+# Keys that say where modules are and what runs where, which the architecture row and `load` say here.
+_IGNORED = {
     *("alg_name", "model_name", "device", "model_parallel", "fp16", "stats_dir"),
     *("rewrite_module_tmp", "layer_module_tmp", "mlp_module_tmp", "attn_module_tmp", "ln_f_module", "lm_head_module"),
 }
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    float | None: "a number or false",
-    bool: "true or false",
-    str: "a text",
-    list[int]: "a list of whole numbers",
-    list[str]: "a list of texts",
-}
+LAYERS = Parameter("layers", tuple, item=Parameter("layers", int, interval=Interval(0)))
 
 
 def read_hparams(
-    path: str | Path, method: str, fields: dict[str, type], *, elsewhere: frozenset[str] = frozenset()
+    path: str | Path,
+    method: type[Editor],
+    fields: Sequence[str],
+    *,
+    others: Mapping[str, Parameter] | None = None,
+    ignored: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The fields of one of EasyEdit's hparams files.
+    """Return the hyperparameters in one of EasyEdit's hparams files.
 
     Parameters
     ----------
     path : str or Path
         A YAML file.
-    method : str
-        What its `alg_name` must be.
-    fields : dict of str to type
-        The keys that are read, each int, float, bool, str, list[int], list[str], or float | None (false: none).
-    elsewhere : frozenset of str
-        Further keys of the published files that are accepted and left alone, since something else says that here.
+    method : type
+        The editor class, whose name must be the file's `alg_name`.
+    fields : sequence of str
+        Keys that are read as the fields of the same names.
+    others : mapping of str to Parameter, optional
+        Further keys that are read, which are not fields, with what is allowed in them.
+    ignored : frozenset of str
+        Further keys of the published files that are accepted and not read.
 
     Returns
     -------
-    dict
-        The fields that the file holds, of those types.
+    dict of str to object
+        Values of those of `fields` and `others` that the file holds.
 
     Raises
     ------
     EditError
-        If the file cannot be read, is for another method, or has a key that is not known or a value of another type.
+        If the file cannot be read, is for another method, has an unknown key or a value that is not allowed, or lacks
+        a field without default.
     """
-    path = Path(path)
+    path, name = Path(path), method.__name__
+    given = _read_yaml(path)
+    if not isinstance(given, dict) or given.get("alg_name") != name:
+        raise EditError(f"{path} is not an EasyEdit hparams file for {name}; its alg_name must be {name}.")
+    declared = parameters_of(method)
+    known = {key: declared[key] for key in fields} | dict(others or {})
+    if unknown := sorted(set(map(str, given)) - set(known) - _IGNORED - ignored):
+        raise EditError(f"{path}: field {unknown[0]!r} is not known for {name}; known: {', '.join(sorted(known))}.")
+    if given.get("fact_token", "subject_last") != "subject_last":
+        raise EditError(f"{path}: fact_token is {given['fact_token']!r}; only 'subject_last' is supported.")
+    for field in dataclasses.fields(method):
+        if field.name in fields and field.name not in given and field.default is dataclasses.MISSING:
+            raise EditError(f"{path}: {field.name} is missing; {name} has no default for it.")
+    values = {key: _convert(parameter, given[key]) for key, parameter in known.items() if key in given}
+    for key, value in values.items():
+        try:
+            known[key].check(value)
+        except EditError as err:
+            raise EditError(f"{path}: {key} must {known[key].phrase}; got {given[key]!r}.") from err
+    return values
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.exists():
+        raise EditError(f"{path} does not exist; give an EasyEdit hparams file.")
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         raise EditError(
             f"{path} cannot be read as YAML ({type(err).__name__}); give an EasyEdit hparams file."
         ) from err
-    if not isinstance(given, dict) or given.get("alg_name") != method:
-        raise EditError(f"{path} is not an EasyEdit hparams file for {method}; its alg_name must be {method}.")
-    unknown = sorted(set(map(str, given)) - set(fields) - _ELSEWHERE - elsewhere)
-    if unknown:
-        raise EditError(f"{path}: field {unknown[0]!r} is not known for {method}; known: {', '.join(sorted(fields))}.")
-    if given.get("fact_token", "subject_last") != "subject_last":
-        raise EditError(f"{path}: fact_token is {given['fact_token']!r}; only 'subject_last' is supported.")
-    return {key: _as(kind, given[key], f"{path}: {key}") for key, kind in fields.items() if key in given}
 
 
-def _as(kind: type, value: Any, where: str) -> Any:
-    """`value` as that type; a number may stand in a string, since YAML 1.1 reads 5e-1 as one."""
-    if kind == float | None and value is False:
+def _convert(parameter: Parameter, value: Any) -> Any:
+    """Return a value of the file as its field holds it, where that is possible, else as it is."""
+    if parameter.item is not None and isinstance(value, list):
+        return tuple(_convert(parameter.item, entry) for entry in value)
+    if parameter.optional and value is False:
         return None
-    error = EditError(f"{where} must be {_KINDS[kind]}; got {value!r}.")
-    if kind in (list[int], list[str]):
-        if not isinstance(value, list):
-            raise error
-        return [_as(int if kind == list[int] else str, item, where) for item in value]
-    if kind is str:
-        if not isinstance(value, str):
-            raise error
-        return value
-    plain = float if kind == float | None else kind
-    try:
-        if isinstance(value, bool) == (plain is bool) and (converted := plain(value)) == float(value):
-            return converted
-    except (TypeError, ValueError):
-        pass
-    raise error
+    if parameter.kind in (int, float) and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            number = parameter.kind(value)  # YAML 1.1 reads 5e-1 as a text
+            return number if number == float(value) else value
+        except (ValueError, OverflowError):
+            return value
+    return value

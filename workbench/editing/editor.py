@@ -1,48 +1,94 @@
-"""What every editing method is: hyperparameters that turn requests into an update."""
+"""Editor: the interface of an editing method, and what all methods do in the same way."""
 
-from pathlib import Path
-from typing import ClassVar, Protocol, Self
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, asdict
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
+from workbench.parameters import SEED, parameters_of
+from workbench.regularize import Regularizer, from_settings, settings_of
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 
+Contexts = Annotated[tuple[str, ...] | None, 'context templates, "{}" first; None: sampled from the model with `seed`']
+ContextSeed = Annotated[int, SEED, "seed of the context templates"]
+
 
 class Editor(Protocol):
-    """A frozen dataclass of hyperparameters; one class a method, one file each."""
+    """A frozen dataclass of hyperparameters that turns edit requests into a weight update."""
 
-    supports_batch: ClassVar[bool]  # whether several requests make one edit
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    supports_batch: ClassVar[bool]  # whether several requests can make one edit
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> Self:
-        """Hyperparameters for a model: published or measured where known, else by a documented rule."""
-
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> Self:
-        """Read one of EasyEdit's hparams files."""
+        """Return the hyperparameters for a model: published or measured ones, or by a documented rule."""
 
     def prepared(self, lm: LanguageModel) -> Self:
-        """A copy with whatever is taken from the model once, before a sequence of edits."""
+        """Return a copy that holds whatever is taken from the unedited model once, before a sequence of edits."""
 
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
-        """The update that makes one edit; the model is not changed."""
+        """Return the update that makes one edit; the model is not changed."""
 
 
-def only_request(editor: Editor, requests: list[EditRequest]) -> EditRequest:
-    """The request of a method that edits one fact an operation; raises `EditError` unless there is exactly one."""
+def hyperparameters_of(editor: Editor) -> dict[str, Any]:
+    """Return the hyperparameters of a method as JSON values, from which its class makes the same editor again."""
+    values = asdict(editor)
+    for name, value in values.items():
+        field = getattr(editor, name)
+        if isinstance(field, Regularizer):
+            values[name] = settings_of(field)
+        elif isinstance(value, tuple):
+            values[name] = list(value)
+    return values
+
+
+def restore_fields(editor: Editor) -> None:
+    """Replace the JSON values in the fields of a new editor, as `hyperparameters_of` returns them, by what they mean.
+
+    Lists become tuples, and dictionaries the settings that the field is for, such as a `SecondMoment`.
+    """
+    for name, parameter in parameters_of(type(editor)).items():
+        value = getattr(editor, name)
+        if parameter.kind is tuple and isinstance(value, list):
+            set_field(editor, name, tuple(value))
+        elif isinstance(value, Mapping):
+            set_field(editor, name, from_settings(value) if parameter.kind is Regularizer else parameter.kind(**value))
+
+
+def set_field(editor: Editor, name: str, value: object) -> None:
+    """Set a field of a frozen editor that is being made."""
+    object.__setattr__(editor, name, value)
+
+
+def sort_layers(layers: Iterable[int]) -> tuple[int, ...]:
+    """Return blocks in ascending order, each once; raise `EditError` if there is none."""
+    if not (ordered := tuple(sorted(set(layers)))):
+        raise EditError("layers must hold at least one block; got none.")
+    return ordered
+
+
+def require_one_request(editor: Editor, requests: Sequence[EditRequest]) -> EditRequest:
+    """Return the request of a method that edits one fact per operation; raise `EditError` unless there is one."""
     if len(requests) != 1:
         method = type(editor).__name__
-        raise EditError(f"{method} edits one fact an operation; got {len(requests)} requests, apply them in sequence.")
+        raise EditError(f"{method} edits one fact per operation; got {len(requests)} requests, apply them in sequence.")
     return requests[0]
 
 
-def layers_phrase(editor: Editor) -> list[str]:
-    """Where a method edits, in a list of one phrase, or none where its hyperparameters do not say."""
+def require_requests(editor: Editor, requests: Sequence[EditRequest]) -> None:
+    """Raise `EditError` if there are no requests."""
+    if not requests:
+        raise EditError(f"{editor.label} needs at least one request; got none.")
+
+
+def describe_layers(editor: Editor) -> list[str]:
+    """Return the layers that a method edits, as a list of one phrase; an empty list if no hyperparameter says so."""
     if hasattr(editor, "layer"):
         return [f"layer {editor.layer}"]
     return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []

@@ -2,23 +2,27 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from workbench.changes import Dense
 from workbench.editing.easyedit import read_hparams
+from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
 from workbench.editing.passes.hooks import hooked
-from workbench.editing.passes.target_texts import target_nll, upper_blocks
-from workbench.editing.presets import known
+from workbench.editing.passes.target_texts import compute_upper_blocks
+from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
+from workbench.forward import target_nll
 from workbench.lm import LanguageModel
+from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, check_parameters
 from workbench.request import EditRequest
-from workbench.update import Dense, WeightUpdate
+from workbench.update import EditRecord, WeightUpdate
 
 # Sources: zjunlp/EasyEdit hparams/FT: gpt2-xl.yaml and EleutherAI_gpt-j-6B_constr.json (both with their constraint);
 # llama-7b.yaml, which is for llama-2-7b and has no constraint: there FT-L takes GPT-2 XL's.
@@ -27,31 +31,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt-j-6b": {"layers": (0,), "norm_constraint": 5e-5},
     "llama-7b": {"layers": (21,), "norm_constraint": 5e-4},
     "llama-2-7b": {"layers": (21,), "norm_constraint": 5e-4},
-    # of ten facts 5e-4 writes none and 2e-3 one, 5e-3 nine; without a constraint all, at a greater cost to others
+    # of ten facts 5e-4 writes none, 2e-3 one and 5e-3 nine; no constraint writes all, at a greater cost to others
     "smollm2-135m": {"layers": (20,), "norm_constraint": 5e-3},
 }
 # Plain FT was published at other layers, in the same folder: gpt2-xl_unconstr.json; gpt-j-6B.yaml.
 UNCONSTRAINED_PRESETS: dict[str, dict[str, Any]] = {"gpt2-xl": {"layers": (1,)}, "gpt-j-6b": {"layers": (21,)}}
 _DEPTH_SHARE = 2 / 3  # where Llama's preset lies: layer 21 of 32
 
-_YAML_FIELDS = {
-    "layers": list[int],
-    "num_steps": int,
-    "batch_size": int,
-    "lr": float,
-    "weight_decay": float,
-    "norm_constraint": float | None,
-}
+_YAML_FIELDS = ("layers", "num_steps", "batch_size", "lr", "weight_decay", "norm_constraint")
 # the published code never reads kl_factor
-_YAML_ELSEWHERE = frozenset({"kl_factor", "max_length", "objective_optimization"})
+_YAML_IGNORED = frozenset({"kl_factor", "max_length", "objective_optimization"})
 
 
 @dataclass(frozen=True)
 class FT:
     """Fine-tune the MLP output projections of some blocks on the facts.
 
-    Adam on ΔW, for the NLL of the target given the prompt, per token, mean over the facts of a minibatch; a minibatch
-    whose loss is below `loss_threshold` makes no step, and training ends when the mean over all is. With
+    Adam on ΔW, for the NLL of the target given the prompt, per token, mean over the facts of a minibatch. A minibatch
+    whose loss is below `loss_threshold` makes no step, and training ends when the mean over all is below it. With
     `norm_constraint` ε (FT-L; the constrained fine-tuning of Zhu et al. 2020, arXiv 2012.00363) every entry of ΔW is
     clamped to [−ε, ε] after each step: projected gradient descent in the L∞ ball, as in the code of ROME and EasyEdit.
 
@@ -60,77 +57,68 @@ class FT:
     EasyEdit's files call that loss FT-L and the other FT-M, whatever the constraint; here FT-L is the constrained
     method.
 
-    Attributes are the hyperparameters; `for_model` gives presets.
+    The fields are the hyperparameters; `for_model` returns presets.
 
     Raises
     ------
     EditError
-        If a hyperparameter is outside its range.
+        If a hyperparameter is not allowed.
     """
 
-    supports_batch = True
+    supports_batch: ClassVar[bool] = True
 
-    layers: tuple[int, ...]  # blocks whose MLP output projections are trained
-    num_steps: int = 25  # passes over the facts
-    lr: float = 5e-4  # learning rate of Adam
-    weight_decay: float = 0.0  # of Adam, on the whole weight, as published
-    norm_constraint: float | None = 5e-4  # largest |ΔW| of an entry; None: no constraint, plain FT
-    batch_size: int = 32  # facts in a minibatch; EasyEdit's files say 1 or 3, ROME's code 128
-    loss_threshold: float = 1e-2  # per token
+    layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are trained"]
+    num_steps: Annotated[int, AT_LEAST_ONE, "passes over the facts"] = 25
+    lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 5e-4
+    weight_decay: Annotated[float, NONNEGATIVE, "weight decay of Adam, on the whole weight, as published"] = 0.0
+    norm_constraint: Annotated[
+        float | None, POSITIVE, "largest absolute value of an entry of ΔW; None: no constraint, plain FT"
+    ] = 5e-4
+    # EasyEdit's files say 1 or 3, ROME's code 128
+    batch_size: Annotated[int, AT_LEAST_ONE, "facts per minibatch"] = 32
+    loss_threshold: Annotated[float, NONNEGATIVE, "loss per token below which training stops"] = 1e-2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(sorted(set(self.layers))))
-        if not self.layers:
-            raise EditError("layers must hold at least one block; got none.")
-        for name in ("num_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise EditError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        for name in ("lr", "norm_constraint"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise EditError(f"{name} must be a positive number; got {value}.")
-        for name in ("weight_decay", "loss_threshold"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise EditError(f"{name} must be a number of at least 0; got {getattr(self, name)}.")
+        restore_fields(self)
+        check_parameters(self)
+        set_field(self, "layers", sort_layers(self.layers))
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "FT":
-        """Hyperparameters of FT-L for a model.
+        """Return the hyperparameters of FT-L for a model.
 
-        gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (EasyEdit); the embedded model as measured. Any other:
-        the block two thirds of the way up, as for Llama, with ε = 5e-4.
+        gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (EasyEdit); the embedded model as measured. Any other
+        model: the block two thirds of the way up, as for Llama, with ε = 5e-4.
 
         Parameters
         ----------
         lm : LanguageModel
-            Known by its name, or the last part of it.
+            The model, recognized by its name or the last part of it.
 
         Returns
         -------
         FT
         """
-        preset = known(PRESETS, lm.name)
-        if preset is not None and max(preset["layers"]) < lm.n_layers:
+        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers):
             return cls(**preset)
         return cls(layers=(int(lm.n_layers * _DEPTH_SHARE),))
 
     @classmethod
     def unconstrained_for_model(cls, lm: LanguageModel) -> "FT":
-        """Hyperparameters of plain FT for a model: those of `for_model` without the constraint, at FT's own layers.
+        """Return the hyperparameters of plain FT for a model: no constraint, and FT's own layers.
 
         Parameters
         ----------
         lm : LanguageModel
-            Known by its name, or the last part of it.
+            The model, recognized by its name or the last part of it.
 
         Returns
         -------
         FT
-            At layer 1 of gpt2-xl and 21 of gpt-j-6b as published; else at FT-L's.
+            At layer 1 of gpt2-xl and layer 21 of gpt-j-6b, as published; otherwise at the layers of `for_model`.
         """
-        ft = replace(cls.for_model(lm), norm_constraint=None)
-        preset = known(UNCONSTRAINED_PRESETS, lm.name)
-        return ft if preset is None or max(preset["layers"]) >= lm.n_layers else replace(ft, **preset)
+        own = preset_for(UNCONSTRAINED_PRESETS, lm.name, n_layers=lm.n_layers) or {}
+        return replace(cls.for_model(lm), norm_constraint=None, **own)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> "FT":
@@ -150,65 +138,56 @@ class FT:
         Raises
         ------
         EditError
-            If the file cannot be read, is not for FT, has a field that is not known, or lacks `layers`.
+            If the file cannot be read, is not for FT, has an unknown field or a value that is not allowed, or lacks
+            `layers`.
         """
-        given = read_hparams(path, "FT", _YAML_FIELDS, elsewhere=_YAML_ELSEWHERE)
-        if "layers" not in given:
-            raise EditError(f"{path}: layers is missing; FT has no default for it.")
-        return cls(**{"norm_constraint": None} | given)
+        return cls(**{"norm_constraint": None} | read_hparams(path, cls, _YAML_FIELDS, ignored=_YAML_IGNORED))
 
     @property
     def label(self) -> str:
-        """How tables and legends call it."""
+        """Name in tables and legends."""
         return "FT" if self.norm_constraint is None else "FT-L"
 
     def prepared(self, lm: LanguageModel) -> "FT":
-        """Return this editor; raises `EditError` if `lm` has no such layer."""
+        """Return this editor; raise `EditError` if `lm` does not have one of the layers."""
         for layer in self.layers:
             lm.check_layer(layer)
         return self
 
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
-        """The update that writes all requests in one operation; the model is not changed.
+        """Return the update that writes all requests in one operation; the model is not changed.
 
         Parameters
         ----------
         lm : LanguageModel
-            The model as it is now, with earlier edits if any are applied.
+            The model, with earlier edits if any are applied.
         requests : list of EditRequest
-            N facts, in minibatches in this order.
+            N facts, which form minibatches in this order.
 
         Returns
         -------
         WeightUpdate
-            Dense ΔW of each layer's matrix, float32 or wider; `info` has `losses` (the mean of each pass) and, for each
-            layer, `relative_norm` (‖ΔW‖/‖W‖).
+            Dense ΔW of the matrix of each layer, float32 or wider. The record holds the mean loss of each pass; there
+            are no further diagnostics.
 
         Raises
         ------
         EditError
             If there are no requests, a layer is out of range, or a loss is not finite.
         RequestError
-            If a target tokenises to nothing.
+            If a target has no tokens.
         """
-        if not requests:
-            raise EditError(f"{self.label} needs at least one request; got none.")
+        require_requests(self, requests)
         self.prepared(lm)
         texts = [encode_request(lm.tokenizer, request) for request in requests]
         batches = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        losses_of = [_loss_of(lm, batch, self.layers[0]) for batch in batches]
+        losses_of = [_loss_function(lm, batch, self.layers[0]) for batch in batches]
         names = {layer: lm.arch.mlp_out_weight(layer) for layer in self.layers}
         deltas = {layer: _zeros_like(lm.weight(name)) for layer, name in names.items()}
         losses = self._train(lm, deltas, losses_of, [len(batch) for batch in batches])
-        found = {names[layer]: delta.detach() for layer, delta in deltas.items()}
-        info = {
-            "method": self.label,
-            "requests": [asdict(request) for request in requests],
-            "hyperparameters": asdict(self),
-            "losses": losses,
-            "relative_norm": [float(delta.norm() / lm.weight(name).norm()) for name, delta in found.items()],
-        }
-        return WeightUpdate({name: Dense(delta) for name, delta in found.items()}, (info,), lm.name, lm.fingerprint)
+        changes = {names[layer]: Dense(delta.detach()) for layer, delta in deltas.items()}
+        record = EditRecord(self.label, tuple(requests), hyperparameters_of(self), losses=(tuple(losses),))
+        return WeightUpdate.of_edit(lm, changes, record)
 
     def _train(
         self,
@@ -217,11 +196,11 @@ class FT:
         losses_of: list[Callable[[], Tensor]],
         sizes: list[int],
     ) -> list[float]:
-        """Optimise `deltas` in place; the mean loss of each pass."""
+        """Optimize `deltas` in place and return the mean loss of each pass."""
         adam, history = torch.optim.Adam(deltas.values(), lr=self.lr), []
         with ExitStack() as stack, torch.enable_grad():
             for layer, delta in deltas.items():
-                stack.enter_context(hooked(lm.mlp_out(layer), _adds(delta, conv1d=lm.arch.conv1d)))
+                stack.enter_context(hooked(lm.mlp_out(layer), _make_hook(delta, conv1d=lm.arch.conv1d)))
             for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):
                 values = [self._step(lm, deltas, adam, loss_of) for loss_of in losses_of]
                 history.append(sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes))
@@ -236,7 +215,7 @@ class FT:
         adam: torch.optim.Adam,
         loss_of: Callable[[], Tensor],
     ) -> float:
-        """One step on one minibatch, unless its loss is low enough; its loss before the step."""
+        """Make one step on one minibatch, unless its loss is low enough; return its loss before the step."""
         loss = loss_of()
         if not torch.isfinite(loss):
             raise EditError(f"the loss of {self.label} became {loss.item()}; a lower lr may help.")
@@ -246,7 +225,7 @@ class FT:
         loss.backward()
         with torch.no_grad():
             for layer, delta in deltas.items():
-                if self.weight_decay:
+                if self.weight_decay and delta.grad is not None:
                     weight = lm.weight(lm.arch.mlp_out_weight(layer)).to(delta)
                     delta.grad.add_(weight + delta, alpha=self.weight_decay)
             adam.step()
@@ -256,9 +235,9 @@ class FT:
         return loss.item()
 
 
-def _loss_of(lm: LanguageModel, texts: list[Encoded], layer: int) -> Callable[[], Tensor]:
-    """NLL of a minibatch's targets, per token, mean over facts, computed once up to the first trained block."""
-    upper, targets = upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
+def _loss_function(lm: LanguageModel, texts: list[Encoded], layer: int) -> Callable[[], Tensor]:
+    """Return a function that computes the loss of a minibatch; the blocks below `layer` are run only once."""
+    upper, targets = compute_upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
     return lambda: target_nll(upper.logits(), targets).mean()
 
 
@@ -267,10 +246,10 @@ def _zeros_like(weight: Tensor) -> Tensor:
     return torch.zeros_like(weight, dtype=dtype, requires_grad=True)
 
 
-def _adds(delta: Tensor, *, conv1d: bool) -> Callable:
-    """A hook that adds what ΔW, in the parameter's own orientation, makes of a projection's input."""
+def _make_hook(delta: Tensor, *, conv1d: bool) -> Callable[..., Tensor]:
+    """Return a hook that adds ΔW applied to a projection's input; ΔW lies as the parameter does."""
 
-    def add(module, args, output):
+    def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         dW = (delta if conv1d else delta.T).to(args[0])  # (d_in, d_out)
         return output + args[0] @ dW
 

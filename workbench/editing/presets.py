@@ -1,25 +1,33 @@
-"""How a method's published hyperparameters are found by the name of a model."""
+"""Published and measured hyperparameters, by the name of the model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 _ALIASES = {"llama-2-7b-hf": "llama-2-7b", "llama-7b-hf": "llama-7b", "llama-1-7b": "llama-7b"}
 
 
-def known(presets: dict[str, dict[str, Any]], name: str) -> dict[str, Any] | None:
-    """The preset of a model known by `name` (or the last part of a path or hub id), else None.
+def preset_for(
+    presets: Mapping[str, Mapping[str, Any]], model_name: str, *, n_layers: int | None = None
+) -> dict[str, Any] | None:
+    """Return the preset of a model.
 
     Parameters
     ----------
-    presets : dict of str to dict
-        A method's published and measured hyperparameters by model.
-    name : str
-        What the model was loaded as.
+    presets : mapping of str to mapping
+        Hyperparameters of one method by model.
+    model_name : str
+        Name that the model was loaded by; of a path or hub id only the last part counts.
+    n_layers : int, optional
+        Number of layers of the model. A preset with a layer that the model does not have is not returned.
 
     Returns
     -------
     dict or None
-        A copy.
+        A copy of the hyperparameters, None if the model is not known.
     """
-    short = name.rstrip("/").rsplit("/", 1)[-1].lower()
+    short = model_name.rstrip("/").rsplit("/", 1)[-1].lower()
     preset = presets.get(_ALIASES.get(short, short))
-    return None if preset is None else dict(preset)
+    if preset is None:
+        return None
+    last_layer = max(preset.get("layers", (preset.get("layer", 0),)))
+    return None if n_layers is not None and last_layer >= n_layers else dict(preset)

@@ -1,4 +1,4 @@
-"""Training facts for MEND: split into sets that share nothing, and as texts computed once below the edited blocks."""
+"""Training facts for MEND: their split into disjoint sets, and their texts, run once up to the edited blocks."""
 
 import random
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from workbench.data.facts import FactSet
-from workbench.editing.mend.factors import Factors, first_block, gradient_factors
-from workbench.editing.passes.target_texts import padded, upper_blocks
+from workbench.editing.mend.factors import Factors, gradient_factors, lowest_block
+from workbench.editing.passes.target_texts import compute_upper_blocks, pad_texts
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import Encoded, encode
 from workbench.errors import RequestError
-from workbench.forward import like_lengths
+from workbench.forward import batch_by_length
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -23,14 +23,14 @@ _TEXTS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class Splits:
-    """Facts to train on, to stop by, and to report on.
+    """Facts for training, early stopping and reports.
 
     Attributes
     ----------
     train, validation, test : tuple of EditRequest
-        No subject and prompt occurs in two of them.
+        The three sets; no prompt filled with its subject occurs in two of them.
     n_dropped : int
-        Records left out since another set, or an excluded file, holds the same subject and prompt.
+        Number of records left out because another set, or an excluded file, holds the same subject and prompt.
     """
 
     train: tuple[EditRequest, ...]
@@ -47,11 +47,11 @@ def split_facts(
     Parameters
     ----------
     sources : sequence of FactSet
-        The test set is ``sources[0].sample(hold_out, seed=seed)``.
+        The facts; the test set is ``sources[0].sample(hold_out, seed=seed)``.
     hold_out, validation : int
-        Sizes of the test and of the validation set; hold_out may be 0.
+        Sizes of the test and validation sets; `hold_out` may be 0.
     seed : int
-        Of both draws.
+        Seed of both draws.
     exclude : sequence of FactSet
         Facts whose subject and prompt must not be trained on.
 
@@ -81,43 +81,46 @@ def split_facts(
 
 @dataclass(frozen=True)
 class FactTexts:
-    """Where a fact's texts are in a corpus."""
+    """Numbers of a fact's texts in a corpus."""
 
     edit: int  # the prompt and the new target
-    same: tuple[int, ...]  # what the edit should give, too: the rephrasings and the new target
-    apart: tuple[int, ...]  # what it should leave alone: the locality probes
-    before: int  # the prompt and the true target, for edits of other facts to leave alone
+    rephrased: tuple[int, ...]  # the rephrasings and the new target, to which the edit should generalize
+    unrelated: tuple[int, ...]  # the locality probes, which the edit should not change
+    before: int  # the prompt and the true target, which edits of other facts should not change
 
 
 class Corpus:
-    """Facts whose texts are computed once up to the first edited block, with the factors of their edit losses.
+    """Facts whose texts are run once up to the first edited block, with the factors of their edit losses.
 
-    Nothing below that block hangs on an edit, and the gradient before an edit hangs on nothing that is trained.
+    What is below that block does not depend on an edit, and the gradient before an edit does not depend on what is
+    trained.
 
     Parameters
     ----------
     lm : LanguageModel
-        Unedited; its weights must stay as they are.
+        The unedited model, whose weights must not change.
     requests : sequence of EditRequest
         The facts.
     names : sequence of str
-        The edited parameters.
+        Names of the edited parameters.
 
     Attributes
     ----------
     facts : list of FactTexts
-        One a request.
+        Texts of each request.
+    texts : list of Encoded
+        The encoded texts, by number.
     factors : list of Factors
-        One a request: of the gradient of its edit loss.
+        Factors of the gradient of each request's edit loss.
     n_tokens : int
-        Of all texts.
+        Number of tokens of all texts.
     """
 
     def __init__(self, lm: LanguageModel, requests: Sequence[EditRequest], names: Sequence[str]) -> None:
         self.lm, self._names = lm, tuple(names)
-        self._layer = first_block(lm, names)
+        self._layer = lowest_block(lm, names)
         self._numbers: dict[Encoded, int] = {}
-        self.facts = [self._texts_of(request) for request in requests]
+        self.facts = [self._encode_texts(request) for request in requests]
         self.texts = list(self._numbers)
         self._block_inputs: list[Tensor] = [torch.empty(0)] * len(self.texts)
         self._compute_block_inputs()
@@ -125,7 +128,7 @@ class Corpus:
         self._compute_factors()
         self.n_tokens = sum(len(text.ids) for text in self.texts)
 
-    def _texts_of(self, request: EditRequest) -> FactTexts:
+    def _encode_texts(self, request: EditRequest) -> FactTexts:
         def number(prompt: str, target: str) -> int:
             return self._numbers.setdefault(encode(self.lm.tokenizer, prompt, target), len(self._numbers))
 
@@ -137,34 +140,39 @@ class Corpus:
         )
 
     def _compute_block_inputs(self) -> None:
-        for batch in like_lengths([len(text.ids) for text in self.texts], _TEXTS_AT_ONCE):
-            upper = upper_blocks(self.lm, [self.texts[i] for i in batch], self._layer)
+        for batch in batch_by_length([len(text.ids) for text in self.texts], _TEXTS_AT_ONCE):
+            upper = compute_upper_blocks(self.lm, [self.texts[i] for i in batch], self._layer)
             self._like = replace(upper, block_input=torch.empty(0))
             for i, row in zip(batch, upper.block_input, strict=True):
                 self._block_inputs[i] = row[: len(self.texts[i].ids) - 1].clone()
 
     def _compute_factors(self) -> None:
         edits = [fact.edit for fact in self.facts]
-        for batch in like_lengths([len(self.texts[i].ids) for i in edits], _TEXTS_AT_ONCE):
+        for batch in batch_by_length([len(self.texts[i].ids) for i in edits], _TEXTS_AT_ONCE):
             rows = [edits[i] for i in batch]
             found, _ = gradient_factors(self.upper(rows), [self.texts[i] for i in rows], self._names)
             for i, factors in zip(batch, found, strict=True):
                 self.factors[i] = factors
 
     def upper(self, rows: Sequence[int]) -> UpperBlocks:
-        """Some of the texts, ready to be run from the first edited block up.
+        """Return some of the texts, to be run from the first edited block up.
 
         Parameters
         ----------
         rows : sequence of int
-            Numbers of texts.
+            Numbers of the texts.
 
         Returns
         -------
         UpperBlocks
             (B, T), padded on the right.
         """
-        batch, read = padded(self.lm, [self.texts[i] for i in rows])
-        given = pad_sequence([self._block_inputs[i] for i in rows], batch_first=True)
-        places = {"ids": batch.ids, "positions": batch.positions, "mask": batch.mask, "read": read}
-        return replace(self._like, **places, block_input=given)
+        batch, read = pad_texts(self.lm, [self.texts[i] for i in rows])
+        return replace(
+            self._like,
+            ids=batch.ids,
+            positions=batch.positions,
+            mask=batch.mask,
+            read=read,
+            block_input=pad_sequence([self._block_inputs[i] for i in rows], batch_first=True),
+        )

@@ -1,25 +1,31 @@
 """MEND: model editor networks with gradient decomposition (Mitchell et al. 2022, arXiv 2110.11309)."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import torch
 
+from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.mend.factors import first_block, gradient_factors
-from workbench.editing.mend.network import MendNetwork, file_digest, load_network, read_metadata
-from workbench.editing.passes.target_texts import upper_blocks
+from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field
+from workbench.editing.mend.factors import gradient_factors, lowest_block
+from workbench.editing.mend.network import MendNetwork, load_network, read_metadata
+from workbench.editing.passes.target_texts import compute_upper_blocks
 from workbench.encoding import encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
+from workbench.parameters import POSITIVE, check_parameters
 from workbench.request import EditRequest
-from workbench.update import WeightUpdate, low_rank
+from workbench.storage.digests import sha256_of_file
+from workbench.update import EditRecord, WeightUpdate
 
 _TRAINED = Path(__file__).with_name("trained")  # the networks that come with the package
 
-_YAML_FIELDS = {"lr_scale": float, "inner_params": list[str]}
-# how the network of such a file is built and trained, and by what: here its own file and `train-mend` say that
-_YAML_ELSEWHERE = frozenset(
+_YAML_FIELDS = ("lr_scale", "inner_params")
+# these describe the network of such a file and its training; here the network's own file and `train-mend` do
+_YAML_IGNORED = frozenset(
     {
         *("archive", "alg", "model_class", "tokenizer_class", "tokenizer_name", "results_dir", "seed"),
         *("lr", "edit_lr", "lr_lr", "cedit", "cloc", "cbase", "dropout", "train_base", "no_grad_layers", "opt"),
@@ -38,39 +44,44 @@ class MEND:
 
     Mitchell et al. 2022, section 3: the gradient of the edit's loss with respect to a weight is Σ_t δ_t u_tᵀ over the
     tokens t; hypernetworks map each pair of factors to (ũ_t, δ̃_t), and the edit is ΔW = −α Σ_t δ̃_t ũ_tᵀ. The loss is
-    the NLL of the target, averaged over its tokens. A batch of facts is one edit, of the sum of their losses: what a
-    fact's tokens contribute does not hang on how many facts share the edit (the published code takes the mean, which
-    divides δ by their number before the networks see it). Padding has no factor.
+    the NLL of the target, averaged over its tokens. A batch of facts is one edit, for the sum of their losses: the
+    contribution of a fact's tokens does not depend on the number of facts that share the edit (the published code takes
+    the mean, which divides δ by their number before the networks see it). Padding has no factor.
 
-    The networks are trained beforehand, by ``workbench train-mend``, for one model; the embedded model's come with
-    the package. Attributes are the hyperparameters.
+    The networks are trained beforehand, by ``workbench train-mend``, for one model; those of the embedded model come
+    with the package. The fields are the hyperparameters.
 
     Raises
     ------
     EditError
-        If lr_scale is not a positive number.
+        If a hyperparameter is not allowed.
     """
 
-    supports_batch = True
+    supports_batch: ClassVar[bool] = True
+    label: ClassVar[str] = "MEND"
 
-    network: str | None = None  # file that train-mend wrote; None: the one that comes with the package for the model
-    lr_scale: float = 1.0  # times every edit learning rate α
-    inner_params: tuple[str, ...] | None = None  # parameters that are edited; None: all that the network is for
+    network: Annotated[
+        str | None, "file that train-mend wrote; None: the one that comes with the package for the model"
+    ] = None
+    lr_scale: Annotated[float, POSITIVE, "factor of every edit learning rate α"] = 1.0
+    inner_params: Annotated[
+        tuple[str, ...] | None, "names of the parameters that are edited; None: all that the network covers"
+    ] = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr_scale < float("inf"):
-            raise EditError(f"lr_scale must be a positive number; got {self.lr_scale}.")
-        if self.inner_params is not None:
-            object.__setattr__(self, "inner_params", tuple(self.inner_params))
+        restore_fields(self)
+        if isinstance(self.network, PathLike):
+            set_field(self, "network", fspath(self.network))  # a Path is no JSON value
+        check_parameters(self)
 
     @classmethod
     def for_model(cls, lm: LanguageModel) -> "MEND":
-        """The network that comes with the package, edit learning rates as trained.
+        """Return an editor that uses the network in the package, with edit learning rates as trained.
 
         Parameters
         ----------
         lm : LanguageModel
-            Whether there is a network for it is asked when it is needed, by `prepared` and `compute_update`.
+            The model. Whether there is a network for it is checked by `prepared` and `compute_update`.
 
         Returns
         -------
@@ -82,8 +93,8 @@ class MEND:
     def from_yaml(cls, path: str | Path) -> "MEND":
         """Read one of EasyEdit's MEND hparams files.
 
-        Of their keys, `lr_scale` and `inner_params` say how an edit is made. The others describe the network in
-        `archive`, a pickle that is not read here: give a network of one's own as `network`.
+        Of their keys, `lr_scale` and `inner_params` determine how an edit is computed. The others describe the network
+        in `archive`, a pickle that is not read here: pass a network that `train-mend` wrote as `network`.
 
         Parameters
         ----------
@@ -97,50 +108,45 @@ class MEND:
         Raises
         ------
         EditError
-            If the file cannot be read, is not for MEND, or has a field that is not known.
+            If the file cannot be read, is not for MEND, or has an unknown field or a value that is not allowed.
         """
-        return cls(**read_hparams(path, "MEND", _YAML_FIELDS, elsewhere=_YAML_ELSEWHERE))
-
-    @property
-    def label(self) -> str:
-        """How tables and legends call it."""
-        return "MEND"
+        return cls(**read_hparams(path, cls, _YAML_FIELDS, ignored=_YAML_IGNORED))
 
     def prepared(self, lm: LanguageModel) -> "MEND":
-        """Return this editor if there is a network for `lm`; raises `EditError` if not."""
-        self._load(lm)
+        """Return this editor; raise `EditError` if there is no network for `lm`."""
+        self._load_network(lm)
         return self
 
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
-        """The update that writes one fact or several at once; the model is not changed.
+        """Return the update that writes one or several facts at once; the model is not changed.
 
         Parameters
         ----------
         lm : LanguageModel
-            The model as it is now, with earlier edits if any are applied.
+            The model, with earlier edits if any are applied.
         requests : list of EditRequest
-            One or more.
+            One or more requests.
 
         Returns
         -------
         WeightUpdate
-            Factors (d_out, r) and (d_in, r) of each matrix, r the number of tokens with a gradient; `info` has the
-            `losses` of the facts before the edit, and for each matrix `relative_norm` (‖ΔW‖/‖W‖) and `rank` (r).
+            Factors (d_out, r) and (d_in, r) of each matrix, where r is the number of tokens with a gradient. The record
+            holds as diagnostics `loss_before_edit` (of each fact), `network` (name and SHA-256 of its file) and `rank`
+            (r of each matrix).
 
         Raises
         ------
         EditError
-            If there is no request, no network for this model, the network is not for a parameter in `inner_params`,
-            or the loss is not finite.
+            If there is no request, no network for this model, the network does not cover a parameter in
+            `inner_params`, or the loss is not finite.
         RequestError
-            If a target tokenises to nothing.
+            If a target has no tokens.
         """
-        if not requests:
-            raise EditError("MEND edits one fact or more an operation; got no request.")
-        network, path = self._load(lm)
+        require_requests(self, requests)
+        network, path = self._load_network(lm)
         names = network.names if self.inner_params is None else self.inner_params
         texts = [encode_request(lm.tokenizer, request) for request in requests]
-        factors, losses = gradient_factors(upper_blocks(lm, texts, first_block(lm, names)), texts, names)
+        factors, losses = gradient_factors(compute_upper_blocks(lm, texts, lowest_block(lm, names)), texts, names)
         if not torch.isfinite(losses).all():
             raise EditError(f"the loss of the target is {float(losses.sum())} before the edit; is {lm.name} intact?")
         changes = {}
@@ -149,26 +155,27 @@ class MEND:
             u, delta = (torch.cat(rows).to(device) for rows in zip(*(each[name] for each in factors), strict=True))
             left, right = network(name, u, delta)
             changes[name] = low_rank(lm, name, self.lr_scale * left.T, right.T)
-        info = {
-            "method": self.label,
-            "requests": [asdict(request) for request in requests],
-            "hyperparameters": asdict(self),
-            "network": {"file": path.name, "sha256": file_digest(path)},
-            "losses": losses.tolist(),
-            "relative_norm": {name: change.norm() / float(lm.weight(name).norm()) for name, change in changes.items()},
-            "rank": {name: change.rows.shape[1] for name, change in changes.items()},
-        }
-        return WeightUpdate(changes, (info,), lm.name, lm.fingerprint)
+        record = EditRecord(
+            self.label,
+            tuple(requests),
+            hyperparameters_of(self),
+            diagnostics={
+                "loss_before_edit": losses.tolist(),
+                "network": {"file": path.name, "sha256": sha256_of_file(path)},
+                "rank": {name: change.rows.shape[1] for name, change in changes.items()},
+            },
+        )
+        return WeightUpdate.of_edit(lm, changes, record)
 
-    def _load(self, lm: LanguageModel) -> tuple[MendNetwork, Path]:
-        path = _shipped(lm) if self.network is None else Path(self.network)
+    def _load_network(self, lm: LanguageModel) -> tuple[MendNetwork, Path]:
+        path = _find_shipped(lm) if self.network is None else Path(self.network)
         network = load_network(path, lm)
         if self.inner_params is not None and (missing := [n for n in self.inner_params if n not in network.names]):
             raise EditError(f"{path} has no network for {missing[0]!r}; it has: {', '.join(network.names)}.")
         return network, path
 
 
-def _shipped(lm: LanguageModel) -> Path:
+def _find_shipped(lm: LanguageModel) -> Path:
     for path in sorted(_TRAINED.glob("*.safetensors")):
         if read_metadata(path)["fingerprint"] == lm.fingerprint:
             return path

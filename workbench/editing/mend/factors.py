@@ -1,34 +1,33 @@
-"""The gradient of an edit loss as factors: for each token a linear layer's input and the gradient at its output."""
+"""Gradients of edit losses as factors: for each token, the input of a linear layer and the gradient at its output."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
 from workbench.editing.passes.hooks import hooked
-from workbench.editing.passes.target_texts import target_nll
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import Encoded
 from workbench.errors import EditError
-from workbench.forward import widened
+from workbench.forward import target_nll, widen
 from workbench.lm import LanguageModel
 
-Factors = dict[str, tuple[Tensor, Tensor]]  # parameter name -> u (t, d_in) and δ (t, d_out), a row each token
+Factors = dict[str, tuple[Tensor, Tensor]]  # parameter name -> u (t, d_in) and δ (t, d_out), one row per token
 
 
 def weights_to_edit(lm: LanguageModel, layers: Sequence[int] | None = None) -> tuple[str, ...]:
-    """Names of the MLP's matrices in some blocks, input projections first.
+    """Return the names of the MLP's matrices in some blocks, input projections first.
 
-    Mitchell et al. 2022, section 5, edit the MLP's weights of the last three blocks; their published configurations
-    name the gate, too, where there is one.
+    Mitchell et al. 2022, section 5, edit the MLP weights of the last three blocks; their published configurations also
+    name the gate where there is one.
 
     Parameters
     ----------
     lm : LanguageModel
-        Its architecture row says what they are called.
+        The model, whose architecture row has the names.
     layers : sequence of int, optional
-        The last three by default.
+        The blocks; by default the last three.
 
     Returns
     -------
@@ -47,17 +46,14 @@ def weights_to_edit(lm: LanguageModel, layers: Sequence[int] | None = None) -> t
 
 
 def module_of(lm: LanguageModel, name: str) -> nn.Module:
-    """The module that holds parameter `name`."""
+    """Return the module that holds parameter `name`."""
     return lm.model.get_submodule(name.removesuffix(".weight"))
 
 
-def first_block(lm: LanguageModel, names: Sequence[str]) -> int:
-    """The lowest block that holds one of these parameters.
+def lowest_block(lm: LanguageModel, names: Sequence[str]) -> int:
+    """Return the lowest block that holds one of these parameters.
 
-    Raises
-    ------
-    EditError
-        If one is not the weight of a linear layer in a block of this model.
+    Raises `EditError` if one is not the weight of a linear layer in a block of this model.
     """
     blocks = {}
     known = {name for name, parameter in lm.model.named_parameters() if parameter.dim() == 2}
@@ -72,11 +68,11 @@ def first_block(lm: LanguageModel, names: Sequence[str]) -> int:
 def gradient_factors(
     upper: UpperBlocks, texts: Sequence[Encoded], names: Sequence[str]
 ) -> tuple[list[Factors], Tensor]:
-    """Factors of the gradient of each text's edit loss with respect to some matrices.
+    """Return the factors of the gradient of each text's edit loss with respect to some matrices.
 
-    Mitchell et al. 2022, section 3.1: the gradient of a linear layer's W is Σ_t δ_t u_tᵀ, u_t its input at token t and
-    δ_t the gradient of the loss at its output there. The loss is the mean NLL of the target's tokens. Padding and
-    tokens without a gradient have no row here.
+    Mitchell et al. 2022, section 3.1: the gradient of a linear layer's W is Σ_t δ_t u_tᵀ, where u_t is its input at
+    token t and δ_t the gradient of the loss at its output there. The loss is the mean NLL of the target's tokens.
+    Padding and tokens without a gradient have no row.
 
     Parameters
     ----------
@@ -85,17 +81,19 @@ def gradient_factors(
     texts : sequence of Encoded
         The same B texts.
     names : sequence of str
-        Parameters of linear layers.
+        Names of the parameters, which are weights of linear layers.
 
     Returns
     -------
     factors, losses : list of Factors, Tensor (B,)
-        For each text its own factors, float32 or wider; and its loss.
+        The factors of each text, float32 or wider; and its loss.
     """
-    shape, inputs, offsets = (*upper.ids.shape, -1), {}, {}
+    shape = (*upper.ids.shape, -1)
+    inputs: dict[str, Tensor] = {}
+    offsets: dict[str, Tensor] = {}
 
-    def watch(name: str):
-        def hook(module, args, output):
+    def make_hook(name: str) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             inputs[name] = args[0].detach()
             offsets[name] = torch.zeros_like(output, requires_grad=True)  # its gradient is that at the output
             return output + offsets[name]
@@ -104,12 +102,12 @@ def gradient_factors(
 
     with ExitStack() as stack, torch.enable_grad():
         for name in names:
-            stack.enter_context(hooked(module_of(upper.lm, name), watch(name)))
+            stack.enter_context(hooked(module_of(upper.lm, name), make_hook(name)))
         losses = target_nll(upper.logits(), [text.target_ids for text in texts])
         gradients = dict(zip(names, torch.autograd.grad(losses.sum(), [offsets[name] for name in names]), strict=True))
     rows: list[Factors] = [{} for _ in texts]
     for name in names:
-        u, delta = (widened(tensor.reshape(shape)) for tensor in (inputs[name], gradients[name]))  # (B, T, d)
+        u, delta = (widen(tensor.reshape(shape)) for tensor in (inputs[name], gradients[name]))  # (B, T, d)
         for i, row in enumerate(rows):
             kept = upper.mask[i].bool().to(delta.device) & (delta[i] != 0).any(dim=-1)
             row[name] = (u[i][kept], delta[i][kept])

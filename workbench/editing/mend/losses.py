@@ -1,59 +1,59 @@
-"""MEND's losses after an edit, through which its hypernetworks learn (Mitchell et al. 2022, section 3.3)."""
+"""MEND's losses after an edit, on which its hypernetworks are trained (Mitchell et al. 2022, section 3.3)."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from workbench.editing.mend.corpus import Corpus
 from workbench.editing.mend.factors import module_of
 from workbench.editing.mend.network import MendNetwork
 from workbench.editing.passes.hooks import hooked
-from workbench.editing.passes.target_texts import target_nll
+from workbench.forward import target_nll
 from workbench.lm import LanguageModel
 
 
 @dataclass(frozen=True)
 class Draw:
-    """One fact of an edit, with the texts that its losses read."""
+    """One fact of an edit, with the texts that its losses are computed on, by their numbers in the corpus."""
 
     fact: int
-    same: tuple[int, ...]
-    apart: tuple[int, ...]
+    edited: tuple[int, ...]  # texts whose target should become probable
+    unrelated: tuple[int, ...]  # texts on which the model should not change
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over the facts of some edits."""
+    """Losses after some edits: means over their facts."""
 
     edit: Tensor  # L_e: NLL of the new target after the edit, on the prompt and a rephrasing
     locality: Tensor  # L_loc: KL(before ‖ after) at the tokens of unrelated targets
     edit_accuracy: float  # share of the new targets' tokens that are the argmax
-    locality_agreement: float  # share of tokens elsewhere where the argmax stays
+    locality_agreement: float  # share of the unrelated targets' tokens where the argmax is unchanged
 
 
 def draw_edits(corpus: Corpus, n_facts: int, batch_sizes: Sequence[int], *, seed: str) -> list[list[Draw]]:
-    """Edits of one training step; the same seed always gives the same.
+    """Draw the edits of one training step; the same seed always gives the same edits.
 
     Parameters
     ----------
     corpus : Corpus
-        Of the training facts.
+        The training facts.
     n_facts : int
-        How many in all; one is always left out.
+        Number of facts to draw; at least one fact of the corpus is left out.
     batch_sizes : sequence of int
-        One of them is drawn: how many facts make one edit, if that divides their number.
+        Possible numbers of facts per edit, of which one is drawn; 1 is used if it does not divide the number of facts.
     seed : str
-        Of the draw.
+        Seed of the draw.
 
     Returns
     -------
     list of list of Draw
-        Edits of one size.
+        Edits of the same size.
     """
     rng, everything = random.Random(seed), range(len(corpus.facts))
     size, n_facts = rng.choice(batch_sizes), min(n_facts, len(everything) - 1)
@@ -64,38 +64,38 @@ def draw_edits(corpus: Corpus, n_facts: int, batch_sizes: Sequence[int], *, seed
 
 
 def draw_texts(corpus: Corpus, index: int, others: Sequence[int], rng: random.Random) -> Draw:
-    """The texts that a fact's losses read.
+    """Draw the texts on which a fact's losses are computed.
 
     Parameters
     ----------
     corpus : Corpus
-        Holds the fact.
+        The facts.
     index : int
-        Which one.
+        Index of the fact.
     others : sequence of int
-        Facts that no edit of this step writes, at least one.
+        Indices of facts that no edit of this step writes, at least one.
     rng : random.Random
-        Draws.
+        Random generator of the draw.
 
     Returns
     -------
     Draw
-        Its prompt and a rephrasing; a locality probe of its own and the prompt of another fact.
+        The prompt and a rephrasing of the fact; one of its locality probes and the prompt of another fact.
     """
     fact, other = corpus.facts[index], corpus.facts[rng.choice(others)]
-    same = (fact.edit, rng.choice(fact.same or (fact.edit,)))
-    return Draw(index, same, (rng.choice(fact.apart or (other.before,)), other.before))
+    edited = (fact.edit, rng.choice(fact.rephrased or (fact.edit,)))
+    return Draw(index, edited, (rng.choice(fact.unrelated or (other.before,)), other.before))
 
 
 def losses_after(corpus: Corpus, network: MendNetwork, edits: Sequence[Sequence[Draw]]) -> Losses:
-    """L_e and L_loc of Mitchell et al. 2022, eq. 4, over edits made side by side.
+    """Compute L_e and L_loc of Mitchell et al. 2022, eq. 4, over edits made side by side.
 
     Parameters
     ----------
     corpus : Corpus
-        Of the facts drawn.
+        The facts that the edits were drawn from.
     network : MendNetwork
-        Gradients flow to it.
+        The networks, to which gradients flow.
     edits : sequence of sequence of Draw
         E edits of N facts each.
 
@@ -104,40 +104,40 @@ def losses_after(corpus: Corpus, network: MendNetwork, edits: Sequence[Sequence[
     Losses
     """
     changes = edit_factors(corpus, network, [[draw.fact for draw in edit] for edit in edits])
-    same = [i for edit in edits for draw in edit for i in draw.same]
-    apart = [i for edit in edits for draw in edit for i in draw.apart]
-    with edited(corpus.lm, changes):
-        after = corpus.upper(same).logits()
-    texts = [corpus.texts[i].target_ids for i in same]
-    targets = torch.tensor([token for ids in texts for token in ids], device=after.device)
-    upper = corpus.upper(apart)
+    numbers = [i for edit in edits for draw in edit for i in draw.edited]
+    with edits_applied(corpus.lm, changes):
+        logits = corpus.upper(numbers).logits()
+    targets = [corpus.texts[i].target_ids for i in numbers]
+    tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
+    upper = corpus.upper([i for edit in edits for draw in edit for i in draw.unrelated])
     with torch.no_grad():
-        unedited = upper.logits()
-    with edited(corpus.lm, changes):
-        elsewhere = upper.logits()
-    kept = (unedited.argmax(dim=-1) == elsewhere.argmax(dim=-1)).double().mean()
-    before, now = (logits.to(network.log_edit_lr.dtype).log_softmax(dim=-1) for logits in (unedited, elsewhere))
+        logits_before = upper.logits()
+    with edits_applied(corpus.lm, changes):
+        logits_after = upper.logits()
+    unchanged = (logits_before.argmax(dim=-1) == logits_after.argmax(dim=-1)).double().mean()
+    dtype = network.log_edit_lr.dtype
+    before, after = (each.to(dtype).log_softmax(dim=-1) for each in (logits_before, logits_after))
     return Losses(
-        target_nll(after, texts).mean(),
-        (before.exp() * (before - now)).sum(dim=-1).mean(),
-        float((after.argmax(dim=-1) == targets).double().mean()),
-        float(kept),
+        target_nll(logits, targets).mean(),
+        (before.exp() * (before - after)).sum(dim=-1).mean(),
+        float((logits.argmax(dim=-1) == tokens).double().mean()),
+        float(unchanged),
     )
 
 
 def edit_factors(
     corpus: Corpus, network: MendNetwork, edits: Sequence[Sequence[int]]
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Factors of the edits of some facts, edits side by side and filled up with zeros.
+    """Compute the factors of the edits of some facts, padded with zeros to the same rank R.
 
     Parameters
     ----------
     corpus : Corpus
-        Holds the gradients' factors.
+        The facts, with the factors of their gradients.
     network : MendNetwork
-        Transforms them.
+        The networks that transform these factors.
     edits : sequence of sequence of int
-        E edits, each of some facts.
+        Indices of the facts of each of E edits.
 
     Returns
     -------
@@ -151,26 +151,27 @@ def edit_factors(
         left, right = network(name, torch.cat([u for u, _ in rows]), torch.cat([delta for _, delta in rows]))
         sizes = iter([len(u) for u, _ in rows])
         per_edit = [sum(next(sizes) for _ in edit) for edit in edits]
-        changes[name] = tuple(pad_sequence(list(part.split(per_edit)), batch_first=True) for part in (left, right))
+        left, right = (pad_sequence(list(part.split(per_edit)), batch_first=True) for part in (left, right))
+        changes[name] = (left, right)
     return changes
 
 
 @contextmanager
-def edited(lm: LanguageModel, changes: dict[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """A model in which each of E equal parts of every batch sees its own edit, for the time of the block.
+def edits_applied(lm: LanguageModel, changes: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
+    """Let each of E equal parts of every batch see its own edit inside the ``with`` block.
 
     No weight is written: each edited layer adds (x @ rightᵀ) @ left, through which gradients flow.
 
     Parameters
     ----------
     lm : LanguageModel
-        Not changed.
-    changes : dict of str to (Tensor, Tensor)
-        As `edit_factors` gives.
+        The model, which is not changed.
+    changes : mapping of str to (Tensor, Tensor)
+        Factors of the edits by parameter, as `edit_factors` returns them.
     """
 
-    def adder(left: Tensor, right: Tensor):
-        def add(module, args, output):
+    def make_hook(left: Tensor, right: Tensor) -> Callable[..., Tensor]:
+        def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = args[0].reshape(len(right), -1, right.shape[-1])  # (E, rows · T, d_in)
             return output + (x @ right.transpose(1, 2).to(x) @ left.to(x)).reshape(output.shape)
 
@@ -178,5 +179,5 @@ def edited(lm: LanguageModel, changes: dict[str, tuple[Tensor, Tensor]]) -> Iter
 
     with ExitStack() as stack:
         for name, (left, right) in changes.items():
-            stack.enter_context(hooked(module_of(lm, name), adder(left, right)))
+            stack.enter_context(hooked(module_of(lm, name), make_hook(left, right)))
         yield

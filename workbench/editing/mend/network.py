@@ -1,41 +1,41 @@
-"""MEND's hypernetworks: from the factors of a gradient to the factors of an edit."""
+"""MEND's hypernetworks, which map the factors of a gradient to the factors of an edit, and their files."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from workbench.editing.mend.factors import Factors
-from workbench.errors import EditError
+from workbench.errors import EditError, first_line
 from workbench.lm import LanguageModel
-from workbench.storage.files import write_atomically
+from workbench.storage.digests import sha256_of_file
+from workbench.update import save_tensors
 
 FORMAT = "workbench-mend-1"
-_SMALLEST_SCALE = 1e-3  # of the largest of a matrix: what hardly varies is not blown up
+_SMALLEST_SCALE = 1e-3  # relative to the largest of a matrix, so that dimensions that hardly vary are not amplified
 
 
 class LowRankLayer(nn.Module):
-    """z + σ(s ⊙ (U V z + b) + o), σ = max(·, 0): one of the two steps of eq. 3 of Mitchell et al. 2022.
+    """The map z + σ(s ⊙ (U V z + b) + o), σ = max(·, 0): one of the two steps of eq. 3 of Mitchell et al. 2022.
 
-    U starts at zero, so the layer starts as the identity. s and o belong to one edited matrix, the rest to all
-    matrices of one shape.
+    U starts at zero, so the layer starts as the identity. s and o belong to one edited matrix; U, V and b are shared by
+    all matrices of one shape.
 
     Parameters
     ----------
     dim : int
         Length of z.
     rank : int
-        Columns of U.
+        Number of columns of U.
     n_matrices : int
-        Edited matrices that share U, V and b.
+        Number of edited matrices that share U, V and b.
     generator : torch.Generator
-        Draws V.
+        Random generator for the initial V.
     """
 
     def __init__(self, dim: int, rank: int, n_matrices: int, generator: torch.Generator) -> None:
@@ -48,28 +48,29 @@ class LowRankLayer(nn.Module):
         self.shift = nn.Parameter(torch.zeros(n_matrices, dim))
 
     def forward(self, z: Tensor, index: int) -> Tensor:
-        """(t, dim) to (t, dim), for the matrix `index` of this shape."""
+        """Return the image (t, dim) of `z` (t, dim), for the matrix `index` of this shape."""
         hidden = z @ self.V.T @ self.U.T + self.bias
         # clamp lets a gradient through at exactly 0, where every entry starts; relu would not
         return z + (self.scale[index] * hidden + self.shift[index]).clamp(min=0)
 
 
 class GradientTransform(nn.Module):
-    """g of Mitchell et al. 2022, section 3.2, for all edited matrices of one shape: (u, δ) to (ũ, δ̃).
+    """The map g of Mitchell et al. 2022, section 3.2, from (u, δ) to (ũ, δ̃), for all edited matrices of one shape.
 
-    u and δ are normalised, each dimension by its mean and standard deviation over the training edits (of that
-    matrix, where the published code takes all of one shape together), joined, and put through two `LowRankLayer`s.
+    u and δ are normalized, each dimension by its mean and standard deviation over the training edits (of that matrix,
+    where the published code takes all matrices of one shape together), concatenated, and passed through two
+    `LowRankLayer`s.
 
     Parameters
     ----------
     d_in, d_out : int
         Lengths of u and δ.
     rank : int
-        Of the layers; at most d_in + d_out is of use.
+        Rank of the layers, at most d_in + d_out; larger values are reduced to that.
     n_matrices : int
-        Edited matrices of this shape.
+        Number of edited matrices of this shape.
     generator : torch.Generator
-        Draws the start.
+        Random generator for the initial weights.
     """
 
     def __init__(self, d_in: int, d_out: int, rank: int, n_matrices: int, generator: torch.Generator) -> None:
@@ -77,11 +78,13 @@ class GradientTransform(nn.Module):
         self.d_in, self.d_out = d_in, d_out
         rank = min(rank, d_in + d_out)
         self.layers = nn.ModuleList(LowRankLayer(d_in + d_out, rank, n_matrices, generator) for _ in range(2))
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.zeros(n_matrices, d_in + d_out))
         self.register_buffer("std", torch.ones(n_matrices, d_in + d_out))
 
     def normalize_by(self, index: int, u: Tensor, delta: Tensor) -> None:
-        """Take mean and standard deviation of matrix `index` from factors (t, d_in) and (t, d_out)."""
+        """Set mean and standard deviation of the matrix `index` to those of the factors (t, d_in) and (t, d_out)."""
         z = torch.cat([u, delta], dim=-1).double()
         std, mean = torch.std_mean(z, dim=0)
         parts = [part.clamp(min=max(_SMALLEST_SCALE * float(part.max()), 1e-30)) for part in std.split(self._sizes)]
@@ -92,7 +95,7 @@ class GradientTransform(nn.Module):
         return [self.d_in, self.d_out]
 
     def forward(self, u: Tensor, delta: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        """ũ (t, d_in) and δ̃ (t, d_out) of matrix `index`."""
+        """Return ũ (t, d_in) and δ̃ (t, d_out) of the matrix `index`."""
         z = (torch.cat([u, delta], dim=-1).to(self.mean) - self.mean[index]) / self.std[index]
         for layer in self.layers:
             z = layer(z, index)
@@ -105,45 +108,48 @@ class MendNetwork(nn.Module):
 
     Parameters
     ----------
-    shapes : dict of str to (int, int)
-        Edited parameter to (d_in, d_out).
+    shapes : mapping of str to (int, int)
+        (d_in, d_out) of each edited parameter.
     rank : int
-        Of the networks' layers.
+        Rank of the networks' layers.
     edit_lr : float
-        What every α starts at.
+        Initial value of every α.
     seed : int
-        Draws the start.
+        Seed of the initial weights.
     """
 
-    def __init__(self, shapes: dict[str, tuple[int, int]], *, rank: int, edit_lr: float = 1e-4, seed: int = 0) -> None:
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, int]], *, rank: int, edit_lr: float = 1e-4, seed: int = 0
+    ) -> None:
         super().__init__()
         if rank < 1 or not 0 < edit_lr < float("inf"):
             raise EditError(f"rank must be at least 1 and edit_lr positive; got {rank} and {edit_lr}.")
-        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.shapes = {name: (d_in, d_out) for name, (d_in, d_out) in shapes.items()}
         self.rank = rank
-        self._index, count = {}, Counter()
+        self._index: dict[str, int] = {}  # of each parameter among those of its shape
+        count: Counter[tuple[int, int]] = Counter()
         for name, shape in self.shapes.items():
             self._index[name] = count[shape]
             count[shape] += 1
         generator = torch.Generator().manual_seed(seed)
         self.transforms = nn.ModuleDict(
-            {_key(shape): GradientTransform(*shape, rank, n, generator) for shape, n in count.items()}
+            {_transform_name(shape): GradientTransform(*shape, rank, n, generator) for shape, n in count.items()}
         )
-        # the logarithm keeps α positive, and makes a step of the optimiser a share of it
+        # the logarithm keeps α positive, and makes a step of the optimizer relative to it
         self.log_edit_lr = nn.Parameter(torch.full((len(shapes),), edit_lr).log())
 
     @classmethod
-    def fresh(
+    def untrained(
         cls, lm: LanguageModel, names: Sequence[str], *, rank: int, edit_lr: float = 1e-4, seed: int = 0
     ) -> "MendNetwork":
-        """Untrained networks for some matrices of a model: every edit is one gradient step with rate `edit_lr`.
+        """Return untrained networks for some matrices of a model: each edit is one gradient step with rate `edit_lr`.
 
         Parameters
         ----------
         lm : LanguageModel
-            Its weights' shapes are read.
+            The model, whose weights' shapes are read.
         names : sequence of str
-            Parameters of linear layers.
+            Names of the parameters, which are weights of linear layers.
         rank, edit_lr, seed
             As for the class.
 
@@ -156,27 +162,27 @@ class MendNetwork(nn.Module):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The edited parameters."""
+        """Names of the edited parameters."""
         return tuple(self.shapes)
 
     @property
     def edit_lrs(self) -> dict[str, float]:
-        """α of each edited parameter."""
+        """Edit learning rate α of each edited parameter."""
         return dict(zip(self.names, self.log_edit_lr.exp().tolist(), strict=True))
 
     @torch.no_grad()
     def normalize_by(self, factors: Iterable[Factors]) -> None:
-        """Take the normalisation of every matrix from these factors of the training edits."""
+        """Set the normalization of every matrix from these factors of the training edits."""
         factors = list(factors)
         for name, shape in self.shapes.items():
             u, delta = (torch.cat(parts) for parts in zip(*(rows[name] for rows in factors), strict=True))
             if len(u) > 1:
-                self.transforms[_key(shape)].normalize_by(self._index[name], u, delta)
+                self._transform(shape).normalize_by(self._index[name], u, delta)
 
     def forward(self, name: str, u: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of the edit of one matrix: ΔW = −α Σ_t δ̃_t ũ_tᵀ.
+        """Return the factors of the edit of one matrix: ΔW = −α Σ_t δ̃_t ũ_tᵀ.
 
-        The minus is the paper's; the published code adds, and its networks have to learn the sign.
+        The minus sign is the paper's; the published code adds, and its networks have to learn the sign.
 
         Parameters
         ----------
@@ -190,27 +196,32 @@ class MendNetwork(nn.Module):
         left, right : Tensor (t, d_out), Tensor (t, d_in)
             ΔW = leftᵀ @ right, (d_out, d_in); left holds −α.
         """
-        right, left = self.transforms[_key(self.shapes[name])](u, delta, self._index[name])
+        right, left = self._transform(self.shapes[name])(u, delta, self._index[name])
         return -self.log_edit_lr[self.names.index(name)].exp() * left, right
 
+    def _transform(self, shape: tuple[int, int]) -> GradientTransform:
+        return cast(GradientTransform, self.transforms[_transform_name(shape)])
 
-def _key(shape: tuple[int, int]) -> str:
+
+def _transform_name(shape: tuple[int, int]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def save_network(network: MendNetwork, path: str | Path, lm: LanguageModel, *, training: dict | None = None) -> Path:
-    """Write networks as safetensors: their large matrices in float16, the rest in float32. Atomic.
+def save_network(
+    network: MendNetwork, path: str | Path, lm: LanguageModel, *, training: dict[str, Any] | None = None
+) -> Path:
+    """Write networks as a safetensors file, atomically: U and V in float16, everything else in float32.
 
     Parameters
     ----------
     network : MendNetwork
-        For matrices of `lm`.
+        Networks for matrices of `lm`.
     path : str or Path
         File to write; replaced if it exists.
     lm : LanguageModel
-        Its name and fingerprint are kept beside the weights.
+        The model, whose name and fingerprint are written next to the weights.
     training : dict, optional
-        How they were trained (JSON values).
+        Record of the training, in JSON values.
 
     Returns
     -------
@@ -225,20 +236,20 @@ def save_network(network: MendNetwork, path: str | Path, lm: LanguageModel, *, t
         "training": training,
     }
     tensors = {
-        name: tensor.detach().cpu().to(torch.float16 if name.endswith((".U", ".V")) else torch.float32).contiguous()
+        name: tensor.to(torch.float16 if name.endswith((".U", ".V")) else torch.float32)
         for name, tensor in network.state_dict().items()
     }
-    metadata = {"format": FORMAT, "mend": json.dumps(meta)}
-    return write_atomically(path, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+    save_tensors(path, tensors, {"format": FORMAT, "mend": json.dumps(meta)})
+    return Path(path)
 
 
-def read_metadata(path: str | Path) -> dict:
-    """What `save_network` wrote beside the weights: model, fingerprint, shapes, rank, training.
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Return what `save_network` wrote next to the weights: model, fingerprint, shapes, rank, training.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        A file that `save_network` wrote.
 
     Returns
     -------
@@ -247,7 +258,7 @@ def read_metadata(path: str | Path) -> dict:
     Raises
     ------
     EditError
-        If it cannot be read, or is not a MEND network.
+        If the file cannot be read, or is not a MEND network.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -265,14 +276,14 @@ def read_metadata(path: str | Path) -> dict:
 
 
 def load_network(path: str | Path, lm: LanguageModel) -> MendNetwork:
-    """Read what `save_network` wrote, for the model it was trained for; kept in `lm.memo`.
+    """Read networks that `save_network` wrote; they are kept in `lm.memo`.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        A file that `save_network` wrote.
     lm : LanguageModel
-        That model.
+        The model that they were trained for.
 
     Returns
     -------
@@ -290,26 +301,18 @@ def load_network(path: str | Path, lm: LanguageModel) -> MendNetwork:
             f"{path} was trained for {meta['model']} (fingerprint {meta['fingerprint']}), not for {lm.name} "
             f"(fingerprint {lm.fingerprint}); train one with `workbench train-mend`."
         )
-    key = ("MEND network", file_digest(path))
-    if key not in lm.memo:
-        lm.memo[key] = _read(path, meta).to(lm.device).requires_grad_(False)
-    return lm.memo[key]
+    digest, networks = sha256_of_file(path), lm.memo.section("MEND networks", 4)
+    if digest not in networks:
+        networks[digest] = _read_network(path, meta).to(lm.device).requires_grad_(False)
+    return networks[digest]
 
 
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: str | Path, meta: dict) -> MendNetwork:
+def _read_network(path: str | Path, meta: dict[str, Any]) -> MendNetwork:
     try:
-        network = MendNetwork(
-            {name: tuple(map(int, shape)) for name, shape in meta["shapes"].items()}, rank=meta["rank"]
-        )
+        shapes = {name: (int(d_in), int(d_out)) for name, (d_in, d_out) in meta["shapes"].items()}
+        network = MendNetwork(shapes, rank=meta["rank"])
         with safe_open(path, framework="pt") as file:
             network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as err:
-        reason = str(err).strip().splitlines()[0]
-        raise EditError(f"{path} is a damaged MEND network ({reason}); make it again.") from err
+        raise EditError(f"{path} is a damaged MEND network ({first_line(err)}); train it again.") from err
     return network

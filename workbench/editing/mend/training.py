@@ -1,4 +1,4 @@
-"""Training of MEND's hypernetworks: the losses after an edit, the loop, its checkpoints."""
+"""Training of MEND's hypernetworks: settings, training loop and checkpoints."""
 
 import hashlib
 import json
@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -22,88 +22,87 @@ from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses
 from workbench.editing.mend.network import MendNetwork
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
+from workbench.parameters import AT_LEAST_ONE, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
-from workbench.storage.files import write_atomically
+from workbench.update import save_tensors
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_FORMAT = "workbench-mend-checkpoint-1"
-_VALIDATION_DRAWS = 10_000_019  # a seed of its own, so that validation sees the same texts each time
+_VALIDATION_SEED = 10_000_019  # fixed, so that every validation reads the same texts
 
 
 @dataclass(frozen=True)
 class MendTraining:
-    """How networks are trained.
+    """Settings of the training.
 
-    Mitchell et al. 2022, section 3.3: L = c_edit · L_e + c_loc · L_loc, by Adam, with the edit learning rates on a
-    rate of their own. Published: c_edit 0.1, c_loc 1, lr 1e-6, edit_lr and lr_lr 1e-4, rank 1920, 100,000 steps.
+    Mitchell et al. 2022, section 3.3: L = c_edit · L_e + c_loc · L_loc, minimized by Adam, with a separate learning
+    rate for the edit learning rates. Published: c_edit 0.1, c_loc 1, lr 1e-6, edit_lr and lr_lr 1e-4, rank 1920,
+    100,000 steps.
 
     Raises
     ------
     EditError
-        If a value is out of range.
+        If a setting is not allowed.
     """
 
-    layers: tuple[int, ...] | None = None  # blocks whose MLPs are edited; None: the last three
-    steps: int = 900
-    facts_per_step: int = 10
-    batch_sizes: tuple[int, ...] = (1, 1, 2, 5, 10)  # facts in one edit, drawn each step; each divides facts_per_step
-    rank: int = 64  # of the networks' layers
-    c_edit: float = 0.3
-    c_loc: float = 1.0
-    lr: float = 2e-3  # of Adam, falling to 0 along half a cosine
-    edit_lr: float = 2e-4  # where every α starts
-    lr_lr: float = 3e-2  # of Adam on log α
-    grad_clip: float = 1.0
-    val_interval: int = 100  # steps between validations
-    patience: int = 10  # validations without a new best, after which training stops
-    checkpoint_interval: int = 50  # steps between checkpoints
-    seed: int = 0  # of the start and of every draw
+    layers: Annotated[tuple[int, ...] | None, Interval(0), "blocks whose MLPs are edited; None: the last three"] = None
+    steps: Annotated[int, AT_LEAST_ONE, "training steps at most"] = 900
+    facts_per_step: Annotated[int, AT_LEAST_ONE, "facts that are edited in one step"] = 10
+    batch_sizes: Annotated[
+        tuple[int, ...], AT_LEAST_ONE, "numbers of facts per edit, one drawn per step; each divides facts_per_step"
+    ] = (1, 1, 2, 5, 10)
+    rank: Annotated[int, AT_LEAST_ONE, "rank of the networks' layers"] = 64
+    c_edit: Annotated[float, POSITIVE, "weight of the editing loss"] = 0.3
+    c_loc: Annotated[float, POSITIVE, "weight of the locality loss"] = 1.0
+    lr: Annotated[float, POSITIVE, "learning rate of Adam, which falls to 0 along half a cosine"] = 2e-3
+    edit_lr: Annotated[float, POSITIVE, "initial value of every α"] = 2e-4
+    lr_lr: Annotated[float, POSITIVE, "learning rate of Adam for log α"] = 3e-2
+    grad_clip: Annotated[float, POSITIVE, "largest norm of a step's gradient"] = 1.0
+    val_interval: Annotated[int, AT_LEAST_ONE, "steps between validations"] = 100
+    patience: Annotated[int, AT_LEAST_ONE, "validations without a new best, after which training stops"] = 10
+    checkpoint_interval: Annotated[int, AT_LEAST_ONE, "steps between checkpoints"] = 50
+    seed: Annotated[int, SEED, "seed of the initial weights and of every draw"] = 0
 
     def __post_init__(self) -> None:
         for name in ("layers", "batch_sizes"):
-            if getattr(self, name) is not None:
+            if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("steps", "facts_per_step", "rank", "val_interval", "patience", "checkpoint_interval"):
-            if getattr(self, name) < 1:
-                raise EditError(f"{name} must be at least 1; got {getattr(self, name)}.")
-        for name in ("c_edit", "c_loc", "lr", "edit_lr", "lr_lr", "grad_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise EditError(f"{name} must be a positive number; got {getattr(self, name)}.")
-        if bad := [n for n in self.batch_sizes if n < 1 or self.facts_per_step % n]:
+        check_parameters(self)
+        if bad := [n for n in self.batch_sizes if self.facts_per_step % n]:
             raise EditError(f"batch_sizes must divide facts_per_step, {self.facts_per_step}; got {bad[0]}.")
 
 
 @dataclass
 class _Progress:
-    """Where a training run is; what a checkpoint holds beside tensors."""
+    """State of a training run, besides the tensors of a checkpoint."""
 
     step: int = 0  # steps done
     seconds: float = 0.0
     best_step: int = 0
     best_loss: float = math.inf
-    history: list[dict] = field(default_factory=list)  # one record a validation
+    history: list[dict[str, float]] = field(default_factory=list)  # one record per validation
     recent: list[list[float]] = field(default_factory=list)  # losses since the last validation
 
 
 class Trainer:
-    """A training run that can be stopped at any moment and taken up again.
+    """A training run that can be stopped at any moment and resumed.
 
     Parameters
     ----------
     lm : LanguageModel
-        Unedited.
+        The unedited model.
     train, validation : sequence of EditRequest
         The facts.
     settings : MendTraining
-        What decides the result; the facts, the settings and the model give the same bits each time.
+        Settings of the training. The same facts, settings and model give the same bits each time.
     checkpoint : Path, optional
         File that is written every `checkpoint_interval` steps.
 
     Attributes
     ----------
     network : MendNetwork
-        As of the last step; after `run`, as of the best validation.
+        The networks after the last step; after `run`, those of the best validation.
     """
 
     def __init__(
@@ -118,7 +117,9 @@ class Trainer:
         self._settings, self._checkpoint, self._progress = settings, checkpoint, _Progress()
         started = time.perf_counter()
         names = weights_to_edit(lm, settings.layers)
-        self.network = MendNetwork.fresh(lm, names, rank=settings.rank, edit_lr=settings.edit_lr, seed=settings.seed)
+        self.network = MendNetwork.untrained(
+            lm, names, rank=settings.rank, edit_lr=settings.edit_lr, seed=settings.seed
+        )
         self._corpus, self._validation = Corpus(lm, train, names), Corpus(lm, validation, names)
         self.network.normalize_by(self._corpus.factors)
         rates = [self.network.log_edit_lr]
@@ -130,23 +131,23 @@ class Trainer:
         self._identity = hashlib.sha256(decisive.encode()).hexdigest()
         self._progress.seconds = time.perf_counter() - started
 
-    def run(self) -> dict:
-        """Train to the last step, or until validations bring nothing new.
+    def run(self) -> dict[str, Any]:
+        """Train to the last step, or until `patience` validations bring no new best.
 
         Returns
         -------
         dict
-            The record: steps, best step, seconds, tokens of the texts, history of validations (JSON values).
+            Record of the run in JSON values: steps, best step, seconds, tokens of the texts, history of validations.
         """
         settings, progress = self._settings, self._progress
         began = time.perf_counter() - progress.seconds
         with tqdm(total=settings.steps, initial=progress.step, desc="Training MEND", unit="step") as bar:
-            while progress.step < settings.steps and not self._stale():
+            while progress.step < settings.steps and not self._is_out_of_patience():
                 losses = self._step()
                 bar.set_postfix(edit=f"{losses[0]:.3f}", locality=f"{losses[1]:.4f}", best=progress.best_step)
                 bar.update()
                 progress.seconds = time.perf_counter() - began
-                if self._checkpoint and progress.step % settings.checkpoint_interval == 0:
+                if progress.step % settings.checkpoint_interval == 0:
                     self._save()
         self.network.load_state_dict(self._best)
         return {
@@ -157,9 +158,9 @@ class Trainer:
             "history": progress.history,
         }
 
-    def _stale(self) -> bool:
-        since = len([record for record in self._progress.history if record["step"] > self._progress.best_step])
-        return since >= self._settings.patience
+    def _is_out_of_patience(self) -> bool:
+        since_best = [record for record in self._progress.history if record["step"] > self._progress.best_step]
+        return len(since_best) >= self._settings.patience
 
     def _step(self) -> list[float]:
         settings, progress = self._settings, self._progress
@@ -178,23 +179,21 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.grad_clip)
         self._adam.step()
         progress.step += 1
-        found = [losses.edit.item(), losses.locality.item()]
-        progress.recent.append(found)
+        values = [losses.edit.item(), losses.locality.item()]
+        progress.recent.append(values)
         if progress.step % settings.val_interval == 0 or progress.step == settings.steps:
             self._validate()
-        return found
+        return values
 
     @torch.no_grad()
     def _validate(self) -> None:
         progress = self._progress
-        rng, corpus = random.Random(_VALIDATION_DRAWS), self._validation
-        found = []
+        rng, corpus = random.Random(_VALIDATION_SEED), self._validation
+        each = []
         for i in range(len(corpus.facts)):
             others = [j for j in range(len(corpus.facts)) if j != i]
-            found.append(losses_after(corpus, self.network, [[draw_texts(corpus, i, others, rng)]]))
-        mean = {
-            key: sum(float(getattr(losses, key)) for losses in found) / len(found) for key in Losses.__annotations__
-        }
+            each.append(losses_after(corpus, self.network, [[draw_texts(corpus, i, others, rng)]]))
+        mean = {key: sum(float(getattr(losses, key)) for losses in each) / len(each) for key in Losses.__annotations__}
         loss = self._settings.c_edit * mean["edit"] + self._settings.c_loc * mean["locality"]
         recent = [sum(column) / len(column) for column in zip(*progress.recent, strict=True)]
         record = {"step": progress.step, "loss": loss, **mean, "train_edit": recent[0], "train_locality": recent[1]}
@@ -206,7 +205,7 @@ class Trainer:
             self._best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
 
     def resume(self) -> bool:
-        """Take up the run where its last checkpoint left it.
+        """Restore the state of the last checkpoint, from which `run` continues.
 
         Returns
         -------
@@ -216,7 +215,7 @@ class Trainer:
         Raises
         ------
         EditError
-            If the checkpoint is of other facts, settings or another model, or cannot be read.
+            If the checkpoint is of a run with other facts, settings or another model, or cannot be read.
         """
         if self._checkpoint is None or not self._checkpoint.exists():
             return False
@@ -224,42 +223,41 @@ class Trainer:
         if meta["identity"] != self._identity:
             raise EditError(
                 f"{self._checkpoint} is of a run with other facts, settings or another model; repeat those, or "
-                "delete it to start anew."
+                "delete it to start over."
             )
-        self.network.load_state_dict(_below("network", tensors))
-        self._best = {
-            name: tensor.to(self.network.log_edit_lr.device) for name, tensor in _below("best", tensors).items()
-        }
+        self.network.load_state_dict(_with_prefix("network", tensors))
+        device = self.network.log_edit_lr.device
+        self._best = {name: tensor.to(device) for name, tensor in _with_prefix("best", tensors).items()}
         state = self._adam.state_dict()
-        moments = _below("adam", tensors)
+        moments = _with_prefix("adam", tensors)
         indices = sorted({int(key.partition(".")[0]) for key in moments})
-        state["state"] = {i: _below(str(i), moments) for i in indices}
+        state["state"] = {i: _with_prefix(str(i), moments) for i in indices}
         self._adam.load_state_dict(state)
         self._progress = _Progress(**meta["progress"])
         return True
 
     def _save(self) -> None:
+        if self._checkpoint is None:
+            return
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
         for i, moments in self._adam.state_dict()["state"].items():
             tensors |= {f"adam.{i}.{key}": tensor for key, tensor in moments.items()}
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
         meta = {"identity": self._identity, "progress": asdict(self._progress)}
-        metadata = {"format": CHECKPOINT_FORMAT, "checkpoint": json.dumps(meta)}
-        write_atomically(self._checkpoint, lambda scratch: save_file(tensors, scratch, metadata=metadata))
+        save_tensors(self._checkpoint, tensors, {"format": CHECKPOINT_FORMAT, "checkpoint": json.dumps(meta)})
 
 
-def _read_checkpoint(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, SafetensorError) as err:
-        raise EditError(f"{path} cannot be read as a checkpoint ({err}); delete it to start anew.") from err
+        raise EditError(f"{path} cannot be read as a checkpoint ({err}); delete it to start over.") from err
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
     return json.loads(metadata["checkpoint"]), tensors
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}
