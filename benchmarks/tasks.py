@@ -59,7 +59,7 @@ def main() -> None:
     print(f"{lm.name}, protocol {args.protocol}, {args.limit} bundled examples a task, {where}")
     totals = [0.0, 0.0]
     for task in TASKS.values():
-        data = wb.load_task(task.name, "bundled").limited(args.limit)
+        data = wb.load_task(task.name, "bundled").take(args.limit)
         queries = [query for example in data.examples for query in task.ask(example, args.protocol)]
         start = time.perf_counter()
         ours = answer_queries(lm, queries)
