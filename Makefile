@@ -48,7 +48,7 @@ report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|d
 	$(BIN)/workbench report --profile $(PROFILE)
 
 docs: $(READY) ## build the documentation site into build/site
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: lint ## lint and run all tests
 	$(PYTEST)

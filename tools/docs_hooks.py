@@ -1,0 +1,90 @@
+"""Hooks of the documentation site: the gallery of figures and the reference of commands are made when it is built."""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from typer.main import get_command
+
+from workbench.cli import _COMMANDS as COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = next(folder for folder in (ROOT / "figures" / "default", ROOT / "figures") if folder.is_dir())
+PICTURES = "pictures"  # folder of the site
+
+
+def on_files(files: Files, *, config: MkDocsConfig) -> Files:
+    """Add the pictures of the default profile, which lie outside the pages' folder."""
+    for path in sorted(FIGURES.glob("*.png")):
+        files.append(File.generated(config, f"{PICTURES}/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Fill the places that are left for the gallery and for the commands."""
+    match page.file.src_uri:
+        case "gallery.md":
+            return markdown.replace("<!-- figures -->", "\n".join(gallery()))
+        case "reference/commands.md":
+            return markdown.replace("<!-- commands -->", "\n".join(command_reference()))
+    return markdown
+
+
+def gallery() -> Iterator[str]:
+    """Yield a section per entry of the list of figures that has pictures."""
+    entries = yaml.safe_load((ROOT / "notebooks" / "figures.yaml").read_text(encoding="utf-8"))["figures"]
+    for entry in entries:
+        pictures = [name for name in entry["makes"] if (FIGURES / f"{name}.png").is_file()]
+        if pictures:
+            yield f"## {entry['title']}\n"
+            yield from (f"![{entry['title']}]({PICTURES}/{name}.png)\n" for name in pictures)
+            yield f"`make figures FIGURES={entry['figure']}` · `notebooks/{entry['notebook']}`\n"
+
+
+def command_reference() -> Iterator[str]:
+    """Yield a section per command: its usage, description and a table of its parameters."""
+    for name, module in sorted((name, module) for name, (module, _) in COMMANDS.items()):
+        command = get_command(import_module(f"workbench.commands.{module}").app)
+        for words, leaf in _leaves(name, command):
+            yield from _command_lines(words, leaf)
+
+
+def _leaves(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    if hasattr(command, "commands"):
+        for name, child in command.commands.items():
+            yield from _leaves(f"{words} {name}", child)
+    else:
+        yield words, command
+
+
+def _command_lines(words: str, command: Any) -> Iterator[str]:
+    parameters = [one for one in command.params if not one.hidden and one.name != "help"]
+    arguments = [one for one in parameters if one.param_type_name == "argument"]
+    usage = " ".join(["workbench", words, *(_shown(one) for one in arguments), "[OPTIONS]"])
+    yield f"## {words}\n\n```\n{usage}\n```\n\n{inspect.cleandoc(command.help or '')}\n"
+    if parameters:
+        yield "| Parameter | Meaning |\n| --- | --- |"
+        for one in parameters:
+            names = [_shown(one)] if one in arguments else [*one.opts, *one.secondary_opts]
+            yield f"| {', '.join(f'`{name}`' for name in names)} | {_meaning(one)} |"
+        yield ""
+
+
+def _meaning(parameter: Any) -> str:
+    text = " ".join((parameter.help or "").split()).replace("|", r"\|")
+    default = parameter.default
+    if parameter.required:
+        return f"{text} Required."
+    if isinstance(default, (str, int, float)) and not isinstance(default, bool):
+        return f"{text} Default: `{default}`."
+    return text
+
+
+def _shown(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
