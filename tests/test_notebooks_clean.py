@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import yaml
 
-from workbench.figures.regenerate import FIGURES_PARAMETER, read_list
+from workbench.figures.manifest import FIGURES_PARAMETER, read_manifest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -85,13 +85,13 @@ def test_a_notebook_opens_with_its_title_and_question(path):
 
 
 def test_every_notebook_is_in_the_list_and_the_other_way_round():
-    listed = {entry.notebook for entry in read_list(NOTEBOOKS).figures}
+    listed = {entry.notebook for entry in read_manifest(NOTEBOOKS).figures}
     assert listed == {path.name for path in PATHS} - NOT_FIGURES
 
 
 def test_every_parameter_of_the_list_exists_and_has_the_type_of_its_default():
     checked = 0
-    for entry in read_list(NOTEBOOKS).figures:
+    for entry in read_manifest(NOTEBOOKS).figures:
         known = parameters_of(NOTEBOOKS / entry.notebook)
         assert FIGURES_PARAMETER in known
         for given in (entry.parameters, *entry.profiles.values()):
@@ -102,7 +102,7 @@ def test_every_parameter_of_the_list_exists_and_has_the_type_of_its_default():
 
 
 def test_every_file_is_made_once_and_every_figure_in_the_default_profile_and_in_ci():
-    entries = read_list(NOTEBOOKS).figures
+    entries = read_manifest(NOTEBOOKS).figures
     made = [name for entry in entries for name in entry.makes]
     assert len(made) == len(set(made)) >= 4
     # a counterpart on another of the paper's models is left to those who have the model

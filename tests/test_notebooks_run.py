@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from workbench.figures.regenerate import choose, plan, read_list, regenerate
-from workbench.report.story import story_of
+from workbench.figures.manifest import read_manifest, select_for_profile
+from workbench.figures.plan import plan
+from workbench.figures.regenerate import regenerate
+from workbench.report.summary import summarize
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 
@@ -25,7 +27,7 @@ def smoke(tmp_path_factory, smollm2) -> tuple[Path, list[Path]]:
 @pytest.mark.slow
 def test_every_figure_of_the_list_is_written_and_holds_numbers(smoke):
     figures, executed = smoke
-    entries = choose(read_list(NOTEBOOKS), (), "smoke")
+    entries = select_for_profile(read_manifest(NOTEBOOKS), (), "smoke")
     assert len(executed) == len(entries) >= 4
     for name in (name for entry in entries for name in entry.makes):
         table = pd.read_csv(figures / f"{name}.csv")
@@ -57,7 +59,7 @@ def test_no_executed_notebook_holds_an_error_or_a_warning(smoke):
 @pytest.mark.slow
 def test_provenance_is_written_out_to_its_last_word(smoke):
     _, executed = smoke
-    said = {path: story_of(nbformat.read(path, as_version=4)).provenance for path in executed}
+    said = {path: summarize(nbformat.read(path, as_version=4)).provenance for path in executed}
     whole = [lines for lines in said.values() if lines]
     assert len(whole) >= 12
     assert [line for lines in whole for line in lines.values() if line.endswith("...")] == []

@@ -1,4 +1,4 @@
-"""A small project whose notebooks "have been run": executed by hand, with every kind of output and a hostile fact."""
+"""A small project whose notebooks look as if they had been run, with every kind of output and a hostile fact."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from workbench.report.write import Report, write_report
 
 HOSTILE = '<script>alert("x")</script><img src="https://example.org/x.png" onerror="alert(1)">'
 PARAMETERS = """\
-model: str = "tiny"  # whose facts
+model: str = "tiny"  # language model to edit
 seeds: list = [0]  # each draws its own facts
-name: str = "curve"  # stem of the file
-figures_dir: str = "../figures"  # where the files go"""
+name: str = "curve"  # name of the files
+figures_dir: str = "../figures"  # folder of the files"""
 CURVE = {
     "figure": "figure1",
     "title": "Figure 1 · Does it fall?",
@@ -36,7 +36,7 @@ def result(data: dict) -> nbformat.NotebookNode:
 
 
 def curve_cells() -> list[nbformat.NotebookNode]:
-    """The cells of a notebook with a figure, in the form of the project's."""
+    """Return the cells of a notebook with a figure, in the form of the project's notebooks."""
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "  0%|   | 0/9"}
     facts = pd.DataFrame({"fact": [HOSTILE, "plain"], "n": [1, 2]})
     lines = pd.Series({"model tiny": "fingerprint 1f", "versions": "torch 2.0", "python": "3.11.7"}, name="provenance")
@@ -60,7 +60,7 @@ def curve_cells() -> list[nbformat.NotebookNode]:
             execution_count=3,
             outputs=[result({"text/plain": "<Figure size 990x506 with 2 Axes>"})],
         ),
-        new_markdown_cell("**How to read it.** One line a *method*: 0.5 e.g. is half. The dotted line is chance."),
+        new_markdown_cell("**How to read it.** One line per *method*: 0.5 e.g. is half. The dotted line is chance."),
         new_markdown_cell("## Tables"),
         new_code_cell("facts", outputs=[result({"text/html": facts.to_html(), "text/plain": "facts"})]),
         new_code_cell("facts.style", outputs=[result({"text/html": facts.style.to_html(), "text/plain": "styler"})]),
@@ -71,7 +71,7 @@ def curve_cells() -> list[nbformat.NotebookNode]:
 
 
 def claims_cells() -> list[nbformat.NotebookNode]:
-    """The cells of a notebook without a picture, a question and a provenance."""
+    """Return the cells of a notebook without a picture, a question and a provenance."""
     return [new_markdown_cell("# Claims"), new_code_cell("table", outputs=[result({"text/plain": HOSTILE})])]
 
 
@@ -119,7 +119,7 @@ class Project:
         return [self.figures / name for name in names]
 
     def record(self, entry: dict, paths: list[Path]) -> None:
-        record_run(self.root / "build" / "smoke" / "made" / f"{entry['figure']}.json", "cause", paths, 1)
+        record_run(self.root / "build" / "smoke" / "records" / f"{entry['figure']}.json", "cause", paths, 1)
 
     def report(self, **given) -> Report:
         places = {"notebooks": self.root / "notebooks", "build": self.root / "build", "profile": "smoke"}
@@ -147,7 +147,7 @@ def project(bare) -> Project:
 
 @pytest.fixture
 def refused() -> Callable[..., str]:
-    """Give a function that runs something which must raise, and gives its sentence."""
+    """Give a function that calls another, which must raise, and returns the error's message."""
 
     def run(kind: type[Exception], function: Callable, **given) -> str:
         with pytest.raises(kind) as caught:

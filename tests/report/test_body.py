@@ -1,20 +1,22 @@
-"""The cells of a notebook as HTML: read first, code on request, pictures from their files."""
+"""The cells of a notebook as HTML: text first, code folded, pictures from their files."""
 
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tests.report.conftest import curve_cells, result
-from workbench.report.body import body_of, saved_names
+from workbench.report.body import render_body, saved_figure_names
 
 VALUES = {"name": "curve", "n": 3}
 
 
-def show(name, alt):
+def picture_html(name, alt):
     return f'<figure><img src="{name}.png" alt="{alt}"></figure>'
 
 
-def body(*cells, show=show):
-    html = body_of(new_notebook(cells=list(cells)), title="Figure 1 · Does it fall?", values=VALUES, show=show)
+def body(*cells, picture_html=picture_html):
+    html = render_body(
+        new_notebook(cells=list(cells)), title="Figure 1 · Does it fall?", values=VALUES, picture_html=picture_html
+    )
     return BeautifulSoup(html, "html.parser")
 
 
@@ -41,7 +43,7 @@ def test_messages_are_folded_and_progress_bars_left_out():
 def test_a_figure_is_its_file_with_what_it_shows_in_words():
     soup = body(*curve_cells())
     assert [(img["src"], img["alt"]) for img in soup("img")] == [
-        ("curve.png", "Figure 1 · Does it fall? One line a method: 0.5 e.g. is half."),
+        ("curve.png", "Figure 1 · Does it fall? One line per method: 0.5 e.g. is half."),
     ]
     assert "<Figure size" not in soup.get_text()
 
@@ -68,7 +70,7 @@ def test_a_picture_in_the_notebook_is_shown_where_no_file_is_named():
 
 def test_a_figure_of_which_there_is_no_file_and_no_picture_leaves_nothing():
     named = result({"text/plain": "<Figure size 9x9 with 1 Axes>"})
-    soup = body(new_code_cell('save_figure(f, t, d, "a")\nf', outputs=[named]), show=lambda name, alt: "")
+    soup = body(new_code_cell('save_figure(f, t, d, "a")\nf', outputs=[named]), picture_html=lambda name, alt: "")
     assert soup.img is None
     assert "<Figure" not in soup.get_text()
 
@@ -76,7 +78,7 @@ def test_a_figure_of_which_there_is_no_file_and_no_picture_leaves_nothing():
 def test_nothing_that_a_notebook_holds_runs():
     outputs = [
         result({"application/javascript": "alert(1)"}),
-        result({"application/vnd.workbench.picture": "<script>alert(1)</script>", "text/plain": "a picture of ours"}),
+        result({"application/vnd.workbench.picture": "<script>alert(1)</script>", "text/plain": "a claimed picture"}),
         result({"text/latex": "<script>$</script>"}),
         result({"image/svg+xml": "<svg><script>alert(1)</script></svg>"}),
         result({"text/html": "<script>alert(1)</script>"}),
@@ -88,20 +90,20 @@ def test_nothing_that_a_notebook_holds_runs():
     assert soup("script") == soup("svg") == []
     assert soup.get_text().count("<script>") == 6
     assert soup.img["src"].startswith("data:image/svg+xml;base64,")  # where a script has no effect
-    assert "a picture of ours" in soup.get_text()
+    assert "a claimed picture" in soup.get_text()
 
 
 def test_names_of_files_are_read_from_the_cell():
-    assert saved_names('files.save_figure(figure, table, figures_dir, "a")', {}) == ["a"]
-    assert saved_names("save_figure(figure, table, figures_dir, name=name)", VALUES) == ["curve"]
-    assert saved_names("save_figure(figure, table, figures_dir, other)", VALUES) == []
-    assert saved_names("save_figure(figure, table, figures_dir, n)", VALUES) == []
-    assert saved_names('save_table(table, figures_dir, "a")', {}) == []
-    assert saved_names("%matplotlib inline", {}) == []
+    assert saved_figure_names('files.save_figure(figure, table, figures_dir, "a")', {}) == ["a"]
+    assert saved_figure_names("save_figure(figure, table, figures_dir, name=name)", VALUES) == ["curve"]
+    assert saved_figure_names("save_figure(figure, table, figures_dir, other)", VALUES) == []
+    assert saved_figure_names("save_figure(figure, table, figures_dir, n)", VALUES) == []
+    assert saved_figure_names('save_table(table, figures_dir, "a")', {}) == []
+    assert saved_figure_names("%matplotlib inline", {}) == []
 
 
 def test_the_notebook_stays_as_it_is():
     notebook = new_notebook(cells=curve_cells())
     before = str(notebook)
-    body_of(notebook, title="t", values=VALUES, show=show)
+    render_body(notebook, title="t", values=VALUES, picture_html=picture_html)
     assert str(notebook) == before

@@ -1,4 +1,4 @@
-"""A report is whole, links only to itself, replaces only itself, and says what is wrong in a sentence."""
+"""A report is whole, links only to itself, replaces only itself, and refuses bad input in one sentence."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ def page(path):
 
 
 def addresses(soup):
-    """Whatever a page points to: name of the attribute, address."""
+    """Return whatever a page points to: name of the attribute, address."""
     named = [(name, element[name]) for name in ("href", "src") for element in soup(attrs={name: True})]
     assert not soup(attrs={"srcset": True}) + soup(["object", "embed", "iframe", "video", "audio", "source", "base"])
     return named
@@ -49,7 +49,7 @@ def one(project):
     return page(project.report(single_file=True).path)
 
 
-# what is in it
+# content
 
 
 def test_a_report_is_an_index_a_page_for_each_notebook_and_their_files(project):
@@ -66,7 +66,7 @@ def test_the_index_shows_of_each_figure_what_a_reader_wants_to_know(written):
     first, second = page(written / "index.html")("article")
     assert first.h2.get_text() == "Figure 1 Does it fall?"
     assert first.find(class_="question").get_text() == "Where do they go, and when?"
-    assert first.find(class_="reading").get_text() == "One line a method: 0.5 e.g. is half."
+    assert first.find(class_="reading").get_text() == "One line per method: 0.5 e.g. is half."
     assert facts_of(first) == {
         "Model": HOSTILE,
         "Seed": "3, 4",
@@ -76,13 +76,13 @@ def test_the_index_shows_of_each_figure_what_a_reader_wants_to_know(written):
     }
     rows = [[part.get_text() for part in row(["th", "td"])] for row in first.find(class_="spec").tbody("tr")]
     assert rows == [
-        ["model", HOSTILE, "whose facts"],
+        ["model", HOSTILE, "language model to edit"],
         ["seeds", "3, 4", "each draws its own facts"],
-        ["name", "curve", "stem of the file"],
+        ["name", "curve", "name of the files"],
     ]
     assert [td.get_text() for td in first(class_="changed")] == [HOSTILE, "3, 4"]
     assert [a.get_text() for a in first.find(class_="files")("a")] == ["CSV", "PNG", "SVG", "CSV"]
-    assert [img["alt"] for img in first("img")] == ["Figure 1 · Does it fall? One line a method: 0.5 e.g. is half."]
+    assert [img["alt"] for img in first("img")] == ["Figure 1 · Does it fall? One line per method: 0.5 e.g. is half."]
     assert second.h2.get_text() == "Claims"
     assert second.find(class_="preview").get_text("|").startswith(f"claim|effect|{HOSTILE}|1|more|2")
 
@@ -92,7 +92,7 @@ def test_versions_are_those_of_the_run(project):
     first, second = (article.find(class_="spec").get_text() for article in index("article"))
     assert re.search(r"Run with workbench [\d.]+, torch 2\.\S+, .*, Python 3\.11\.7\.", first)
     assert "Run with Python 3.12.1." in second
-    (project.root / "build" / "smoke" / "made" / "figure1.json").unlink()
+    (project.root / "build" / "smoke" / "records" / "figure1.json").unlink()
     first = page(project.report().path).article.find(class_="spec").get_text()
     assert "Run with torch 2.0, Python 3.11.7." in first
 
@@ -199,7 +199,7 @@ def test_the_package_takes_its_templates_along():
         assert any(fnmatch(name, each) and name.count("/") == each.count("/") for each in patterns), name
 
 
-# what is wrong is said
+# errors
 
 
 def test_a_notebook_that_failed_is_shown_as_far_as_it_ran(project):
@@ -207,7 +207,7 @@ def test_a_notebook_that_failed_is_shown_as_far_as_it_ran(project):
     failing = nbformat.v4.new_code_cell("fail()", execution_count=9, outputs=[error])
     project.write_notebook(CURVE, [*curve_cells()[:5], failing])
     index = page(project.report().path)
-    assert index.find(class_="notice").get_text() == "It stopped at In [9]: ValueError: bad <b>"
+    assert index.find(class_="notice").get_text() == "The run stopped at In [9]: ValueError: bad <b>"
     assert "ValueError: bad <b>" in page(project.out / PAGES[0]).find(class_="error").get_text()
 
 
@@ -218,7 +218,7 @@ def test_files_that_are_missing_or_not_those_of_the_run_are_named(project):
     notices = [part.get_text() for part in page(project.report().path)(class_="notice")]
     assert notices == [
         "The files of curve_table are not in the folder of figures.",
-        "curve.svg is not the file that this run wrote; it was changed or made anew since.",
+        "curve.svg is not the file that this run wrote; it has been changed or rewritten since.",
         "The files of claims are not in the folder of figures.",
     ]
 
@@ -243,14 +243,14 @@ def test_a_file_that_is_no_notebook_is_named_with_its_cure(project, refused):
         path.write_text(content)
         sentence = refused(ReportError, project.report)
         assert sentence.startswith(f"{path} is not a notebook (")
-        assert sentence.endswith("); `workbench regenerate claims --again` makes it anew.")
+        assert sentence.endswith("); `workbench regenerate claims --again` makes it again.")
     assert not project.out.exists()
 
 
 def test_a_file_that_is_no_picture_is_named(project, refused):
     (project.figures / "curve.png").write_text("no picture")
     assert refused(ReportError, project.report) == (
-        f"{project.figures / 'curve.png'} is not a picture; `workbench regenerate curve --again` makes it anew."
+        f"{project.figures / 'curve.png'} is not a picture; `workbench regenerate curve --again` makes it again."
     )
 
 
@@ -263,7 +263,7 @@ def test_a_folder_without_the_figures_is_named(project, refused):
 def test_a_notebook_that_is_not_in_the_list_is_left_out_and_named(project, caplog):
     other = project.write_notebook({**CLAIMS, "figure": "old"}, claims_cells())
     assert project.report().pages == ("figure1", "claims")
-    assert caplog.messages == [f"{other} is left out: it is no run of an entry of figures.yaml."]
+    assert caplog.messages == [f"{other} is left out: figures.yaml has no entry for it."]
 
 
 # what it replaces
@@ -286,11 +286,11 @@ def test_a_folder_that_holds_something_else_stays_as_it_is(project, refused):
     (project.out / "files" / "notes.txt").write_text("mine")
     before = content(project.out)
     assert refused(ReportError, project.report) == (
-        f"{project.out} holds files/notes.txt, which is no part of a report; move it, or give another folder."
+        f"{project.out} holds files/notes.txt, which is not part of a report; move it, or give another folder."
     )
     notebooks = project.root / "notebooks"
     assert refused(ReportError, project.report, out=notebooks) == (
-        f"{notebooks} holds figures.yaml, which is no part of a report; move it, or give another folder."
+        f"{notebooks} holds figures.yaml, which is not part of a report; move it, or give another folder."
     )
     assert content(project.out) == before
 
@@ -320,7 +320,7 @@ def test_one_file_replaces_an_older_report_and_nothing_else(project, refused):
     assert project.report(single_file=True).path.read_bytes() == before
     path.write_text("<html>mine</html>")
     assert refused(ReportError, project.report, single_file=True) == (
-        f"{path} is there and is no report; move it, or give another name."
+        f"{path} exists and is not a report; move it, or give another name."
     )
     assert path.read_text() == "<html>mine</html>"
     assert refused(ReportError, project.report, single_file=True, out=project.figures) == (
@@ -336,7 +336,7 @@ def test_a_run_that_fails_leaves_the_older_report_and_nothing_half(project, monk
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "page_html", fail)
+    monkeypatch.setattr(write, "render_page", fail)
     with pytest.raises(KeyboardInterrupt):
         project.report()
     monkeypatch.undo()
@@ -354,7 +354,7 @@ def test_the_command_says_where_the_report_is_and_what_is_left_out(project, cli,
     monkeypatch.chdir(project.root)
     result = cli("report", "--profile", "smoke")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines() == ["2 figures: build/report/index.html", "not run yet, and left out: later"]
+    assert result.out.splitlines() == ["2 figures: build/report/index.html", "not run yet and left out: later"]
     result = cli("report", "--profile", "smoke", "--single-file", "--out", "mine.html")
     assert result.out.splitlines()[0] == "2 figures: mine.html"
     assert json.loads(Path("build/report/report.json").read_text())["profile"] == "smoke"

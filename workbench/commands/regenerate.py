@@ -1,5 +1,6 @@
 """`workbench regenerate`: run the notebooks that make the figures and tables."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ from workbench.commands import command_app
 from workbench.commands.options import Build, FiguresFolder, Notebooks, Profile
 from workbench.commands.printing import show
 from workbench.commands.settings import parse_setting
-from workbench.figures import regenerate as runs
+from workbench.figures.manifest import Entry, read_manifest, select_entries
+from workbench.figures.plan import PlannedRun, plan
+from workbench.figures.regenerate import regenerate as run_plan
 
 
 def regenerate(
@@ -31,23 +34,29 @@ def regenerate(
 ) -> None:
     """Run the notebooks that make the given figures, or all figures of a profile; up-to-date figures are skipped."""
     if list_only:
-        _show_list(runs.named(runs.read_list(notebooks), figures or []))
+        _show_list(select_entries(read_manifest(notebooks), figures or []))
         return
-    settings = dict(map(parse_setting, overrides or []))
-    places = {"notebooks": notebooks, "figures": folder, "build": build}
-    planned = runs.plan(figures or [], profile=profile, **places, overrides=settings, again=again)
+    planned = plan(
+        figures or [],
+        profile=profile,
+        notebooks=notebooks,
+        figures=folder,
+        build=build,
+        overrides=dict(map(parse_setting, overrides or [])),
+        again=again,
+    )
     _show_plan(planned)
     if plan_only:
         return
-    made = runs.regenerate(planned)
-    for run in made:
+    finished = run_plan(planned)
+    for run in finished:
         show(f"{run.entry.figure}: {run.seconds:.0f} s, {run.notebook}")
         for path in run.files:
             show(f"  {path}")
-    show(f"{len(made)} figures in {sum(run.seconds for run in made):.0f} s")
+    show(f"{len(finished)} figures in {sum(run.seconds for run in finished):.0f} s")
 
 
-def _show_list(entries: list) -> None:
+def _show_list(entries: Sequence[Entry]) -> None:
     for entry in entries:
         show(entry.figure, style="bold")
         show(f"  {entry.title}")
@@ -55,10 +64,10 @@ def _show_list(entries: list) -> None:
         show(f"  files: {', '.join(entry.makes)}")
 
 
-def _show_plan(planned: list) -> None:
-    for each in planned:
-        show(f"{each.entry.figure:<22}{'up to date' if each.up_to_date else _duration(each.expected)}")
-    waiting = [each.expected for each in planned if not each.up_to_date]
+def _show_plan(planned: Sequence[PlannedRun]) -> None:
+    for run in planned:
+        show(f"{run.entry.figure:<22}{'up to date' if run.up_to_date else _duration(run.expected_seconds)}")
+    waiting = [run.expected_seconds for run in planned if not run.up_to_date]
     if waiting:
         known = sum(seconds for seconds in waiting if seconds is not None)
         more = " and more" if None in waiting else ""

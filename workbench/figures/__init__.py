@@ -1,4 +1,4 @@
-"""Figures from notebooks: the manifest, the plan, the runs and their records."""
+"""Figures from notebooks: the manifest, the plan, its execution and the records of past runs."""
 
 from workbench.extras import require_extra
 

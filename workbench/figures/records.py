@@ -1,4 +1,4 @@
-"""Which figure was made from what, so that one whose causes have not changed is not made again."""
+"""Records of notebook runs, by which a figure whose causes have not changed is not made again."""
 
 import hashlib
 import json
@@ -8,35 +8,51 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from workbench.storage.digests import sha256_of_file, sha256_of_json
 from workbench.storage.files import write_atomically
 from workbench.versions import library_versions
 
-_LIBRARIES = ("workbench", "torch", "transformers", "numpy", "matplotlib")
+_LIBRARIES = ("workbench", "torch", "transformers", "numpy", "matplotlib", "seaborn")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a run of a notebook left."""
+    """The record of one run of a notebook.
 
-    cause: str  # of `cause_of`
-    files: dict[str, str]  # path to SHA-256
+    Attributes
+    ----------
+    cause : str
+        Hash of everything that the figure depends on, from `cause_of`.
+    files : dict of str to str
+        SHA-256 of each file that it wrote, by path.
+    seconds : float
+        Duration of the run.
+    versions : dict of str to str
+        Versions of the libraries it was run with.
+    """
+
+    cause: str
+    files: dict[str, str]
     seconds: float
-    versions: dict[str, str] = field(default_factory=dict)  # of the libraries it was run with
+    versions: dict[str, str] = field(default_factory=dict)
 
-    def holds(self, cause: str) -> bool:
-        """Whether it was made from `cause`, and its files are there as it left them."""
-        return self.cause == cause and all(digest(Path(path)) == found for path, found in self.files.items())
+    def is_current(self, cause: str) -> bool:
+        """Whether the run had this cause and its files still have the content that it wrote."""
+        return self.cause == cause and all(is_unchanged(Path(path), digest) for path, digest in self.files.items())
 
 
 def cause_of(notebook: Path, parameters: dict[str, Any], earlier: Sequence[str]) -> str:
-    """Hash of all that a figure hangs on: notebook, parameters, this package's source, versions, other figures.
+    """Return a hash of all that a figure depends on.
+
+    These are the notebook, its parameters, the source of this package, the versions of libraries, and the figures whose
+    results it reads.
 
     Parameters
     ----------
     notebook : Path
-        The file.
+        The notebook.
     parameters : dict
-        What it is run with.
+        Parameters of the run.
     earlier : sequence of str
         Causes of the figures whose results it reads.
 
@@ -44,8 +60,9 @@ def cause_of(notebook: Path, parameters: dict[str, Any], earlier: Sequence[str])
     -------
     str
     """
-    parts = [digest(notebook), parameters, list(earlier), _package(), list(_versions().values())]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(
+        [sha256_of_file(notebook), parameters, list(earlier), _package_digest(), list(_versions().values())]
+    )
 
 
 def record_run(path: Path, cause: str, files: Iterable[Path], seconds: float) -> None:
@@ -54,29 +71,29 @@ def record_run(path: Path, cause: str, files: Iterable[Path], seconds: float) ->
     Parameters
     ----------
     path : Path
-        Where.
+        File of the record.
     cause : str
-        From `cause_of`.
+        Hash from `cause_of`.
     files : iterable of Path
-        What it made.
+        Files that the run wrote.
     seconds : float
-        How long it took.
+        Duration of the run.
     """
-    record = Record(cause, {str(file): digest(file) for file in files}, round(seconds, 1), _versions())
+    record = Record(cause, {str(file): sha256_of_file(file) for file in files}, round(seconds, 1), _versions())
     write_atomically(path, lambda scratch: Path(scratch).write_text(json.dumps(asdict(record), indent=1)))
 
 
 def last_run(path: Path) -> Record | None:
-    """The record at `path`; None if there is none that can be read."""
+    """Return the record at `path`, or None if it is missing or cannot be read."""
     try:
         return Record(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def digest(path: Path) -> str | None:
-    """SHA-256 of a file; None where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+def is_unchanged(path: Path, digest: str) -> bool:
+    """Whether a file exists and has this SHA-256."""
+    return path.is_file() and sha256_of_file(path) == digest
 
 
 def _versions() -> dict[str, str]:
@@ -84,7 +101,7 @@ def _versions() -> dict[str, str]:
 
 
 @cache
-def _package() -> str:
+def _package_digest() -> str:
     folder, content = Path(__file__).parents[1], hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         content.update(str(path.relative_to(folder)).encode() + path.read_bytes())

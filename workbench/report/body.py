@@ -1,98 +1,110 @@
-"""The cells of an executed notebook as HTML, by nbconvert with a template of our own.
+"""The cells of an executed notebook as HTML, by nbconvert with the report's own template.
 
-What the page around them shows is taken out: title, question and parameters. Progress bars are left out. A cell that
-calls ``save_figure`` shows the file it wrote, since a bare matplotlib Figure leaves no picture in a notebook.
+Title, question and parameters are left out, since the page around the cells shows them, and so are progress bars. A
+cell that saves a figure shows the saved picture, because a matplotlib Figure alone leaves no picture in a notebook.
 """
 
 import ast
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from traitlets.config import Config
 
-from workbench.report.safe import safe_html
-from workbench.report.story import QUESTION, TITLE, first_sentence, is_parameters, is_text, plain, readings
+from workbench.report.sanitize import sanitize_html
+from workbench.report.summary import (
+    QUESTION,
+    TITLE,
+    first_sentence,
+    is_parameters,
+    is_prose,
+    plain_text,
+    reading_guides,
+)
 
 TEMPLATES = Path(__file__).parent / "templates"
-_PICTURE = "application/vnd.workbench.picture"  # ours: HTML that may go into the page as it is
+_SAVING_FUNCTIONS = {"draw_and_save", "save_figure"}  # of workbench.plots.files; the fourth argument is the file's name
+_PICTURE = "application/vnd.workbench.picture"  # HTML made by the report, which is not sanitized
 _WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars
-# Of a notebook's outputs, the first of these; what is none of them cannot be shown without running something
+# An output is shown in the first of these forms; one that has none of them needs a running kernel or a script.
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/latex", "text/plain")
 _FIGURE_TEXT = re.compile(r"<Figure size .*>")
-_BARE_HEADING = re.compile(r"Figures?( \d+)?")  # says no more than that here is a figure
+_BARE_HEADING = re.compile(r"Figures?( \d+)?")  # a heading that does not describe the figure
 _HEADING = re.compile(r"^#{2,}[ \t]+(.+?)[ \t]*$", re.MULTILINE)
 
-Show = Callable[[str, str], str]
+PictureHTML = Callable[[str, str], str]
 
 
-def body_of(notebook: NotebookNode, *, title: str, values: dict[str, Any], show: Show) -> str:
-    """HTML of a notebook's cells.
+def render_body(notebook: NotebookNode, *, title: str, values: Mapping[str, object], picture_html: PictureHTML) -> str:
+    """Return the cells of a notebook as HTML.
 
     Parameters
     ----------
     notebook : NotebookNode
-        Executed; stays as it is.
+        The executed notebook, which is not changed.
     title : str
-        Of the figure, for alternative texts.
-    values : dict
-        The parameters of the run, by which cells name the files they write.
-    show : callable
-        Takes the name of a figure's files and the alternative text of the picture; gives HTML, or "" if there is none.
+        Title of the figure, for alternative texts.
+    values : mapping
+        Parameters of the run, by which cells name the files they write.
+    picture_html : callable
+        Function of the name of a figure file and the alternative text of the picture that returns HTML, or "" if there
+        is no such picture.
 
     Returns
     -------
     str
     """
-    given = [copy.deepcopy(c) for c in notebook.cells if is_text(c) or (c.cell_type == "code" and not is_parameters(c))]
-    for place, cell in enumerate(given):
+    cells = [
+        copy.deepcopy(c) for c in notebook.cells if is_prose(c) or (c.cell_type == "code" and not is_parameters(c))
+    ]
+    for i, cell in enumerate(cells):
         if cell.cell_type == "code":
-            alt = _alternative_text(given, place, title)
-            cell.outputs = [*_outputs(cell, alt, [show(name, alt) for name in saved_names(cell.source, values)])]
-    for cell in [c for c in given if is_text(c)][:1]:
+            alt = _alternative_text(cells, i, title)
+            pictures = [picture_html(name, alt) for name in saved_figure_names(cell.source, values)]
+            cell.outputs = list(_shown_outputs(cell, alt, pictures))
+    for cell in [c for c in cells if is_prose(c)][:1]:
         cell.source = QUESTION.sub("", TITLE.sub("", cell.source, count=1), count=1).strip()
     shown = NotebookNode(notebook)
     shown.metadata = NotebookNode({k: v for k, v in notebook.metadata.items() if k != "widgets"})
-    shown.cells = [cell for cell in given if cell.source.strip() or cell.get("outputs")]
+    shown.cells = [cell for cell in cells if cell.source.strip() or cell.get("outputs")]
     html, _ = _exporter().from_notebook_node(shown)
-    return html
+    return str(html)
 
 
-def saved_names(source: str, values: dict[str, Any]) -> list[str]:
-    """Names of the files that a cell's calls of ``save_figure`` write.
+def saved_figure_names(source: str, values: Mapping[str, object]) -> list[str]:
+    """Return the names of the figures that a cell saves.
 
     Parameters
     ----------
     source : str
-        Of the cell.
-    values : dict
-        What variables hold.
+        Source of the cell.
+    values : mapping
+        Values of variables.
 
     Returns
     -------
     list of str
-        Without those that are neither written out nor a variable that is known.
+        The names that are literals, or variables with a known value.
     """
     try:
         calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     except SyntaxError:
         return []
-    names = []
+    names: list[object] = []
     for call in calls:
-        if getattr(call.func, "attr", getattr(call.func, "id", "")) == "save_figure":
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) in _SAVING_FUNCTIONS:
             given = [*call.args[3:4], *(keyword.value for keyword in call.keywords if keyword.arg == "name")]
             names += [values.get(arg.id) if isinstance(arg, ast.Name) else getattr(arg, "value", None) for arg in given]
     return [name for name in names if isinstance(name, str)]
 
 
-def _outputs(cell: NotebookNode, alt: str, pictures: list[str]) -> Iterator[NotebookNode]:
-    """The outputs of a cell that can be shown, each in one form; its pictures where the figure stood."""
+def _shown_outputs(cell: NotebookNode, alt: str, pictures: Sequence[str]) -> Iterator[NotebookNode]:
+    """Yield the outputs of a cell that can be shown, each in one form, with its pictures in place of the figure."""
     picture = "".join(pictures)
     for output in cell.outputs:
         data = output.get("data")
@@ -113,17 +125,18 @@ def _picture_output(html: str) -> Iterator[NotebookNode]:
         yield new_output("display_data", data={_PICTURE: html})
 
 
-def _alternative_text(cells: list[NotebookNode], place: int, title: str) -> str:
-    """What the picture of a cell shows: the heading above it, or the title, and the first sentence of its reading."""
-    heading, after = title, []
-    for cell in cells[:place]:
-        for found in _HEADING.findall(cell.source) if is_text(cell) else ():
-            heading = title if _BARE_HEADING.fullmatch(found) else plain(found)
-    for cell in cells[place + 1 :]:
-        if is_text(cell) and _HEADING.match(cell.source):
+def _alternative_text(cells: Sequence[NotebookNode], index: int, title: str) -> str:
+    """Return what the picture of a cell shows: the heading above it or the title, and how to read it."""
+    heading = title
+    for cell in cells[:index]:
+        for text in _HEADING.findall(cell.source) if is_prose(cell) else ():
+            heading = title if _BARE_HEADING.fullmatch(text) else plain_text(text)
+    after = []
+    for cell in cells[index + 1 :]:
+        if is_prose(cell) and _HEADING.match(cell.source):
             break
         after.append(cell)
-    reading = first_sentence(next(readings(after), ""))
+    reading = first_sentence(next(reading_guides(after), ""))
     return " ".join([heading if heading.endswith(("?", ".", "!")) else f"{heading}.", reading]).strip()
 
 
@@ -135,5 +148,5 @@ def _exporter() -> HTMLExporter:
         exclude_anchor_links=True,
         config=Config(NbConvertBase={"display_data_priority": [_PICTURE, *_SHOWN]}),
     )
-    exporter.register_filter("safe_html", safe_html)
+    exporter.register_filter("sanitize_html", sanitize_html)
     return exporter

@@ -1,4 +1,4 @@
-"""Where the parts of a report lie for one another: beside each other in a folder, or all inside one file."""
+"""The two forms of a report, a folder or a single file, and the addresses of pages and files in each."""
 
 import base64
 import io
@@ -8,69 +8,75 @@ from urllib.parse import quote
 
 from PIL import Image
 
-_THUMBNAIL = (760, 500)  # pixels: twice what the index shows, for sharp screens
+_THUMBNAIL_SIZE = (760, 500)  # pixels: twice what the index shows, for screens of high resolution
 
 
-class InFolder:
-    """Addresses of files beside the pages; what they hold is kept in `content`, by path in the folder."""
+class FolderOutput:
+    """A report whose files lie beside its pages.
+
+    Attributes
+    ----------
+    content : dict of str to bytes
+        Content of the figure files and thumbnails, by path in the folder.
+    """
 
     index = "index.html"
-    downloads = False  # whether a link to a file must say that it is to be saved
+    embeds_files = False  # whether addresses hold the files; browsers save such files but do not open them
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
 
-    def page(self, name: str) -> str:
-        """Address of the page of a notebook."""
+    def page_address(self, name: str) -> str:
+        """Return the address of a notebook's page."""
         return quote(f"{name}.html")
 
-    def file(self, path: Path) -> str:
-        """Address of a figure file, which is taken along."""
-        return self._take("files", path.name, path.read_bytes())
+    def file_address(self, path: Path) -> str:
+        """Add a figure file to the report and return its address."""
+        return self._add("files", path.name, path.read_bytes())
 
-    def thumbnail(self, path: Path) -> str:
-        """Address of a small copy of a picture."""
-        return self._take("thumbs", path.name, small(path))
+    def thumbnail_address(self, path: Path) -> str:
+        """Add a small copy of a picture to the report and return its address."""
+        return self._add("thumbs", path.name, make_thumbnail(path))
 
-    def _take(self, folder: str, name: str, content: bytes) -> str:
+    def _add(self, folder: str, name: str, content: bytes) -> str:
         self.content[f"{folder}/{name}"] = content
         return quote(f"{folder}/{name}")
 
 
-class InOneFile:
-    """Addresses that hold the files themselves."""
+class SingleFileOutput:
+    """A report of one HTML file, in which addresses hold the figure files."""
 
     index = "#top"
-    downloads = True  # browsers refuse to open such an address, but save it
+    embeds_files = True
 
-    def page(self, name: str) -> str:
-        """Address of the section of a notebook."""
+    def page_address(self, name: str) -> str:
+        """Return the address of a notebook's section."""
         return "#" + quote(name)
 
-    def file(self, path: Path) -> str:
-        """A figure file as an address."""
+    def file_address(self, path: Path) -> str:
+        """Return a figure file as an address."""
         return _data_address(path.name, path.read_bytes())
 
-    def thumbnail(self, path: Path) -> str:
-        """A small copy of a picture as an address."""
-        return _data_address(path.name, small(path))
+    def thumbnail_address(self, path: Path) -> str:
+        """Return a small copy of a picture as an address."""
+        return _data_address(path.name, make_thumbnail(path))
 
 
-Place = InFolder | InOneFile
+Output = FolderOutput | SingleFileOutput
 
 
-def small(path: Path) -> bytes:
-    """A PNG of a picture that fits the index."""
+def make_thumbnail(path: Path) -> bytes:
+    """Return a PNG of a picture, small enough for the index."""
     with Image.open(path) as image:
-        image = image.convert("RGB")
-        image.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-        content = io.BytesIO()
-        image.quantize(64, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
+        small = image.convert("RGB")
+    small.thumbnail(_THUMBNAIL_SIZE, Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    small.quantize(64, dither=Image.Dither.NONE).save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height of a picture in pixels."""
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return the width and height of a picture in pixels."""
     with Image.open(path) as image:
         return image.size
 

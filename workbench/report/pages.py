@@ -1,4 +1,4 @@
-"""Pages of a report: what stands on each, and its HTML."""
+"""The pages of a report: their content, and its HTML."""
 
 import base64
 import csv
@@ -11,77 +11,128 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from workbench.errors import ReportError
-from workbench.report.body import TEMPLATES, body_of
-from workbench.report.output import Place, size_of
+from workbench.html import template_environment
+from workbench.report.body import TEMPLATES, render_body
+from workbench.report.output import Output, picture_size
 from workbench.report.sources import Source, Sources
-from workbench.report.story import Parameter, Story, story_of
+from workbench.report.summary import Parameter, Summary, summarize
 from workbench.versions import workbench_version
 
 GENERATOR = "workbench report"
-_PREVIEW = (6, 3)  # rows and columns of a table that stand for a picture
+_PREVIEW_ROWS, _PREVIEW_COLUMNS = 6, 3  # part of a table that the index shows if there is no picture
 
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a figure file."""
+    """A link to a figure file: its name, its kind such as "PNG", and its address."""
 
     name: str
-    kind: str  # "PNG"
+    kind: str
     address: str
 
 
 @dataclass(frozen=True)
-class Files:
-    """The files of one name, and the picture among them."""
+class FigureFiles:
+    """The files of one figure or table.
+
+    Attributes
+    ----------
+    name : str
+        Name of the files, without ending.
+    links : tuple of Link
+        Links to the files.
+    picture, thumbnail : str
+        Addresses of the picture and of a small copy; empty if there is none.
+    width, height : int
+        Size at which the picture is shown, in CSS pixels.
+    alt : str
+        Alternative text of the picture.
+    """
 
     name: str
     links: tuple[Link, ...]
-    picture: str = ""  # its address
+    picture: str = ""
     thumbnail: str = ""
-    width: int = 0  # as shown
+    width: int = 0
     height: int = 0
     alt: str = ""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What is shown of one executed notebook, in the index and on its page."""
+    """The content of a notebook's page and of its entry in the index.
+
+    Attributes
+    ----------
+    name, address : str
+        Name of the page, and its address.
+    label, title : str
+        Label such as "Figure 1", and the title without it.
+    summary : Summary
+        Question, reading and parameters of the notebook.
+    model, seeds, date, duration, versions : str
+        Facts about the run; empty where unknown.
+    parameters : tuple of (Parameter, str)
+        Each parameter with its value as text.
+    files : tuple of FigureFiles
+        Figures and tables that the notebook wrote.
+    preview : tuple of tuple of str
+        First rows of the first table; empty if there is a picture.
+    notices : tuple of str
+        Sentences about a failed run, and about missing or changed files.
+    body : Markup
+        HTML of the notebook's cells.
+    """
 
     name: str
     address: str
-    label: str  # "Figure 1"
-    title: str  # without it
-    story: Story
+    label: str
+    title: str
+    summary: Summary
     model: str
     seeds: str
     date: str
-    took: str
+    duration: str
     versions: str
-    parameters: tuple[tuple[Parameter, str], ...]  # each with its value as text
-    files: tuple[Files, ...]
-    preview: tuple[tuple[str, ...], ...]  # the first rows of its first table
+    parameters: tuple[tuple[Parameter, str], ...]
+    files: tuple[FigureFiles, ...]
+    preview: tuple[tuple[str, ...], ...]
     notices: tuple[str, ...]
     body: Markup
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What is said of the report as a whole."""
+    """Facts about the report as a whole.
+
+    Attributes
+    ----------
+    profile : str
+        Name of the profile.
+    models, dates : str
+        All models, and the first and last date of the runs.
+    versions : tuple of str
+        Versions of the libraries, each combination once.
+    missing : tuple of str
+        Titles of the figures that have not been run.
+    generator : str
+        Name and version of the program that wrote the report.
+    """
 
     profile: str
     models: str
     dates: str
     versions: tuple[str, ...]
-    missing: tuple[str, ...]  # titles of what has not been run
+    missing: tuple[str, ...]
     generator: str
 
 
-def overview_of(sources: Sources, pages: Sequence[Page]) -> Overview:
-    """Sum up the pages of a report."""
+def build_overview(sources: Sources, pages: Sequence[Page]) -> Overview:
+    """Return the facts about the report as a whole."""
     dates = sorted({page.date for page in pages if page.date})
     return Overview(
         profile=sources.profile,
@@ -93,117 +144,115 @@ def overview_of(sources: Sources, pages: Sequence[Page]) -> Overview:
     )
 
 
-def page_of(source: Source, place: Place) -> Page:
-    """What is shown of a source, with addresses for a place."""
-    story, entry = story_of(source.notebook), source.entry
-    values = {parameter.name: parameter.value for parameter in story.parameters}
-    files = {name: _files(name, [path for path in source.files if path.stem == name], place) for name in entry.makes}
+def build_page(source: Source, output: Output) -> Page:
+    """Return the content of a notebook's page, with addresses for a form of the report."""
+    summary, entry = summarize(source.notebook), source.entry
+    values = {parameter.name: parameter.value for parameter in summary.parameters}
+    files = {
+        name: _figure_files(name, [path for path in source.files if path.stem == name], output) for name in entry.makes
+    }
 
-    def show(name: str, alt: str) -> str:
+    def picture_html(name: str, alt: str) -> str:
         if name not in files or not files[name].picture:
             return ""
         files[name] = replace(files[name], alt=alt)
-        return _render("picture.html.j2", {"files": files[name], "place": place})
+        return _render("picture.html.j2", files=files[name], output=output)
 
-    body = body_of(source.notebook, title=entry.title, values=values, show=show)
-    unplaced = [name for name, each in files.items() if each.picture and not each.alt]
-    alone = "".join(show(name, f"{entry.title} {story.reading}".strip()) for name in unplaced)
+    body = render_body(source.notebook, title=entry.title, values=values, picture_html=picture_html)
+    unplaced = [name for name, figure in files.items() if figure.picture and not figure.alt]
+    above = "".join(picture_html(name, f"{entry.title} {summary.reading}".strip()) for name in unplaced)
     name = f"{Path(entry.notebook).stem}-{entry.figure}"
     label, _, title = entry.title.rpartition(" · ")
     tables = [path for path in source.files if path.suffix == ".csv"]
+    has_picture = any(figure.picture for figure in files.values())
     return Page(
         name=name,
-        address=place.page(name),
+        address=output.page_address(name),
         label=label,
         title=title,
-        story=story,
-        model=_text(values.get("model", "")) or ", ".join(_labels(story, "model ")),
+        summary=summary,
+        model=_text(values.get("model", "")) or ", ".join(_models_in_provenance(summary)),
         seeds=_text(values.get("seeds", values.get("seed", ""))),
-        date=story.ended[:10],
-        took=_duration(story.seconds),
-        versions=_versions(source, story),
-        parameters=tuple((parameter, _text(parameter.value)) for parameter in story.parameters),
-        files=tuple(each for each in files.values() if each.links),
-        preview=_preview(tables[0]) if tables and not any(each.picture for each in files.values()) else (),
-        notices=(*([story.failure] if story.failure else []), *source.notices),
-        body=Markup(alone + body),
+        date=summary.ended[:10],
+        duration=_duration(summary.seconds),
+        versions=_versions(source, summary),
+        parameters=tuple((parameter, _text(parameter.value)) for parameter in summary.parameters),
+        files=tuple(figure for figure in files.values() if figure.links),
+        preview=_preview(tables[0]) if tables and not has_picture else (),
+        notices=(*([summary.failure] if summary.failure else []), *source.notices),
+        body=Markup(above + body),
     )
 
 
-def index_html(overview: Overview, pages: Sequence[Page], place: Place) -> str:
-    """The page that shows all figures."""
-    return _render("index.html.j2", {"overview": overview, "pages": pages, "place": place})
+def render_index(overview: Overview, pages: Sequence[Page], output: Output) -> str:
+    """Return the page that shows all figures."""
+    return _render("index.html.j2", overview=overview, pages=pages, output=output)
 
 
-def page_html(overview: Overview, pages: Sequence[Page], number: int, place: Place) -> str:
-    """The page of one figure, with links to its neighbors."""
-    around = {"before": pages[number - 1] if number else None, "after": next(iter(pages[number + 1 :]), None)}
-    return _render("page.html.j2", {"overview": overview, "page": pages[number], "place": place, **around})
+def render_page(overview: Overview, pages: Sequence[Page], number: int, output: Output) -> str:
+    """Return the page of one figure, with links to its neighbors."""
+    before = pages[number - 1] if number else None
+    after = next(iter(pages[number + 1 :]), None)
+    return _render("page.html.j2", overview=overview, page=pages[number], output=output, before=before, after=after)
 
 
-def one_html(overview: Overview, pages: Sequence[Page], place: Place) -> str:
-    """All pages behind one another."""
-    return _render("one.html.j2", {"overview": overview, "pages": pages, "place": place})
+def render_single_file(overview: Overview, pages: Sequence[Page], output: Output) -> str:
+    """Return one page that contains the index and all figures."""
+    return _render("single_file.html.j2", overview=overview, pages=pages, output=output)
 
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    environment = template_environment(TEMPLATES)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals |= {"style": Markup(style), "policy": _policy(style), "generator": GENERATOR}
+    environment.globals |= {"style": Markup(style), "policy": _content_policy(style), "generator": GENERATOR}
     return environment
 
 
-def _policy(style: str) -> str:
-    """No script, font or frame; pictures of the report alone; the style sheet that is in the page, and no other."""
+def _content_policy(style: str) -> str:
+    """Return a policy that allows the report's own pictures and this style sheet, and no script, font or frame."""
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     rules = ["default-src 'none'", "img-src 'self' file: data:", f"style-src 'sha256-{digest}'"]
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def _render(template: str, shown: dict[str, object]) -> str:
-    return _templates().get_template(template).render(shown)
+def _render(template: str, **values: object) -> str:
+    return _templates().get_template(template).render(values)
 
 
-def _files(name: str, paths: Sequence[Path], place: Place) -> Files:
-    addresses = {path: place.file(path) for path in paths}
+def _figure_files(name: str, paths: Sequence[Path], output: Output) -> FigureFiles:
+    addresses = {path: output.file_address(path) for path in paths}
     links = tuple(Link(path.name, path.suffix[1:].upper(), address) for path, address in addresses.items())
     picture = next((path for path in paths if path.suffix == ".png"), None)
     if picture is None:
-        return Files(name, links)
+        return FigureFiles(name, links)
     try:
-        width, height = size_of(picture)
-        return Files(name, links, addresses[picture], place.thumbnail(picture), width // 2, height // 2)
+        width, height = picture_size(picture)
+        thumbnail = output.thumbnail_address(picture)
     except OSError as err:
-        raise ReportError(f"{picture} is not a picture; `workbench regenerate {name} --again` makes it anew.") from err
+        raise ReportError(f"{picture} is not a picture; `workbench regenerate {name} --again` makes it again.") from err
+    return FigureFiles(name, links, addresses[picture], thumbnail, width // 2, height // 2)
 
 
 def _preview(path: Path) -> tuple[tuple[str, ...], ...]:
-    rows, columns = _PREVIEW
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return tuple(tuple(row[:columns]) for row in islice(csv.reader(file), rows))
+        return tuple(tuple(row[:_PREVIEW_COLUMNS]) for row in islice(csv.reader(file), _PREVIEW_ROWS))
 
 
-def _labels(story: Story, start: str) -> list[str]:
-    return [label.removeprefix(start) for label in story.provenance if label.startswith(start)]
+def _models_in_provenance(summary: Summary) -> list[str]:
+    return [label.removeprefix("model ") for label in summary.provenance if label.startswith("model ")]
 
 
-def _versions(source: Source, story: Story) -> str:
-    """Of the record of the run if there is one, else of the notebook's provenance."""
-    python = story.provenance.get("python") or source.notebook.metadata.get("language_info", {}).get("version")
+def _versions(source: Source, summary: Summary) -> str:
+    """Return the versions by the record of the run, or else by the notebook's provenance."""
+    python = summary.provenance.get("python") or source.notebook.metadata.get("language_info", {}).get("version")
     recorded = ", ".join(f"{name} {number}" for name, number in source.versions.items())
-    libraries = recorded or story.provenance.get("versions")
+    libraries = recorded or summary.provenance.get("versions")
     return ", ".join(part for part in (libraries, python and f"Python {python}") if part)
 
 
 def _text(value: object) -> str:
-    """A parameter's value for people: no quotes, and lists of plain values without brackets."""
+    """Return a parameter's value as readers expect it: without quotes, and lists of plain values without brackets."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and not any(isinstance(item, list | dict) for item in value):

@@ -1,0 +1,164 @@
+"""The manifest ``figures.yaml``: which notebook, run with which parameters, makes which figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from workbench.errors import SpecError
+
+Profile = Literal["smoke", "default", "paper"]
+PROFILES: tuple[Profile, ...] = get_args(Profile)
+MANIFEST = "figures.yaml"
+FIGURES_PARAMETER = "figures_dir"  # parameter of every notebook: the folder of its figure files
+
+
+class Entry(BaseModel):
+    """One run of one notebook.
+
+    Attributes
+    ----------
+    figure : str
+        Name of the figure on the command line.
+    title : str
+        One line for lists and reports.
+    notebook : str
+        Name of the notebook, a file beside the manifest.
+    makes : tuple of str
+        Names of the files written, without endings.
+    parameters : dict
+        Parameters of the notebook in every profile.
+    profiles : dict
+        Parameters that each profile adds; a profile that is absent leaves the entry out.
+    minutes : dict of str to float
+        Duration by profile, on two cores, after the entries before it.
+    reads_store : bool
+        Whether it reads results that the entries before it left in the store.
+    on_request : tuple of str
+        Profiles in which it is run only if it is named.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    figure: str
+    title: str
+    notebook: str
+    makes: tuple[str, ...]
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    profiles: dict[Profile, dict[str, Any]]
+    minutes: dict[Profile, float] = Field(default_factory=dict)
+    reads_store: bool = False
+    on_request: tuple[Profile, ...] = ()
+
+
+class Manifest(BaseModel):
+    """The content of ``figures.yaml``.
+
+    Attributes
+    ----------
+    figures : tuple of Entry
+        The entries, in the order in which they are run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    figures: tuple[Entry, ...]
+
+
+def read_manifest(notebooks: Path) -> Manifest:
+    """Read and check ``figures.yaml``.
+
+    Parameters
+    ----------
+    notebooks : Path
+        Folder of the notebooks and the manifest.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    SpecError
+        If the manifest is missing or malformed, or the name of a figure or of a file occurs twice.
+    """
+    path = notebooks / MANIFEST
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as err:
+        raise SpecError(f"{path} cannot be read ({err.strerror}); run in the project's folder, or name it.") from err
+    except yaml.YAMLError as err:
+        raise SpecError(f"{path} is not YAML: {' '.join(str(err).split())}.") from err
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise SpecError(f"{path}, {where or 'top'}: {first['msg']}; the README shows an entry.") from err
+    names = [entry.figure for entry in manifest.figures]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise SpecError(f"{path}: the figure {repeated[0]!r} is listed twice; give each entry its own name.")
+    files = [name for entry in manifest.figures for name in entry.makes]
+    if repeated := [name for name in files if files.count(name) > 1]:
+        raise SpecError(f"{path}: the file {repeated[0]!r} is made twice; give each its own name.")
+    return manifest
+
+
+def select_entries(manifest: Manifest, names: Sequence[str]) -> list[Entry]:
+    """Return the entries with the given names, or all.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The entries to choose from.
+    names : sequence of str
+        Names of figures, or of files that they make; empty for all.
+
+    Returns
+    -------
+    list of Entry
+        In the order of the manifest.
+
+    Raises
+    ------
+    SpecError
+        If a name is not known.
+    """
+    for name in names:
+        if not any(name in (e.figure, *e.makes) for e in manifest.figures):
+            known = ", ".join(e.figure for e in manifest.figures)
+            raise SpecError(f"figure {name!r} is not known; known: {known}.")
+    return [e for e in manifest.figures if not names or {*names} & {e.figure, *e.makes}]
+
+
+def select_for_profile(manifest: Manifest, names: Sequence[str], profile: str) -> list[Entry]:
+    """Return the entries to run in a profile: those named, or all that are not run on request only.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The entries to choose from.
+    names : sequence of str
+        Names of figures, or of files that they make; empty for all of the profile.
+    profile : str
+        Name of the profile, one of `PROFILES`.
+
+    Returns
+    -------
+    list of Entry
+        In the order of the manifest.
+
+    Raises
+    ------
+    SpecError
+        If a name or the profile is not known, or the profile leaves a named figure out.
+    """
+    if profile not in PROFILES:
+        raise SpecError(f"profile {profile!r} is not known; known: {', '.join(PROFILES)}.")
+    entries = select_entries(manifest, names)
+    for entry in entries:
+        if names and profile not in entry.profiles:
+            raise SpecError(
+                f"figure {entry.figure!r} is not made in the profile {profile!r}, only in {', '.join(entry.profiles)}."
+            )
+    return [e for e in entries if profile in e.profiles and (names or profile not in e.on_request)]
