@@ -105,21 +105,21 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     seconds = {"panel is there": time.monotonic() - begun}
     panel.ready()
     seconds["model is there"] = time.monotonic() - begun
-    assert "The unedited model goes on with Paris" in panel.verdict()
+    assert "The unedited model predicts Paris" in panel.verdict()
     panel.shot(shots / "01-first-sight-1280.png")
 
     # a fact that is typed in
     panel.fill(Subject=SUBJECT, Prompt=PROMPT, New_answer=NEW, True_answer=TRUE)
     panel.fill(Rephrasings="To see {}, one has to go to", Left_alone="The capital of Italy is => Rome")
     panel.press("Ask only")
-    panel.wait_for(".wb-verdict", "unedited model goes on with London")
+    panel.wait_for(".wb-verdict", "unedited model predicts London")
 
     begun = time.monotonic()
     panel.press("Edit")
     page.get_by_role("button", name="Cancel").wait_for()
     panel.wait_for(".wb-card", "Editing with ROME: 1[0-9] of at most 28")
     page.screenshot(path=shots / "02-editing-1280.png")
-    panel.wait_for(".wb-verdict", "The model goes on with Rome, unedited with London")
+    panel.wait_for(".wb-verdict", "The model predicts Rome, unedited London")
     seconds["edit and first figures"] = time.monotonic() - begun
     panel.ready()
     page.wait_for_function("document.querySelectorAll('.wb-figure').length == 2")
@@ -139,7 +139,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
         panel.wait_for(".wb-card", rf"{share}\.0 % of the entries changed")
         panel.ready()
     seconds["slider to redrawn figures"] = times
-    assert "The model goes on with" in panel.verdict()
+    assert "The model predicts" in panel.verdict()
     panel.shot(shots / "04-regularized-1280.png")
 
     # the tabs
@@ -164,7 +164,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
 
     # undo, and bad input
     panel.press("Undo last")
-    panel.wait_for(".wb-verdict", "The unedited model goes on with London")
+    panel.wait_for(".wb-verdict", "The unedited model predicts London")
     panel.ready()
     assert page.locator(".wb-figure").count() == 0
     panel.fill(Prompt="Visitors travel to the city of")
@@ -182,7 +182,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     panel.ready()
     panel.fill(Steps="12")
     panel.press("Edit")
-    panel.wait_for(".wb-verdict", "The model goes on with Rome, unedited with London")
+    panel.wait_for(".wb-verdict", "The model predicts Rome, unedited London")
     panel.ready()
     assert panel.error().count() == 0
     assert overflow(page) <= 0
@@ -194,7 +194,7 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     first, second = (Panel(open_page(f"{app}?theme=dark", WIDE)).ready() for _ in range(2))
     before = second.text(".wb-answers")
     first.press("Edit")
-    first.wait_for(".wb-verdict", "The model goes on with Rome, unedited with Paris")
+    first.wait_for(".wb-verdict", "The model predicts Rome, unedited Paris")
     second.press("Ask only")
     second.ready()
     assert second.text(".wb-answers") == before
@@ -233,7 +233,7 @@ def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     panel = Panel(page).ready()
     panel.press("Edit")
-    panel.wait_for(".wb-verdict", "The model goes on with Rome, unedited with Paris")
+    panel.wait_for(".wb-verdict", "The model predicts Rome, unedited Paris")
     panel.ready()
     panel.press("RECT")
     panel.wait_for(".wb-card", r"40\.0 % of the entries changed")

@@ -1,4 +1,4 @@
-"""The session that docs/explorer.md shows runs."""
+"""The session that docs/tutorials/explore.md shows runs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import workbench as wb
 from tests.pages import code_blocks
 
-DOCS = Path(__file__).parents[2] / "docs" / "explorer.md"
+DOCS = Path(__file__).parents[2] / "docs" / "tutorials" / "explore.md"
 
 
 @pytest.mark.slow
@@ -20,5 +20,5 @@ def test_the_session_of_the_docs_edits_regularizes_and_undoes(smollm2, monkeypat
     assert smollm2.applied_updates == ()
     first = names["answers"][0]
     new = first.probe.target
-    assert first.after.chances[new] > 10 * first.before.chances[new]
+    assert first.after.probabilities[new] > 10 * first.before.probabilities[new]
     assert len(names["history"]) == 1

@@ -70,7 +70,7 @@ def test_the_panel_appears_without_importing_torch():
 
 
 def test_before_an_edit_the_unedited_models_answer_is_shown(panel):
-    assert "The unedited model goes on with <b>" in shown(panel)
+    assert "The unedited model predicts <b>" in shown(panel)
     assert button(panel, "Undo last").disabled
     assert button(panel, "Export").disabled
 
@@ -127,7 +127,7 @@ def test_bad_input_is_reported_in_one_sentence_and_the_panel_works_on(panel):
     panel._facts._prompt.value = "no mark at all"
     press(panel, "Edit")
     sentence = f"subject {FACT.subject!r} is not in the prompt 'no mark at all'; mark its place with {{}}."
-    assert errors(panel) == [sentence.replace("'", "&#x27;")]
+    assert errors(panel) == [sentence.replace("'", "&#39;")]
     panel._facts.fill(FACT)
     panel._method._fields["layer"][1].value = "99"
     press(panel, "Edit")
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_current_one(panel, tmp_path):
     panel._model.value = str(tmp_path / "nowhere")
     press(panel, "Load")
     [error] = errors(panel)
-    assert error.startswith("no model &#x27;")
+    assert error.startswith("no model &#39;")
     assert panel.session is session
     press(panel, "Edit")
     assert len(session.edits) == 2

@@ -8,22 +8,13 @@ import torch
 
 import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
+from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError, UpdateError
-from workbench.explorer.markup import growth_table
+from workbench.explorer.markup import render_growth
 from workbench.explorer.progress import Cancelled, ProgressMonitor
 from workbench.explorer.session import Session
 from workbench.weightstats import relative_change
-
-
-def bits(lm):
-    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
-
-
-def assert_same_bits(lm, before):
-    assert before
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, before[name]), name
 
 
 def assert_same_update(a, b):
@@ -60,7 +51,7 @@ class Infinite(Counting):
 
 
 def test_an_edit_is_what_the_editor_computes_and_the_model_stays_as_it_was(session):
-    before = bits(session.lm)
+    before = weights_of(session.lm)
     edit = session.edit(FACT, EDITOR)
     assert_same_update(edit.update, EDITOR.compute_update(session.lm, [FACT]))
     assert session.edits == (edit,)
@@ -134,7 +125,7 @@ def test_after_undoing_all_the_model_answers_as_it_did_before(session):
     session.edit(FACT, EDITOR)
     session.edit(SECOND, EDITOR)
     edited, _ = session.predict(FACT)
-    assert edited[0].after.chances != before[0].after.chances
+    assert edited[0].after.probabilities != before[0].after.probabilities
     session.undo()
     session.undo()
     after, history = session.predict(FACT)
@@ -176,7 +167,7 @@ def test_history_holds_the_prompt_of_every_edit_as_the_model_answers_now(session
 
 
 def test_an_edit_that_is_cancelled_changes_nothing_and_the_session_goes_on(session):
-    before, stages = bits(session.lm), []
+    before, stages = weights_of(session.lm), []
     first = session.edit(FACT, EDITOR)
 
     def cancel_while_editing(progress):
@@ -203,7 +194,7 @@ def test_nothing_stays_hooked_to_the_model(edited):
 def test_a_fact_without_a_token_in_its_answer_is_refused_before_the_edit():
     lm, asked = build_tiny_lm("gpt2"), []
     lm.tokenizer = dropping_tokenizer()
-    with pytest.raises(RequestError, match="tokenises to nothing"):
+    with pytest.raises(RequestError, match="tokenizes to nothing"):
         Session(lm).edit(replace(FACT, target_new="\u200b"), Counting(asked))
     assert asked == []
 
@@ -370,7 +361,7 @@ def test_every_method_that_needs_no_files_edits_with_its_preset(session, method)
 def test_an_edit_of_few_entries_counts_from_no_relative_change(session):
     session.edit(FACT, session.editor("kn", {"contexts": ("{}",)}))
     assert session.thresholds == ()
-    table = growth_table(session.growth(), session.thresholds)
+    table = render_growth(session.growth(), session.thresholds)
     assert "δ" not in table
     assert table.count("<th ") == 6  # five columns, and one row
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from workbench.editing.editor import Editor
 from workbench.editing.kn import KN
 from workbench.editing.passes.attribution import count_passes
-from workbench.evaluation.predictions import Answered
+from workbench.evaluation.predictions import BeforeAfter
 from workbench.lm import LanguageModel
 from workbench.registry import methods
 from workbench.request import EditRequest
@@ -40,14 +40,14 @@ class Answers(NamedTuple):
 
     Attributes
     ----------
-    prompts : list of Answered
+    prompts : list of BeforeAfter
         To the prompts of one fact: its own prompt, rephrasings, locality probes.
-    history : list of Answered
+    history : list of BeforeAfter
         To the prompt of each edit, in order.
     """
 
-    prompts: list[Answered]
-    history: list[Answered]
+    prompts: list[BeforeAfter]
+    history: list[BeforeAfter]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from workbench.errors import EditError, UpdateError
 from workbench.explorer.edits import Answers, Continuation
 from workbench.explorer.figures import Picture, drawing
-from workbench.explorer.page import page_of
+from workbench.explorer.page import render_page
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.plots.files import save_figure, save_table
@@ -71,7 +71,7 @@ def export(
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
     answers = [session.predict(edit.request) for edit in session.edits]
-    page = page_of(session, answers, pictures, continued)
+    page = render_page(session, answers, pictures, continued)
     folder = _make_folder(Path(into).expanduser(), session)
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
@@ -107,10 +107,10 @@ def answers_table(answers: Sequence[Answers]) -> pd.DataFrame:
         Columns edit (from 1), metric, prompt, answer, unedited, edited.
     """
     rows = [
-        (number, answered.probe.metric, answered.probe.prompt, answer, before, answered.after.chances[answer])
+        (number, answered.probe.metric, answered.probe.prompt, answer, before, answered.after.probabilities[answer])
         for number, (prompts, _) in enumerate(answers, start=1)
         for answered in prompts
-        for answer, before in answered.before.chances.items()
+        for answer, before in answered.before.probabilities.items()
     ]
     return pd.DataFrame(rows, columns=["edit", "metric", "prompt", "answer", "unedited", "edited"])
 

@@ -7,7 +7,10 @@ import ipywidgets as widgets
 from workbench.data.facts import FactSet
 from workbench.errors import RequestError
 from workbench.explorer.widgets import LABEL, WIDE, filled_lines
+from workbench.html import render
 from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe
+
+_COUNT = '<div class="wb-small">{{ count }} of {{ total }} facts</div>'
 
 
 class FactForm(widgets.VBox):
@@ -82,7 +85,7 @@ class FactForm(widgets.VBox):
     def _filter(self) -> None:
         words = self._search.value.lower().split()
         matches = [(_line(r), i) for i, r in enumerate(self._facts) if all(w in _searchable(r) for w in words)]
-        self._count.value = f'<div class="wb-small">{len(matches)} of {len(self._facts)} facts</div>'
+        self._count.value = render(_COUNT, count=len(matches), total=len(self._facts))
         self._is_filtering = True  # new options select the first of them
         self._list.options = matches
         self._list.value = None

@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 
 import matplotlib as mpl
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from workbench.explorer.weights import WeightView
+from workbench.html import render
 from workbench.plots.abilities import before_after_figure, edits_label
 from workbench.plots.style import styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
@@ -20,6 +21,9 @@ from workbench.plots.weights import kept_change_panel, weight_heatmap
 _DRAWING = threading.RLock()  # all threads share matplotlib's settings and caches
 _SCREEN_DPI = 160
 _CSS_DPI = 100  # CSS pixels per inch of a figure
+_IMAGE = (
+    '<img class="wb-figure" alt="{{ alt }}" style="max-width:{{ width }}px" src="data:image/png;base64,{{ data }}">'
+)
 
 
 @contextmanager
@@ -50,7 +54,7 @@ class Picture:
     figure: Figure
     table: pd.DataFrame
 
-    def html(self) -> str:
+    def html(self) -> Markup:
         """Return the figure as an image element with embedded data."""
         return image_html(self.png(), self.alt, width=round(self.figure.get_figwidth() * _CSS_DPI))
 
@@ -62,7 +66,7 @@ class Picture:
         return buffer.getvalue()
 
 
-def image_html(png: bytes, alt: str, *, width: int) -> str:
+def image_html(png: bytes, alt: str, *, width: int) -> Markup:
     """Return a PNG as an image element with embedded data.
 
     Parameters
@@ -76,10 +80,9 @@ def image_html(png: bytes, alt: str, *, width: int) -> str:
 
     Returns
     -------
-    str
+    Markup
     """
-    data = base64.b64encode(png).decode()
-    return f'<img class="wb-figure" alt="{escape(alt)}" style="max-width:{width}px" src="data:image/png;base64,{data}">'
+    return render(_IMAGE, alt=alt, width=width, data=base64.b64encode(png).decode())
 
 
 def heatmap_picture(view: WeightView) -> Picture:

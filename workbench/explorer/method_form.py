@@ -71,7 +71,9 @@ class MethodForm(widgets.VBox):
             return
         row = method_row(self._method.value)
         editor = self._session.editor(row.name)
-        self._fields, main, more = {}, [], []
+        main: list[widgets.Widget] = []
+        more: list[widgets.Widget] = []
+        self._fields = {}
         for parameter in _shown(row):
             label = _label(row, parameter.name)
             shown = label or parameter.name.replace("_", " ")

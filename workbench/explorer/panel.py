@@ -3,11 +3,11 @@
 import logging
 import time
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+from markupsafe import escape
 
 from workbench.data.facts import load_facts
 from workbench.errors import EditError, ModelError, WorkbenchError, first_line
@@ -19,6 +19,7 @@ from workbench.explorer.results import Results
 from workbench.explorer.style import style
 from workbench.explorer.widgets import add_classes, button, row
 from workbench.explorer.worker import Job, Work, Worker
+from workbench.html import render
 
 if TYPE_CHECKING:
     from workbench.explorer.edits import Continuation
@@ -33,6 +34,8 @@ Chosen = tuple[str, float | None]  # name of a regularizer, and the share it kee
 
 MODELS = ("smollm2-135m", "gpt2", "gpt2-xl", "EleutherAI/gpt-j-6b", "meta-llama/Llama-2-7b-hf")
 _REFRESH_EVERY = 0.1  # seconds
+_NOTE = '<div class="wb-note">{{ text }}</div>'
+_ERROR = '<div class="wb-error" role="alert">{{ text }}</div>'
 
 
 class Explorer(widgets.VBox):
@@ -292,7 +295,7 @@ class Explorer(widgets.VBox):
     def _show_start(self, job: Job) -> None:
         if not job.idle_only:  # else it would remove the message of the job before
             self._message.value = ""
-        self._status.value = f"{self._model_line()} · working …"
+        self._status.value = escape(f"{self._model_line()} · working …")
         if job.slow:
             self._stage.value, self._bar.value, self._bar.max = "", 0, 1
             self._progress.layout.display = ""
@@ -301,12 +304,12 @@ class Explorer(widgets.VBox):
     def _show_end(self, job: Job, error: Exception | None) -> None:
         self._progress.layout.display = "none"
         self._enable(None)
-        self._status.value = self._model_line()
+        self._status.value = escape(self._model_line())
         for note in job.notes:
-            self._message.value += f'<div class="wb-note">{escape(note)}</div>'
+            self._message.value += render(_NOTE, text=note)
         if isinstance(error, Cancelled):
             if not job.idle_only:
-                self._message.value = '<div class="wb-note">Cancelled; nothing was changed.</div>'
+                self._message.value = render(_NOTE, text="Cancelled; nothing was changed.")
         elif error is not None:
             self._show_error(error)
 
@@ -317,7 +320,7 @@ class Explorer(widgets.VBox):
             log.debug("unexpected error in the explorer", exc_info=error)
             sentence = f"This did not work: {first_line(error)} ({type(error).__name__})."
         line = " ".join(part.strip() for part in sentence.splitlines())
-        self._message.value = f'<div class="wb-error" role="alert">{escape(line)}</div>'
+        self._message.value = render(_ERROR, text=line)
 
     def _enable(self, job: Job | None) -> None:
         """Enable the buttons that can be used while `job` runs: all of them unless it is slow."""
@@ -333,8 +336,8 @@ class Explorer(widgets.VBox):
         lm, count = self.session.lm, len(self.session.edits)
         size = sum(parameter.numel() for parameter in lm.model.parameters()) / 1e6
         return (
-            f"{escape(lm.name)}: {escape(lm.arch.name)}, {size:,.0f} M parameters, layers 0 to {lm.n_layers - 1}, "
-            f"on {escape(str(lm.device))} · {count or 'no'} edit{'s' * (count != 1)}"
+            f"{lm.name}: {lm.arch.name}, {size:,.0f} M parameters, layers 0 to {lm.n_layers - 1}, "
+            f"on {lm.device} · {count or 'no'} edit{'s' * (count != 1)}"
         )
 
     def _show_progress(self, job: Job, progress: Progress) -> None:

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from workbench.explorer.widgets import row
+from workbench.html import render
 from workbench.parameters import parameters_of
 from workbench.registry import regularizer_row, regularizers
 
 if TYPE_CHECKING:
     from workbench.explorer.weights import KeptShare
     from workbench.regularize import Regularizer
+
+_KEPT = """
+<b>{{ "%.1f"|format(100 * kept.share) }} %</b> of the entries changed
+({{ "{:,}".format(kept.entries) }} of {{ "{:,}".format(kept.total) }}),
+with <b>{{ "%.1f"|format(100 * kept.norm_share) }} %</b> of ‖ΔW‖²
+"""
 
 
 class RegularizerBar(widgets.VBox):
@@ -62,12 +69,7 @@ class RegularizerBar(widgets.VBox):
 
     def show(self, kept: "KeptShare | None") -> None:
         """Show what is `kept` of the last edit; nothing without one."""
-        self._kept.value = (
-            ""
-            if kept is None
-            else f"<b>{100 * kept.share:.1f} %</b> of the entries changed ({kept.entries:,} of {kept.total:,}), "
-            f"with <b>{100 * kept.norm_share:.1f} %</b> of ‖ΔW‖²"
-        )
+        self._kept.value = "" if kept is None else render(_KEPT, kept=kept)
 
     def _enable_keep(self) -> None:
         self._keep.disabled = "keep" not in parameters_of(regularizer_row(self._kind.value).regularizer)

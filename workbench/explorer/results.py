@@ -11,7 +11,7 @@ from workbench.explorer.tabs import AbilitiesTab, ContinuationsTab, ExportTab, H
 from workbench.explorer.widgets import WIDE, add_classes, card
 
 if TYPE_CHECKING:
-    from workbench.evaluation.predictions import Answered
+    from workbench.evaluation.predictions import BeforeAfter
     from workbench.explorer.figures import Picture
 
 _NO_EDIT = '<div class="wb-small">Press <b>Edit</b> to see here what the edit does to the weights.</div>'
@@ -72,12 +72,12 @@ class Results(widgets.VBox):
         self.continuations.button.disabled = self.abilities.button.disabled = not asking
         self.export.button.disabled = not exporting
 
-    def show_answers(self, answers: "Sequence[Answered]", n_edits: int) -> None:
+    def show_answers(self, answers: "Sequence[BeforeAfter]", n_edits: int) -> None:
         """Show the answers to a fact's prompts after `n_edits` edits."""
-        from workbench.explorer.markup import answers_table, verdict
+        from workbench.explorer.markup import render_answers, render_verdict
 
-        self._verdict.value = verdict(answers, n_edits)
-        self._answers.value = answers_table(answers, n_edits)
+        self._verdict.value = render_verdict(answers, n_edits)
+        self._answers.value = render_answers(answers, n_edits)
 
     def show_figures(self, heatmap: "Picture", histogram: "Picture") -> None:
         """Show the figures of a matrix."""

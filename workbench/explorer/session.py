@@ -16,10 +16,10 @@ import torch
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
 from workbench.errors import EditError
-from workbench.evaluation.abilities import evaluate_tasks, headlines
-from workbench.evaluation.decoding import continued_texts
+from workbench.evaluation.abilities import evaluate_tasks, select_headlines
+from workbench.evaluation.decoding import continue_texts
 from workbench.evaluation.edits import Probe, probes_of
-from workbench.evaluation.predictions import Answered, Reading, read_probes
+from workbench.evaluation.predictions import BeforeAfter, PromptPrediction, predict_probes
 from workbench.evaluation.tasks import TASKS
 from workbench.explorer.edits import Answers, Continuation, Edit, expected_passes
 from workbench.explorer.progress import ProgressMonitor, passes_counted
@@ -215,8 +215,8 @@ class Session:
             after = before
             if self._edits:
                 with self._sequence.applied():
-                    after = read_probes(self.lm, probes)
-        answers = [Answered(*each) for each in zip(probes, before, after, strict=True)]
+                    after = predict_probes(self.lm, probes)
+        answers = [BeforeAfter(*each) for each in zip(probes, before, after, strict=True)]
         n_prompts = len(answers) - len(self._edits)
         return Answers(answers[:n_prompts], answers[n_prompts:])
 
@@ -250,12 +250,12 @@ class Session:
             known = self.lm.unedited_memo("explorer continuations")
             keys = [(row, n_tokens) for row in ids]
             if missing := [key for key in dict.fromkeys(keys) if key not in known]:
-                known.update(zip(missing, continued_texts(self.lm, [row for row, _ in missing], n_tokens), strict=True))
+                known.update(zip(missing, continue_texts(self.lm, [row for row, _ in missing], n_tokens), strict=True))
             before = [known[key] for key in keys]
             after = before
             if self._edits:
                 with self._sequence.applied():
-                    after = continued_texts(self.lm, ids, n_tokens)
+                    after = continue_texts(self.lm, ids, n_tokens)
         return [Continuation(*each) for each in zip(prompts, before, after, strict=True)]
 
     def check_abilities(self, limit: int = 10, *, monitor: ProgressMonitor | None = None) -> pd.DataFrame:
@@ -271,7 +271,7 @@ class Session:
         Returns
         -------
         DataFrame
-            `headlines` of each task, with n_edits, 0 first.
+            `select_headlines` of each task, with n_edits, 0 first.
 
         Raises
         ------
@@ -287,7 +287,7 @@ class Session:
                     for task in TASKS.values():
                         monitor.step(f"{task.title}, {edits_label(n_edits)}", len(parts), len(states) * len(TASKS))
                         scores = evaluate_tasks(self.lm, tasks=[task.name], limit=limit)
-                        parts.append(headlines(scores).assign(n_edits=n_edits))
+                        parts.append(select_headlines(scores).assign(n_edits=n_edits))
         self.abilities = pd.concat(parts, ignore_index=True)
         return self.abilities
 
@@ -366,11 +366,11 @@ class Session:
             raise
         return Edit(**vars(added), request=request, editor=editor, growth=growth)
 
-    def _unedited_predictions(self, probes: Sequence[Probe]) -> list[Reading]:
+    def _unedited_predictions(self, probes: Sequence[Probe]) -> list[PromptPrediction]:
         known = self.lm.unedited_memo("explorer predictions")
         keys = [(probe.prompt, probe.target, probe.rival) for probe in probes]
         if missing := {key: probe for key, probe in zip(keys, probes, strict=True) if key not in known}:
-            known.update(zip(missing, read_probes(self.lm, list(missing.values())), strict=True))
+            known.update(zip(missing, predict_probes(self.lm, list(missing.values())), strict=True))
         return [known[key] for key in keys]
 
     def _check_prompts(self, prompts: Sequence[str], ids: Sequence[tuple[int, ...]], n_tokens: int) -> None:

@@ -2,23 +2,33 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
 from workbench.explorer.widgets import WIDE, add_classes, button, filled_lines, row, small
+from workbench.html import render
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from workbench.evaluation.predictions import Answered
+    from workbench.evaluation.predictions import BeforeAfter
     from workbench.explorer.edits import Continuation, Edit
     from workbench.explorer.export import Exported
     from workbench.explorer.figures import Picture
 
 _MAX_DOWNLOAD = 1_500_000  # bytes; larger files are only listed
+_WRITTEN = """
+<div>Written to <code>{{ folder }}</code></div>
+<ul>
+{% for item, link in files %}
+<li>
+{%- if link %}<a download="{{ item.name }}" href="{{ link }}">{{ item.name }}</a>{% else %}{{ item.name }}{% endif -%}
+: {% if item.refused %}<i>not written; {{ item.refused }}</i>{% else %}{{ item.description }}{% endif %}</li>
+{% endfor %}
+</ul>
+"""
 
 
 class HistoryTab(widgets.VBox):
@@ -41,16 +51,18 @@ class HistoryTab(widgets.VBox):
         self._rows.children, self._growth.value = [small("No edits yet.")], ""
 
     def show(
-        self, edits: "Sequence[Edit]", now: "Sequence[Answered]", growth: "pd.DataFrame", thresholds: Sequence[float]
+        self, edits: "Sequence[Edit]", now: "Sequence[BeforeAfter]", growth: "pd.DataFrame", thresholds: Sequence[float]
     ) -> None:
         """Show the edits, the answer to the prompt of each edit `now`, and the table `growth`."""
-        from workbench.explorer.markup import edit_line, growth_table
+        from workbench.explorer.markup import render_edit, render_growth
 
         self._rows.children = [
-            add_classes(widgets.Box([widgets.HTML(edit_line(i, *pair)), self._button(i, len(edits))]), "wb-history-row")
+            add_classes(
+                widgets.Box([widgets.HTML(render_edit(i, *pair)), self._button(i, len(edits))]), "wb-history-row"
+            )
             for i, pair in enumerate(zip(edits, now, strict=True), start=1)
         ]
-        self._growth.value = growth_table(growth, thresholds)
+        self._growth.value = render_growth(growth, thresholds)
 
     def _button(self, number: int, count: int) -> widgets.Button:
         last = number == count
@@ -91,9 +103,9 @@ class ContinuationsTab(widgets.VBox):
 
     def show(self, rows: "Sequence[Continuation]", edited: bool) -> None:
         """Show continuations; those of the unedited model only, unless the model is `edited`."""
-        from workbench.explorer.markup import continuations_table
+        from workbench.explorer.markup import render_continuations
 
-        self._table.value = continuations_table(rows, edited)
+        self._table.value = render_continuations(rows, edited)
 
 
 class AbilitiesTab(widgets.VBox):
@@ -157,21 +169,18 @@ class ExportTab(widgets.VBox):
 
     def show_code(self, code: str) -> None:
         """Show the code that repeats the edits."""
-        from workbench.explorer.markup import code_block
+        from workbench.explorer.markup import render_code
 
-        self._code.value = code_block(code)
+        self._code.value = render_code(code)
 
     def show_written(self, folder: Path, written: "Sequence[Exported]") -> None:
         """List what was `written` into `folder`; small files can be downloaded from the page itself."""
-        items = "".join(f"<li>{_item(folder / item.name, item)}</li>" for item in written)
-        self._written.value = f"<div>Written to <code>{escape(str(folder))}</code></div><ul>{items}</ul>"
+        files = [(item, _download_link(folder / item.name, item)) for item in written]
+        self._written.value = render(_WRITTEN, folder=folder, files=files)
 
 
-def _item(path: Path, item: "Exported") -> str:
-    name = escape(item.name)
-    if item.refused is not None:
-        return f"{name}: <i>not written; {escape(item.refused)}</i>"
-    if path.is_file() and path.stat().st_size <= _MAX_DOWNLOAD:
-        data = base64.b64encode(path.read_bytes()).decode()
-        name = f'<a download="{name}" href="data:application/octet-stream;base64,{data}">{name}</a>'
-    return f"{name}: {escape(item.description)}"
+def _download_link(path: Path, item: "Exported") -> str:
+    """Return a link that holds the file itself; nothing for large files, and those that were not written."""
+    if item.refused is not None or not path.is_file() or path.stat().st_size > _MAX_DOWNLOAD:
+        return ""
+    return "data:application/octet-stream;base64," + base64.b64encode(path.read_bytes()).decode()

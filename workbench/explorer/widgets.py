@@ -5,6 +5,8 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from workbench.html import render
+
 WIDE = {"width": "auto"}  # not a Layout: widgets that share one would be hidden together
 LABEL = {"description_width": "104px"}
 
@@ -35,9 +37,9 @@ def row(*parts: widgets.Widget) -> widgets.Box:
 
 def card(title: str, *parts: widgets.Widget) -> widgets.VBox:
     """Return widgets below a title, in a frame."""
-    return add_classes(widgets.VBox([widgets.HTML(f"<h2>{title}</h2>"), *parts]), "wb-card")
+    return add_classes(widgets.VBox([widgets.HTML(render("<h2>{{ title }}</h2>", title=title)), *parts]), "wb-card")
 
 
 def small(text: str) -> widgets.HTML:
-    """Return a text in small print; `text` is HTML."""
-    return widgets.HTML(f'<div class="wb-small">{text}</div>')
+    """Return a text in small print."""
+    return widgets.HTML(render('<div class="wb-small">{{ text }}</div>', text=text))
