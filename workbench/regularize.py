@@ -164,7 +164,7 @@ class PCAK:
     """
 
     keep: Annotated[float, SHARE, "share of the numbers kept"] = 0.4
-    form: Literal["paper", "reconstruction"] = "paper"
+    form: Annotated[Literal["paper", "reconstruction"], "form of the compression"] = "paper"
 
     def __post_init__(self) -> None:
         check_parameters(self)

@@ -46,7 +46,7 @@ def test_what_it_computes_is_found_by_the_same_settings_and_not_computed_again(c
     first = cli(*settings)
     lm = load(tiny)
     lm.model.register_forward_pre_hook(lambda module, args: pytest.fail("the model ran"))
-    C = SecondMoment(source=str(text), n_tokens=512).of(lm, [1])[1]
+    C = SecondMoment(source=str(text), n_tokens=512).compute(lm, [1])[1]
     assert C.shape == (48, 48)
     again = cli(*settings)
     assert again.out == first.out
@@ -77,7 +77,7 @@ def test_the_models_dtype_is_that_which_is_given(cli, tiny, text):
 
 def test_ctrl_c_leaves_what_the_next_run_goes_on_with(cli, tiny, text, own_cache, monkeypatch):
     monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(key_sums, "TOKENS_AT_ONCE", 512)
+    monkeypatch.setattr(key_sums, "TOKENS_PER_PASS", 512)
     settings = ("--model", tiny, "--layers", "1", "--source", text, "--tokens", 2048)
     passes, one_pass = [], key_sums._pass
 
@@ -98,7 +98,7 @@ def test_ctrl_c_leaves_what_the_next_run_goes_on_with(cli, tiny, text, own_cache
     ("options", "sentence"),
     [
         (("--layers", "3-5"), "--layers must be numbers with commas between them, such as 3,4,5; got '3-5'."),
-        (("--tokens", "100"), "n_tokens must be at least 256; got 100."),
+        (("--tokens", "100"), "n_tokens must be a whole number of at least 256 or None; got 100."),
         (
             ("--source", "nowhere.txt"),
             "no text source 'nowhere.txt': it is neither a file nor a folder, nor one of wikitext, wikipedia, nor a "

@@ -1,16 +1,18 @@
 """What holds for every editing method on every model family."""
 
+import json
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import workbench as wb
+from tests.helpers import assert_same_bits, target_nll, weights_of
 from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.errors import SpecError
-from workbench.registry import METHODS, editor_class, editor_for
+from workbench.registry import make_editor, method_row, methods
 
 # the subject ends the prompt, so that an edit in any block reaches the target's first token directly
 REQUESTS = [
@@ -32,7 +34,7 @@ FIELDS = {
     "ft-l": {"lr": 0.01, "norm_constraint": 0.05},
 }
 
-every_method = pytest.mark.parametrize("method", METHODS)
+every_method = pytest.mark.parametrize("method", methods())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,33 +47,17 @@ def cache_of_this_module(tmp_path_factory):
 
 @pytest.fixture
 def editor_of(tmp_path, every_tiny_lm):
-    """Give a function from a method's name to its editor for the tiny model; MEND's networks are fresh ones."""
+    """Give a function from a method's name to its editor for the tiny model; MEND's networks are untrained."""
 
     def make(method):
         given = dict(FIELDS[method])
         if method == "mend":
-            network = MendNetwork.fresh(every_tiny_lm, weights_to_edit(every_tiny_lm), rank=4, edit_lr=0.01)
+            network = MendNetwork.untrained(every_tiny_lm, weights_to_edit(every_tiny_lm), rank=4, edit_lr=0.01)
             given["network"] = str(save_network(network, tmp_path / "mend.safetensors", every_tiny_lm))
-        return editor_for(method, every_tiny_lm, given)
+        return make_editor(method, every_tiny_lm, given)
 
     yield make
     every_tiny_lm.memo.clear()
-
-
-@torch.no_grad()
-def target_nll(lm, request):
-    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
-    n_prompt = len(lm.tokenizer(request.filled_prompt)["input_ids"])
-    ids = torch.tensor([lm.tokenizer(f"{request.filled_prompt} {request.target_new}")["input_ids"]])
-    return float(cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:]))
-
-
-def weights_of(lm):
-    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
-
-
-def is_as(lm, weights):
-    return all(torch.equal(parameter, weights[name]) for name, parameter in lm.model.named_parameters())
 
 
 @every_method
@@ -79,10 +65,10 @@ def test_the_edit_lowers_the_targets_nll_and_undo_restores_every_bit(every_tiny_
     lm, weights = every_tiny_lm, weights_of(every_tiny_lm)
     before = target_nll(lm, REQUESTS[0])
     update = editor_of(method).compute_update(lm, REQUESTS[:1])
-    assert is_as(lm, weights)
+    assert_same_bits(lm, weights)
     with update.applied(lm):
         assert target_nll(lm, REQUESTS[0]) < before - 0.01
-    assert is_as(lm, weights)
+    assert_same_bits(lm, weights)
 
 
 @every_method
@@ -108,14 +94,75 @@ def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, met
     editor = editor_of(method)
     update = editor.compute_update(every_tiny_lm, REQUESTS[:1])
     update.save(tmp_path / "update.safetensors")
-    [record] = wb.WeightUpdate.load(tmp_path / "update.safetensors").info
-    assert record["method"] == editor.label
-    request = record["requests"][0]
-    again = type(editor)(**record["hyperparameters"]).compute_update(
-        every_tiny_lm, [wb.EditRequest(**{**request, "locality": ()})]
-    )
+    [record] = wb.WeightUpdate.load(tmp_path / "update.safetensors").records
+    assert record.method == editor.label
+    again = type(editor)(**record.hyperparameters).compute_update(every_tiny_lm, list(record.requests))
     assert list(again) == list(update)
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
+
+
+@every_method
+def test_the_record_is_the_same_after_saving_and_loading(every_tiny_lm, editor_of, method, tmp_path):
+    update = editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1])
+    update.save(tmp_path / "update.safetensors")
+    [record], [loaded] = update.records, wb.WeightUpdate.load(tmp_path / "update.safetensors").records
+    assert loaded.as_dict() == record.as_dict()
+    plain = json.loads(json.dumps(record.as_dict()))
+    assert {**record.as_dict(), "requests": plain["requests"]} == plain  # JSON values, which requests become
+    assert loaded.keys.keys() == record.keys.keys()
+    assert all(torch.equal(loaded.keys[name], keys) for name, keys in record.keys.items())
+
+
+@contextmanager
+def count_passes_with_gradients(lm):
+    """Count in a list the forward passes whose logits carry a gradient: those that an optimization makes."""
+    passes = []
+    handle = lm.model.register_forward_hook(lambda module, args, output: passes.append(output.logits.requires_grad))
+    try:
+        yield passes
+    finally:
+        handle.remove()
+
+
+@every_method
+@pytest.mark.parametrize("stops_at_once", [False, True])
+def test_the_steps_of_the_record_are_the_passes_of_each_optimization(every_tiny_lm, editor_of, method, stops_at_once):
+    lm, editor = every_tiny_lm, editor_of(method)
+    if method in ("kn", "mend"):  # which optimize nothing
+        [record] = editor.compute_update(lm, REQUESTS[:1]).records
+        assert record.losses == record.steps == ()
+        return
+    n_steps = method_row(method).options["steps"]
+    threshold = {"v_num_grad_steps": "v_loss_threshold", "num_steps": "loss_threshold"}[n_steps]
+    editor = replace(editor, **{n_steps: 3, threshold: 1e9 if stops_at_once else 0.0}).prepared(lm)
+    with count_passes_with_gradients(lm) as passes:
+        [record] = editor.compute_update(lm, REQUESTS[:1]).records
+    assert record.steps == (1 if stops_at_once else 3,) == (sum(passes),)
+    [losses] = record.losses
+    assert losses[0] > 0
+    assert stops_at_once or losses[-1] < losses[0]
+
+
+@every_method
+def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm, editor_of, method):
+    lm, requests = every_tiny_lm, REQUESTS if method_row(method).supports_batch else REQUESTS[:1]
+    update = editor_of(method).compute_update(lm, requests)
+    [record] = update.records
+    assert set(record.keys) == (set(update) if method in ("rome", "r-rome", "memit") else set())
+    for name, keys in record.keys.items():
+        assert keys.shape == (len(requests), lm.linear_shape(name)[0])
+        assert (keys.dtype, keys.device.type) == (torch.float32, "cpu")
+        # every edit moves what its keys are mapped to
+        dW = update.delta(name).T if lm.arch.conv1d else update.delta(name)
+        assert (dW @ keys.T).norm(dim=0).min() > 0
+
+
+@every_method
+def test_the_relative_norm_is_what_dense_algebra_gives(every_tiny_lm, editor_of, method):
+    lm, update = every_tiny_lm, editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1])
+    squares = [(lm.weight(name).double().square().sum(), update.delta(name).double().square().sum()) for name in update]
+    of_weights, of_deltas = (float(sum(column)) for column in zip(*squares, strict=True))
+    assert update.relative_norm(lm) == pytest.approx((of_deltas / of_weights) ** 0.5, rel=1e-6)
 
 
 @every_method
@@ -124,21 +171,23 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
     if not editor.supports_batch:
         with pytest.raises(wb.WorkbenchError) as caught:
             editor.compute_update(lm, REQUESTS)
-        sentence = (
-            f"{editor_class(method).__name__} edits one fact an operation; got 2 requests, apply them in sequence."
-        )
+        name = type(editor).__name__
+        sentence = f"{name} edits one fact per operation; got 2 requests, apply them in sequence."
         assert str(caught.value) == sentence
         return
     before = sum(target_nll(lm, request) for request in REQUESTS)
     update = editor.compute_update(lm, REQUESTS)
-    [info] = update.info
-    assert len(info["requests"]) == 2
+    [record] = update.records
+    assert record.requests == tuple(REQUESTS)
+    # each fact is optimized by itself, the batch as a whole, or nothing at all
+    assert len(record.steps) == {"memit": 2, "mend": 0, "ft": 1, "ft-l": 1}[method]
+    assert all(len(keys) == 2 for keys in record.keys.values())
     with update.applied(lm):
         assert sum(target_nll(lm, request) for request in REQUESTS) < before
 
 
-# what KN writes hangs on the model only by which neurons it finds: tests/editing/test_kn.py
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "kn"])
+# of the model, what KN writes depends only on the neurons that it finds: tests/editing/test_kn.py
+@pytest.mark.parametrize("method", [method for method in methods() if method != "kn"])
 def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm, editor_of, method):
     lm, editor = every_tiny_lm, editor_of(method)
     alone = editor.compute_update(lm, REQUESTS[1:])
@@ -153,12 +202,12 @@ def test_every_hyperparameter_can_be_set_by_name_and_no_other(every_tiny_lm, edi
     for field in fields(editor):
         assert replace(editor, **{field.name: getattr(editor, field.name)}) == editor
     with pytest.raises(SpecError) as caught:
-        editor_for(method, every_tiny_lm, {"no_such_field": 1})
+        make_editor(method, every_tiny_lm, {"no_such_field": 1})
     known = ", ".join(field.name for field in fields(editor))
     assert str(caught.value) == f"{method} has no hyperparameter 'no_such_field'; known: {known}."
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
     with pytest.raises(SpecError) as caught:
-        editor_class("grace")
+        method_row("grace")
     assert str(caught.value) == "no method 'grace'; known: rome, r-rome, memit, kn, mend, ft, ft-l."

@@ -9,10 +9,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
+from tests.helpers import error_of
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.ft import FT
 from workbench.errors import EditError
-from workbench.registry import editor_for
+from workbench.registry import make_editor
 
 REQUESTS = [
     wb.EditRequest(subject="The Eiffel Tower", prompt="{} is located in the city of", target_new="Rome, Italy"),
@@ -50,12 +51,6 @@ def plain_training(lm, ft, requests):
 def close(actual, expected, lr):
     """Adam's first steps are lr in size whatever the gradient: rounding of a gradient near 0 turns single entries."""
     return ((actual - expected).abs() < 0.02 * lr).float().mean() > 0.99
-
-
-def error_of(function):
-    with pytest.raises(EditError) as caught:
-        function()
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("ft", [FREE, BOUND], ids=["FT", "FT-L"])
@@ -111,20 +106,16 @@ def test_padding_never_changes_an_update(tiny_lm):
 
 
 def test_training_ends_when_the_loss_is_below_the_threshold(tiny_lm):
-    [info] = replace(FREE, loss_threshold=1e9).compute_update(tiny_lm, REQUESTS).info
-    assert len(info["losses"]) == 1
     update = replace(FREE, loss_threshold=1e9).compute_update(tiny_lm, REQUESTS)
+    assert update.records[0].steps == (1,)
     assert all(not update.delta(name).any() for name in update)
 
 
 def test_the_loss_falls_and_the_record_has_it_for_each_pass(every_tiny_lm):
     update = replace(FREE, num_steps=10).compute_update(every_tiny_lm, REQUESTS)
-    [info] = update.info
-    assert len(info["losses"]) == 10
-    assert info["losses"][-1] < info["losses"][0]
-    [name] = update
-    ratio = float(update.delta(name).norm() / every_tiny_lm.weight(name).norm())
-    assert info["relative_norm"] == [pytest.approx(ratio, rel=1e-6)]
+    [losses] = update.records[0].losses
+    assert len(losses) == 10
+    assert losses[-1] < losses[0]
 
 
 def test_half_precision_models_are_trained_in_float32():
@@ -176,8 +167,8 @@ def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(
 )
 def test_plain_ft_has_its_own_layers_where_they_were_published(name, n_layers, layer):
     lm = SimpleNamespace(name=name, n_layers=n_layers)
-    assert editor_for("ft", lm) == FT.unconstrained_for_model(lm) == FT(layers=(layer,), norm_constraint=None)
-    assert editor_for("ft-l", lm) == FT.for_model(lm)
+    assert make_editor("ft", lm) == FT.unconstrained_for_model(lm) == FT(layers=(layer,), norm_constraint=None)
+    assert make_editor("ft-l", lm) == FT.for_model(lm)
 
 
 EASY_EDIT = """\
@@ -205,31 +196,39 @@ def test_easy_edits_file_is_read(tmp_path):
     path.write_text(EASY_EDIT.replace("5e-4\nobjective", "false\nobjective"), encoding="utf-8")
     assert FT.from_yaml(path).norm_constraint is None
     path.write_text(EASY_EDIT.replace("5e-4\nobjective", "true\nobjective"), encoding="utf-8")
-    assert error_of(lambda: FT.from_yaml(path)) == f"{path}: norm_constraint must be a number or false; got True."
+    assert (
+        error_of(EditError, lambda: FT.from_yaml(path))
+        == f"{path}: norm_constraint must be a positive number or None; got True."
+    )
     path.write_text("alg_name: FT\nlr: 1e-3\n", encoding="utf-8")
-    assert error_of(lambda: FT.from_yaml(path)) == f"{path}: layers is missing; FT has no default for it."
+    assert error_of(EditError, lambda: FT.from_yaml(path)) == f"{path}: layers is missing; FT has no default for it."
 
 
 @pytest.mark.parametrize(
     ("field", "value", "sentence"),
     [
         ("layers", (), "layers must hold at least one block; got none."),
-        ("num_steps", 0, "num_steps must be at least 1; got 0."),
-        ("batch_size", 0, "batch_size must be at least 1; got 0."),
+        ("num_steps", 0, "num_steps must be a whole number of at least 1; got 0."),
+        ("batch_size", 0, "batch_size must be a whole number of at least 1; got 0."),
         ("lr", 0.0, "lr must be a positive number; got 0.0."),
-        ("norm_constraint", -1.0, "norm_constraint must be a positive number; got -1.0."),
-        ("weight_decay", -0.1, "weight_decay must be a number of at least 0; got -0.1."),
-        ("loss_threshold", float("nan"), "loss_threshold must be a number of at least 0; got nan."),
+        ("norm_constraint", -1.0, "norm_constraint must be a positive number or None; got -1.0."),
+        ("weight_decay", -0.1, "weight_decay must be a nonnegative number; got -0.1."),
+        ("loss_threshold", float("nan"), "loss_threshold must be a nonnegative number; got nan."),
     ],
 )
 def test_a_hyperparameter_outside_its_range_is_refused(field, value, sentence):
-    assert error_of(lambda: replace(FREE, **{field: value})) == sentence
+    assert error_of(EditError, lambda: replace(FREE, **{field: value})) == sentence
 
 
 def test_what_cannot_be_trained_is_refused(tiny_lm):
-    assert error_of(lambda: BOUND.compute_update(tiny_lm, [])) == "FT-L needs at least one request; got none."
-    message = error_of(lambda: replace(FREE, layers=(4,)).compute_update(tiny_lm, REQUESTS))
+    assert (
+        error_of(EditError, lambda: BOUND.compute_update(tiny_lm, [])) == "FT-L needs at least one request; got none."
+    )
+    message = error_of(EditError, lambda: replace(FREE, layers=(4,)).compute_update(tiny_lm, REQUESTS))
     assert message == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."
     with torch.no_grad():
         next(tiny_lm.blocks[3].parameters()).fill_(float("nan"))
-    assert error_of(lambda: FREE.compute_update(tiny_lm, REQUESTS)) == "the loss of FT became nan; a lower lr may help."
+    assert (
+        error_of(EditError, lambda: FREE.compute_update(tiny_lm, REQUESTS))
+        == "the loss of FT became nan; a lower lr may help."
+    )

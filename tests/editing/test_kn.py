@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.references.plain_kn import coarse_neurons, ids_of, plain_kn, predicted_token
+from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
+from tests.references.plain_kn import coarse_neurons, plain_kn, predicted_token
 from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
 from workbench.editing.kn import KN
 from workbench.errors import EditError, RequestError
@@ -64,30 +64,11 @@ def changes_of(lm, update):
 
 
 def neurons_of(update):
-    return {tuple(neuron) for neuron in update.info[0]["neurons"]}
-
-
-@torch.no_grad()
-def target_nll(lm, request):
-    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
-    n_prompt, ids = len(ids_of(lm, request.filled_prompt)), ids_of(lm, f"{request.filled_prompt} {request.target_new}")
-    return float(
-        cross_entropy(lm.model(torch.tensor([ids])).logits[0, n_prompt - 1 : -1], torch.tensor(ids[n_prompt:]))
-    )
-
-
-def weights_of(lm):
-    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
+    return {tuple(neuron) for neuron in update.records[0].diagnostics["neurons"]}
 
 
 def same_bits(update, other):
     return list(update) == list(other) and all(torch.equal(update.delta(name), other.delta(name)) for name in update)
-
-
-def error_of(lm, kn, requests=(REQUEST,), kind=EditError):
-    with pytest.raises(kind) as caught:
-        kn.compute_update(lm, list(requests))
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -106,7 +87,8 @@ def test_without_a_true_answer_the_old_one_is_the_predicted_token(every_tiny_lm)
     for layer, dW in changes_of(lm, update).items():
         assert (dW.double() - expected[layer]).norm() < 1e-5 * expected[layer].norm()
     token = predicted_token(lm, ids_of(lm, REQUEST.filled_prompt))
-    assert update.info[0]["old_answer"] == update.info[0]["attributed_answer"] == lm.tokenizer.decode(token)
+    diagnostics = update.records[0].diagnostics
+    assert diagnostics["old_answer"] == diagnostics["attributed_answer"] == lm.tokenizer.decode(token)
     assert same_bits(replace(FEW, attributed="old").compute_update(lm, [NO_TRUTH]), update)
 
 
@@ -141,8 +123,7 @@ def test_undo_restores_every_bit_of_weights_and_logits(every_tiny_lm):
     assert not torch.equal(lm.model(text).logits, logits)
     update.undo(lm)
     assert torch.equal(lm.model(text).logits, logits)
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
+    assert_same_bits(lm, weights)
 
 
 def test_a_share_that_no_neuron_reaches_is_lowered_until_one_does(every_tiny_lm):
@@ -155,13 +136,14 @@ def test_a_share_that_no_neuron_reaches_is_lowered_until_one_does(every_tiny_lm)
             sets.append(coarse_neurons(lm, FEW, ids_of(lm, context.replace("{}", request.filled_prompt)), answer))
         highest = max(sum(neuron in each for each in sets) for neuron in set.union(*sets))
         update = replace(FEW, contexts=contexts, p=0.95).compute_update(lm, [request])
-        share = update.info[0]["share"]
+        [record] = update.records
+        share = record.diagnostics["share"]
         assert share == (0.95 if highest == 5 else pytest.approx(highest / 5 - 0.05))
         assert neurons_of(update) == {
             neuron for neuron in set.union(*sets) if sum(neuron in each for each in sets) > 5 * share + 1e-9
         }
-        assert update.info[0]["n_coarse"] == [len(each) for each in sets]
-        assert update.info[0]["hyperparameters"]["p"] == 0.95
+        assert record.diagnostics["n_coarse"] == [len(each) for each in sets]
+        assert record.hyperparameters["p"] == 0.95
 
 
 def test_a_neuron_with_negative_activation_is_turned_round(every_tiny_lm):
@@ -169,7 +151,8 @@ def test_a_neuron_with_negative_activation_is_turned_round(every_tiny_lm):
     signed, unsigned = (replace(FEW, signed=signed).compute_update(lm, [REQUEST]) for signed in (True, False))
     one, other = changes_of(lm, signed), changes_of(lm, unsigned)
     turned = [(layer, i) for layer, i in neurons_of(signed) if torch.equal(one[layer][:, i], -other[layer][:, i])]
-    assert signed.info[0]["n_negative"] == unsigned.info[0]["n_negative"] == len(turned)
+    for update in (signed, unsigned):
+        assert update.records[0].diagnostics["n_negative"] == len(turned)
     if lm.arch.name in ("GPT-2", "GPT-J", "GPT-NeoX/Pythia", "OPT", "Phi"):  # not gated: GELU and ReLU
         assert not turned
 
@@ -206,14 +189,14 @@ def test_negative_prompts_are_read_on_the_unedited_model(tiny_lm):
     kn.compute_update(tiny_lm, [REQUEST])
     first.undo(tiny_lm)
     assert same_bits(kn.compute_update(tiny_lm, [REQUEST]), fresh_update)
-    [(key, neurons)] = tiny_lm.memo.items()
-    assert torch.equal(neurons, fresh.memo[key])
+    [(key, neurons)] = tiny_lm.memo.section("KN neurons").items()
+    assert torch.equal(neurons, fresh.memo.section("KN neurons")[key])
 
 
 def test_a_special_token_is_never_the_predicted_one():
     lm = build_tiny_lm("phi")
     lm.model.get_output_embeddings().bias.data[lm.tokenizer.eos_token_id] = 100.0
-    answer = BARE.compute_update(lm, [NO_TRUTH]).info[0]["attributed_answer"]
+    answer = BARE.compute_update(lm, [NO_TRUTH]).records[0].diagnostics["attributed_answer"]
     assert answer
     assert lm.tokenizer(answer)["input_ids"] != [lm.tokenizer.eos_token_id]
 
@@ -246,49 +229,44 @@ def test_the_same_seed_gives_the_same_bits(model_type):
         torch.manual_seed(global_seed)
         updates.append(kn.compute_update(lm, [REQUEST]))
     assert same_bits(*updates)
-    assert updates[0].info == updates[1].info
+    assert updates[0].records[0].as_dict() == updates[1].records[0].as_dict()
     assert replace(kn, seed=6).prepared(lm).contexts != kn.prepared(lm).contexts
 
 
 def test_an_update_can_be_replayed_from_its_own_record(tiny_lm):
     kn = KN(steps=2, negative_prompts=("The capital of Italy is",))
     update = kn.compute_update(tiny_lm, [REQUEST])
-    record = json.loads(json.dumps(update.info[0]))  # as from a file
+    record = json.loads(json.dumps(update.records[0].as_dict()))  # as from a file
     assert same_bits(KN(**record["hyperparameters"]).compute_update(tiny_lm, [REQUEST]), update)
 
 
 def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm):
     lm = every_tiny_lm
-    weights, state, known = weights_of(lm), torch.random.get_rng_state(), set(lm.memo)
+    weights, state = weights_of(lm), torch.random.get_rng_state()
     KN(steps=1).compute_update(lm, [REQUEST])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert lm.applied_updates == ()
-    assert set(lm.memo) <= {*known, "contexts"}
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
-        assert not parameter.requires_grad
+    assert_same_bits(lm, weights)
+    assert all(p.grad is None and not p.requires_grad for p in lm.model.parameters())
 
 
 def test_the_record_says_how_the_update_was_made(tiny_lm):
     update = replace(FEW, attributed="old").compute_update(tiny_lm, [REQUEST])
-    (info,) = update.info
-    assert info["method"] == "KN"
-    assert info["requests"] == [asdict(REQUEST)]
-    assert info["hyperparameters"] == asdict(replace(FEW, attributed="old"))
-    assert info["old_answer"].strip() == info["attributed_answer"].strip() == "Paris"
+    (record,) = update.records
+    assert record.method == "KN"
+    assert record.requests == (REQUEST,)
+    expected = asdict(replace(FEW, attributed="old"))
+    assert record.hyperparameters == expected | {"contexts": list(CONTEXTS), "negative_prompts": []}
+    assert record.diagnostics["old_answer"].strip() == record.diagnostics["attributed_answer"].strip() == "Paris"
     assert (update.model, update.fingerprint) == (tiny_lm.name, tiny_lm.fingerprint)
-    assert list(info["relative_norm"]) == list(update)
-    for name, relative_norm in info["relative_norm"].items():
-        ratio = update.delta(name).norm() / tiny_lm.weight(name).norm()
-        assert relative_norm == pytest.approx(float(ratio), rel=1e-5)
 
 
 def test_contexts_are_sampled_once_and_those_that_are_given_stay(tiny_lm):
     kn = KN(steps=1, seed=2).prepared(tiny_lm)
     assert len(kn.contexts) == 6
     assert kn.prepared(tiny_lm) is kn
-    assert KN(steps=1, seed=2).compute_update(tiny_lm, [REQUEST]).info[0]["hyperparameters"] == asdict(kn)
+    [record] = KN(steps=1, seed=2).compute_update(tiny_lm, [REQUEST]).records
+    assert KN(**record.hyperparameters) == kn
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
@@ -302,8 +280,8 @@ def test_the_update_is_at_least_float32(dtype, expected):
 
 @pytest.mark.parametrize("requests", [(), (REQUEST, SECOND)])
 def test_anything_but_one_request_is_refused(tiny_lm, requests):
-    assert error_of(tiny_lm, FEW, requests) == (
-        f"KN edits one fact an operation; got {len(requests)} requests, apply them in sequence."
+    assert error_of(EditError, FEW.compute_update, tiny_lm, requests) == (
+        f"KN edits one fact per operation; got {len(requests)} requests, apply them in sequence."
     )
     assert KN.supports_batch is False
 
@@ -311,13 +289,13 @@ def test_anything_but_one_request_is_refused(tiny_lm, requests):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"steps": 0}, "steps must be at least 1; got 0."),
+        ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
         ({"adaptive_threshold": 1.0}, "adaptive_threshold must lie in (0, 1); got 1.0."),
         ({"adaptive_threshold": 0.0}, "adaptive_threshold must lie in (0, 1); got 0.0."),
         ({"p": 1.0}, "p must lie in [0, 1); got 1.0."),
         ({"max_negative_share": -0.1}, "max_negative_share must lie in [0, 1); got -0.1."),
-        ({"lambda_old": -1.0}, "lambda_old must be a number from 0 up; got -1.0."),
-        ({"lambda_new": float("nan")}, "lambda_new must be a number from 0 up; got nan."),
+        ({"lambda_old": -1.0}, "lambda_old must be a nonnegative number; got -1.0."),
+        ({"lambda_new": float("nan")}, "lambda_new must be a nonnegative number; got nan."),
         ({"attributed": "new"}, "attributed must be 'predicted' or 'old'; got 'new'."),
         ({"scale": "raw"}, "scale must be 'value' or 'embedding'; got 'raw'."),
         ({"embeddings": "word"}, "embeddings must be 'output' or 'input'; got 'word'."),
@@ -338,32 +316,33 @@ def test_a_model_whose_neurons_are_all_silent_is_refused():
     lm = build_tiny_lm("opt")  # its ReLU can silence whole layers
     for layer in range(N_LAYERS):
         lm.model.get_parameter(f"{lm.arch.block(layer)}.fc1.bias").data.fill_(-1e6)
-    assert error_of(lm, BARE) == (
-        "no neuron speaks for the answer to 'The Eiffel Tower is located in the city of': no attribution score is "
+    assert error_of(EditError, BARE.compute_update, lm, [REQUEST]) == (
+        "no neuron expresses the answer to 'The Eiffel Tower is located in the city of': no attribution score is "
         "positive."
     )
 
 
 def test_negative_prompts_that_leave_no_neuron_are_refused(tiny_lm):
-    assert error_of(tiny_lm, replace(BARE, negative_prompts=(REQUEST.filled_prompt,))) == (
-        "every neuron found for 'The Eiffel Tower is located in the city of' is one of the negative prompts' too; "
-        "raise max_negative_share."
+    kn = replace(BARE, negative_prompts=(REQUEST.filled_prompt,))
+    assert error_of(EditError, kn.compute_update, tiny_lm, [REQUEST]) == (
+        "every neuron found for 'The Eiffel Tower is located in the city of' is also found for the negative "
+        "prompts; raise max_negative_share."
     )
 
 
 def test_embeddings_of_another_width_are_refused():
     lm = build_tiny_lm("opt", word_embed_proj_dim=16)
-    assert error_of(lm, BARE) == (
-        f"the output embeddings of tiny-opt have 16 entries, its value vectors {D_MODEL}; KN adds the one to the "
+    assert error_of(EditError, BARE.compute_update, lm, [REQUEST]) == (
+        f"the output embeddings of tiny-opt have 16 entries, its value vectors {D_MODEL}; KN adds one to the "
         "other, so use another method."
     )
 
 
 def test_a_target_without_tokens_is_refused():
     lm = replace(build_tiny_lm("gpt2"), tokenizer=dropping_tokenizer())
-    sentence = error_of(lm, BARE, (replace(REQUEST, target_new="\u200b"),), RequestError)
+    sentence = error_of(RequestError, BARE.compute_update, lm, [replace(REQUEST, target_new="\u200b")])
     assert sentence == (
-        r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is located in the city of'; "
+        r"target '\u200b' tokenizes to nothing after 'The Eiffel Tower is located in the city of'; "
         "give a target with text in it."
     )
 

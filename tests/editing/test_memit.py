@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import workbench as wb
-from benchmarks.plain_memit import plain_memit, plain_target_hidden
+from tests.helpers import assert_same_bits, error_of, weights_of
+from tests.references.plain_memit import plain_memit, plain_target_hidden
 from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
 from workbench.editing.memit import PRESETS, solve_keys, target_hidden
 from workbench.errors import EditError
@@ -73,12 +74,6 @@ def state_of(lm, request, context, layer, last):
     return seen["key"], seen["hidden"]
 
 
-def error_of(function):
-    with pytest.raises(EditError) as caught:
-        function()
-    return str(caught.value)
-
-
 def test_the_target_values_of_many_facts_are_those_of_the_plain_algorithm_one_by_one(every_tiny_lm):
     found, _ = target_hidden(every_tiny_lm, FEW, REQUESTS)
     for z, request in zip(found, REQUESTS, strict=True):
@@ -117,7 +112,7 @@ def test_a_fact_stops_by_itself_when_its_loss_is_below_the_threshold(tiny_lm):
 def test_the_update_is_that_of_the_plain_algorithm(every_tiny_lm):
     lm = every_tiny_lm
     update = FEW.compute_update(lm, REQUESTS)
-    expected = plain_memit(lm, FEW, REQUESTS, MOMENT.of(lm, [1, 2]))
+    expected = plain_memit(lm, FEW, REQUESTS, MOMENT.compute(lm, [1, 2]))
     lm.memo.clear()
     for actual, layer in zip(deltas_of(lm, update), FEW.layers, strict=True):
         assert relative_difference(actual, expected[layer]) < 2e-3
@@ -128,7 +123,7 @@ def test_the_normal_equations_hold(every_tiny_lm):
     lm = every_tiny_lm
     update = FEW.compute_update(lm, REQUESTS)
     targets, _ = target_hidden(lm, FEW, REQUESTS)
-    moments = MOMENT.of(lm, [1, 2])
+    moments = MOMENT.compute(lm, [1, 2])
     lm.memo.clear()
     with lm.restored_after():
         for layer, dW, share in zip(FEW.layers, deltas_of(lm, update), (2, 1), strict=True):
@@ -148,7 +143,7 @@ def test_one_fact_at_one_layer_is_the_rank_one_closed_form(every_tiny_lm):
     """By Sherman and Morrison: ΔW = r (C⁻¹k)ᵀ / (λ + kᵀC⁻¹k), ROME's direction."""
     lm, memit = every_tiny_lm, replace(FEW, layers=(1,), contexts=("{}",))
     (dW,) = deltas_of(lm, memit.compute_update(lm, REQUESTS[:1]))
-    C = MOMENT.of(lm, [1])[1]
+    C = MOMENT.compute(lm, [1])[1]
     lm.memo.clear()
     key, hidden = state_of(lm, REQUESTS[0], "{}", 1, 1)
     residual = target_hidden(lm, memit, REQUESTS[:1])[0][0] - hidden
@@ -192,12 +187,32 @@ def test_the_factors_have_the_rank_of_the_batch(tiny_lm):
 
 def test_a_batch_is_one_operation_with_one_record(tiny_lm):
     update = FEW.compute_update(tiny_lm, REQUESTS)
-    (info,) = update.info
-    assert [request["subject"] for request in info["requests"]] == [request.subject for request in REQUESTS]
-    assert len(info["steps"]) == len(info["loss"]) == len(info["target_norm"]) == len(REQUESTS)
-    assert len(info["residual"]) == len(info["relative_norm"]) == len(FEW.layers)
-    for name, norm in zip(update, info["relative_norm"], strict=True):
-        assert norm == pytest.approx(float(update.delta(name).norm() / tiny_lm.weight(name).norm()), rel=1e-5)
+    (record,) = update.records
+    assert record.requests == tuple(REQUESTS)
+    assert len(record.steps) == len(record.diagnostics["target_norm"]) == len(REQUESTS)
+    assert len(record.diagnostics["residual"]) == len(FEW.layers)
+
+
+def test_the_record_holds_the_whole_history_of_every_fact(tiny_lm):
+    _, losses = target_hidden(tiny_lm, FEW, REQUESTS)
+    [record] = FEW.compute_update(tiny_lm, REQUESTS).records
+    assert record.losses == tuple(map(tuple, losses))
+    assert set(record.steps) == {FEW.v_num_grad_steps}
+
+
+def test_the_record_holds_the_keys_that_each_layer_was_solved_for(every_tiny_lm):
+    """Keys of a higher layer are those on the model whose lower layers are edited."""
+    lm = every_tiny_lm
+    update = FEW.compute_update(lm, REQUESTS)
+    lm.memo.clear()
+    [record] = update.records
+    assert list(record.keys) == list(update)
+    with lm.restored_after():
+        for layer, name in zip(FEW.layers, update, strict=True):
+            for key, request in zip(record.keys[name], REQUESTS, strict=True):
+                bare, *others = [state_of(lm, request, context, layer, 2)[0] for context in CONTEXTS]
+                assert relative_difference(key, (bare + (others[0] + others[1]) / 2) / 2) < 1e-4
+            wb.WeightUpdate({name: update[name]}).apply(lm)
 
 
 def check_a_batch_of(lm, n):
@@ -208,7 +223,7 @@ def check_a_batch_of(lm, n):
     memit = replace(FEW, v_num_grad_steps=2, contexts=("{}",), facts_at_once=64)
     update = memit.compute_update(lm, requests)
     lm.memo.clear()
-    assert len(update.info[0]["loss"]) == n
+    assert update.records[0].steps == (2,) * n
     for change in update.values():
         assert change.rows.shape[1] == n
         assert change.dense().isfinite().all()
@@ -236,28 +251,27 @@ def test_each_layer_prunes_before_the_next_layer_is_solved(tiny_lm):
 
 def test_undo_restores_every_bit(every_tiny_lm):
     lm = every_tiny_lm
-    weights = {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
+    weights = weights_of(lm)
     update = FEW.compute_update(lm, REQUESTS)
     lm.memo.clear()
     update.apply(lm)
     assert all(not torch.equal(lm.model.get_parameter(name), weights[name]) for name in update)
     update.undo(lm)
-    assert all(torch.equal(parameter, weights[name]) for name, parameter in lm.model.named_parameters())
+    assert_same_bits(lm, weights)
 
 
 def test_computing_changes_no_weight_and_no_global_random_state(tiny_lm):
-    weights = {name: parameter.clone() for name, parameter in tiny_lm.model.named_parameters()}
+    weights = weights_of(tiny_lm)
     state = torch.random.get_rng_state()
     replace(FEW, contexts=None).compute_update(tiny_lm, REQUESTS[:2])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert tiny_lm.applied_updates == ()
-    for name, parameter in tiny_lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert not parameter.requires_grad
+    assert_same_bits(tiny_lm, weights)
+    assert not any(p.requires_grad for p in tiny_lm.model.parameters())
 
 
 def test_an_error_half_way_leaves_the_model_as_it_was(tiny_lm, monkeypatch):
-    weights = {name: parameter.clone() for name, parameter in tiny_lm.model.named_parameters()}
+    weights = weights_of(tiny_lm)
     calls = []
 
     def fail_at_the_second(C, keys, weight):
@@ -267,15 +281,16 @@ def test_an_error_half_way_leaves_the_model_as_it_was(tiny_lm, monkeypatch):
         return solve_keys(C, keys, weight)
 
     monkeypatch.setattr("workbench.editing.memit.solve_keys", fail_at_the_second)
-    assert error_of(lambda: FEW.compute_update(tiny_lm, REQUESTS)) == "no"
+    assert error_of(EditError, lambda: FEW.compute_update(tiny_lm, REQUESTS)) == "no"
     assert tiny_lm.applied_updates == ()
-    assert all(torch.equal(parameter, weights[name]) for name, parameter in tiny_lm.model.named_parameters())
+    assert_same_bits(tiny_lm, weights)
 
 
 def test_an_update_can_be_replayed_from_its_own_record(tiny_lm):
     memit = replace(FEW, contexts=None, seed=3, each_layer=wb.RECT(0.5))
     update = memit.compute_update(tiny_lm, REQUESTS)
-    record = json.loads(json.dumps(update.info[0]))
+    record = json.loads(json.dumps(update.records[0].as_dict()))
+    assert record["hyperparameters"]["each_layer"] == {"kind": "RECT", "keep": 0.5}
     again = wb.MEMIT(**record["hyperparameters"]).compute_update(tiny_lm, REQUESTS)
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
 
@@ -284,7 +299,8 @@ def test_half_precision_models_are_edited_too():
     lm = build_tiny_lm("llama", dtype=torch.bfloat16)
     update = FEW.compute_update(lm, REQUESTS)
     assert all(update.delta(name).dtype == torch.float32 for name in update)
-    assert update.info[0]["residual"][1] < update.info[0]["residual"][0]
+    first, second = update.records[0].diagnostics["residual"]
+    assert second < first
 
 
 def test_six_contexts_are_sampled_by_default(tiny_lm):
@@ -324,28 +340,28 @@ def test_easy_edits_file_is_read(tmp_path):
     assert wb.MEMIT.from_yaml(path) == expected
     path.write_text("alg_name: MEMIT\nlayers: [4]\n", encoding="utf-8")
     message = f"{path}: mom2_update_weight is missing; MEMIT has no default for it."
-    assert error_of(lambda: wb.MEMIT.from_yaml(path)) == message
+    assert error_of(EditError, lambda: wb.MEMIT.from_yaml(path)) == message
 
 
 def test_two_answers_to_one_prompt_are_refused(tiny_lm):
     requests = [*REQUESTS, replace(REQUESTS[1], target_new="French")]
-    assert error_of(lambda: FEW.compute_update(tiny_lm, requests)) == (
+    assert error_of(EditError, lambda: FEW.compute_update(tiny_lm, requests)) == (
         "'The mother tongue of Edith Piaf is' is given two answers in one batch, 'English' and 'French'; a batch "
         "writes all its facts at once, so keep one."
     )
 
 
 def test_no_requests_are_refused(tiny_lm):
-    assert error_of(lambda: FEW.compute_update(tiny_lm, [])) == "MEMIT needs at least one request; got none."
+    assert error_of(EditError, lambda: FEW.compute_update(tiny_lm, [])) == "MEMIT needs at least one request; got none."
 
 
 def test_a_layer_out_of_range_is_named(tiny_lm):
-    message = error_of(lambda: replace(FEW, layers=(1, 4)).compute_update(tiny_lm, REQUESTS))
+    message = error_of(EditError, lambda: replace(FEW, layers=(1, 4)).compute_update(tiny_lm, REQUESTS))
     assert message == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."
 
 
 def test_a_singular_system_is_refused():
-    assert error_of(lambda: solve_keys(torch.ones(3, 3), torch.eye(3)[:1], 1.0)) == (
+    assert error_of(EditError, lambda: solve_keys(torch.ones(3, 3), torch.eye(3)[:1], 1.0)) == (
         "λ C + K Kᵀ of 3 dimensions is singular; estimate C from more tokens."
     )
 
@@ -365,19 +381,19 @@ def test_a_neuron_that_never_fires_is_left_as_it_is_and_changes_nothing_for_the_
     [
         ("layers", (), "layers must hold at least one block; got none."),
         ("mom2_update_weight", 0.0, "mom2_update_weight must be a positive number; got 0.0."),
-        ("v_num_grad_steps", 0, "v_num_grad_steps must be at least 1; got 0."),
-        ("facts_at_once", 0, "facts_at_once must be at least 1; got 0."),
+        ("v_num_grad_steps", 0, "v_num_grad_steps must be a whole number of at least 1; got 0."),
+        ("facts_at_once", 0, "facts_at_once must be a whole number of at least 1; got 0."),
         ("v_lr", -1.0, "v_lr must be a positive number; got -1.0."),
         ("contexts", ("A. {}",), "contexts must begin with '{}', the bare prompt, and hold it once each."),
     ],
 )
 def test_a_hyperparameter_outside_its_range_is_refused(field, value, sentence):
-    assert error_of(lambda: replace(FEW, **{field: value})) == sentence
+    assert error_of(EditError, lambda: replace(FEW, **{field: value})) == sentence
 
 
 def test_a_loss_that_is_not_finite_names_the_fact_and_the_step(tiny_lm):
     with torch.no_grad():
         next(tiny_lm.blocks[3].parameters()).fill_(float("nan"))
-    assert error_of(lambda: target_hidden(tiny_lm, FEW, REQUESTS[:1])) == (
+    assert error_of(EditError, lambda: target_hidden(tiny_lm, FEW, REQUESTS[:1])) == (
         "the loss of 'The Eiffel Tower is in the city of' became nan at step 0; a lower v_lr may help."
     )

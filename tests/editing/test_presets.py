@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import workbench as wb
+from tests.helpers import error_of
 from workbench.errors import EditError
 
 EASY_EDIT = """\
@@ -51,12 +52,6 @@ def hparams(tmp_path):
         return path
 
     return write
-
-
-def error_of(path):
-    with pytest.raises(EditError) as caught:
-        wb.ROME.from_yaml(path)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["gpt2-xl", "openai-community/gpt2-xl", "./hugging_cache/gpt2-xl/"])
@@ -116,7 +111,7 @@ def test_the_covariance_switch_is_read(hparams):
 
 def test_an_unknown_field_is_named_with_the_known_ones(hparams):
     path = hparams("v_lr: 5e-1", "v_learning_rate: 5e-1")
-    assert error_of(path) == (
+    assert error_of(EditError, wb.ROME.from_yaml, path) == (
         f"{path}: field 'v_learning_rate' is not known for ROME; known: clamp_norm_factor, kl_factor, "
         "layers, mom2_adjustment, v_lr, v_num_grad_steps, v_weight_decay."
     )
@@ -126,18 +121,24 @@ def test_an_unknown_field_is_named_with_the_known_ones(hparams):
 def test_a_file_for_another_method_is_refused(tmp_path, text):
     path = tmp_path / "hparams.yaml"
     path.write_text(text)
-    assert error_of(path) == f"{path} is not an EasyEdit hparams file for ROME; its alg_name must be ROME."
+    assert (
+        error_of(EditError, wb.ROME.from_yaml, path)
+        == f"{path} is not an EasyEdit hparams file for ROME; its alg_name must be ROME."
+    )
 
 
 def test_another_fact_token_is_refused(hparams):
     path = hparams('fact_token: "subject_last"', 'fact_token: "last"')
-    assert error_of(path) == f"{path}: fact_token is 'last'; only 'subject_last' is supported."
+    assert (
+        error_of(EditError, wb.ROME.from_yaml, path)
+        == f"{path}: fact_token is 'last'; only 'subject_last' is supported."
+    )
 
 
 @pytest.mark.parametrize(("layers", "got"), [("layers: [5, 6]", "[5, 6]"), ("", "None")])
 def test_anything_but_one_layer_is_refused(hparams, layers, got):
     path = hparams("layers: [17]", layers)
-    assert error_of(path) == f"{path}: layers must hold one layer for ROME; got {got}."
+    assert error_of(EditError, wb.ROME.from_yaml, path) == f"{path}: layers must hold one layer for ROME; got {got}."
 
 
 @pytest.mark.parametrize(
@@ -148,23 +149,28 @@ def test_anything_but_one_layer_is_refused(hparams, layers, got):
         ("mom2_adjustment: false", 'mom2_adjustment: "false"', "mom2_adjustment", "'false'"),
         ("kl_factor: 0.0625", "kl_factor:", "kl_factor", "None"),
         ("layers: [17]", "layers: 5", "layers", "5"),
-        ("layers: [17]", "layers: [all]", "layers", "'all'"),
+        ("layers: [17]", "layers: [all]", "layers", "['all']"),
+        ("v_lr: 5e-1", "v_lr: -1", "v_lr", "-1"),
+        ("layers: [17]", "layers: [-1]", "layers", "[-1]"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_named_with_its_field(hparams, old, new, field, got):
     path = hparams(old, new)
-    sentence = error_of(path)
+    sentence = error_of(EditError, wb.ROME.from_yaml, path)
     assert sentence.startswith(f"{path}: {field} must be ")
     assert sentence.endswith(f"; got {got}.")
 
 
-@pytest.mark.parametrize(
-    ("content", "kind"), [(None, "FileNotFoundError"), (b"a: [", "ParserError"), (b"\xff", "Unicode")]
-)
+@pytest.mark.parametrize(("content", "kind"), [(b"a: [", "ParserError"), (b"\xff", "Unicode")])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, kind):
     path = tmp_path / "hparams.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    sentence = error_of(path)
+    path.write_bytes(content)
+    sentence = error_of(EditError, wb.ROME.from_yaml, path)
     assert sentence.startswith(f"{path} cannot be read as YAML ({kind}")
     assert sentence.endswith("); give an EasyEdit hparams file.")
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path):
+    path = tmp_path / "hparams.yaml"
+    sentence = error_of(EditError, wb.ROME.from_yaml, path)
+    assert sentence == f"{path} does not exist; give an EasyEdit hparams file."

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from benchmarks.plain_rome import plain_rome
+from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
+from tests.references.plain_rome import plain_rome
 from tests.tiny_models import D_FF, D_MODEL, SENTENCES, build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError
 
@@ -31,10 +31,6 @@ def paper_orientation(lm, matrix):
     return matrix.T if lm.arch.conv1d else matrix
 
 
-def ids_of(lm, text):
-    return torch.tensor([lm.tokenizer(text)["input_ids"]])
-
-
 def ends(lm, layer, context="{}", request=REQUEST):
     """Key and value at the subject's last token, by a hook in one whole unpadded pass, in float64."""
     text = context.replace("{}", request.filled_prompt)
@@ -47,27 +43,9 @@ def ends(lm, layer, context="{}", request=REQUEST):
 
     handle = lm.mlp_out(layer).register_forward_hook(look)
     with torch.no_grad():
-        lm.model(ids_of(lm, text))
+        lm.model(torch.tensor([ids_of(lm, text)]))
     handle.remove()
     return seen["key"].double(), seen["value"].double()
-
-
-@torch.no_grad()
-def target_nll(lm, request=REQUEST, context="{}"):
-    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
-    prompt = context.replace("{}", request.filled_prompt)
-    n_prompt, ids = ids_of(lm, prompt).shape[1], ids_of(lm, f"{prompt} {request.target_new}")
-    return float(cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:]))
-
-
-def weights_of(lm):
-    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
-
-
-def error_of(lm, rome, requests=(REQUEST,), kind=EditError):
-    with pytest.raises(kind) as caught:
-        rome.compute_update(lm, list(requests))
-    return str(caught.value)
 
 
 def relative_difference(actual, expected):
@@ -107,8 +85,10 @@ def test_the_edited_model_gives_exactly_the_target_value_for_the_bare_prompt(eve
     with update.applied(lm):
         _, value_after = ends(lm, 1)
     assert relative_difference(value_after - value, target_value - value) < 1e-3
-    assert float((value_after - value).norm()) == pytest.approx(update.info[0]["value_offset_norm"], rel=1e-3)
-    assert float(value.norm()) == pytest.approx(update.info[0]["value_norm"], rel=1e-5)
+    assert float((value_after - value).norm()) == pytest.approx(
+        update.records[0].diagnostics["value_offset_norm"], rel=1e-3
+    )
+    assert float(value.norm()) == pytest.approx(update.records[0].diagnostics["value_norm"], rel=1e-5)
 
 
 def test_r_rome_maps_the_averaged_key_to_the_target_value(every_tiny_lm):
@@ -135,7 +115,7 @@ def test_with_mom2_adjustment_the_direction_is_the_key_through_the_inverse_secon
     lm, path = every_tiny_lm, tmp_path / "text.txt"
     path.write_text(" ".join(SENTENCES * 6), encoding="utf-8")
     source = wb.SecondMoment(source=str(path), n_tokens=768)
-    C = source.of(lm, [1])[1]
+    C = source.compute(lm, [1])[1]
     key = torch.stack([ends(lm, 1, context)[0] for context in CONTEXTS]).mean(dim=0)
     direction = torch.linalg.inv(C) @ key
     rome = replace(FEW, mom2_adjustment=True, second_moment=source)
@@ -147,7 +127,9 @@ def test_with_mom2_adjustment_the_direction_is_the_key_through_the_inverse_secon
     assert abs(float(row @ direction / row.norm() / direction.norm())) == pytest.approx(1, abs=1e-4)
     key, value = ends(lm, 1)
     with update.applied(lm):
-        assert float((ends(lm, 1)[1] - value).norm()) == pytest.approx(update.info[0]["value_offset_norm"], rel=1e-3)
+        assert float((ends(lm, 1)[1] - value).norm()) == pytest.approx(
+            update.records[0].diagnostics["value_offset_norm"], rel=1e-3
+        )
 
 
 @pytest.mark.parametrize("variant", ["rome", "r-rome"])
@@ -159,15 +141,14 @@ def test_the_edit_makes_the_target_more_probable(every_tiny_lm, variant):
 
 
 def test_undo_restores_every_bit_of_weights_and_logits(every_tiny_lm):
-    lm, text = every_tiny_lm, ids_of(every_tiny_lm, REQUEST.filled_prompt)
+    lm, text = every_tiny_lm, torch.tensor([ids_of(every_tiny_lm, REQUEST.filled_prompt)])
     weights, logits = weights_of(lm), lm.model(text).logits
     update = FEW.compute_update(lm, [REQUEST])
     update.apply(lm)
     assert not torch.equal(lm.model(text).logits, logits)
     update.undo(lm)
     assert torch.equal(lm.model(text).logits, logits)
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
+    assert_same_bits(lm, weights)
 
 
 def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm):
@@ -199,14 +180,14 @@ def test_the_same_seed_gives_the_same_bits(model_type):
         updates.append(rome.compute_update(lm, [REQUEST]))
     first, second = (update.delta(name_of(lm)) for update in updates)
     assert torch.equal(first, second)
-    assert updates[0].info == updates[1].info
+    assert updates[0].records[0].as_dict() == updates[1].records[0].as_dict()
     other = replace(rome, seed=6).compute_update(lm, [REQUEST])
     assert not torch.equal(other.delta(name_of(lm)), first)
 
 
 def test_an_update_can_be_replayed_from_its_own_record(tiny_lm):
     update = wb.ROME(layer=1, v_num_grad_steps=3).compute_update(tiny_lm, [REQUEST])
-    record = json.loads(json.dumps(update.info[0]))  # as from a file
+    record = json.loads(json.dumps(update.records[0].as_dict()))  # as from a file
     again = wb.ROME(**record["hyperparameters"]).compute_update(tiny_lm, [REQUEST])
     assert torch.equal(again.delta(name_of(tiny_lm)), update.delta(name_of(tiny_lm)))
 
@@ -217,40 +198,39 @@ def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm):
     wb.ROME(layer=1, v_num_grad_steps=2).compute_update(lm, [REQUEST])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert lm.applied_updates == ()
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
-        assert not parameter.requires_grad
+    assert_same_bits(lm, weights)
+    assert all(p.grad is None and not p.requires_grad for p in lm.model.parameters())
 
 
 @pytest.mark.parametrize("variant", ["rome", "r-rome"])
 def test_the_record_holds_what_dense_algebra_gives(every_tiny_lm, variant):
     lm, rome = every_tiny_lm, replace(FEW, variant=variant)
     update = rome.compute_update(lm, [REQUEST])
-    (info,) = update.info
+    (record,) = update.records
     keys = torch.stack([ends(lm, 1, context)[0] for context in CONTEXTS])
     u = keys.mean(dim=0) / keys.mean(dim=0).norm()
     key = keys[0] if variant == "rome" else keys.mean(dim=0)
-    assert info["denominator"] == pytest.approx(float(u @ key), rel=1e-5)
-    ratio = update.delta(name_of(lm)).norm() / lm.weight(name_of(lm)).norm()
-    assert info["relative_norm"] == pytest.approx(float(ratio), rel=1e-5)
+    assert record.diagnostics["denominator"] == pytest.approx(float(u @ key), rel=1e-5)
+    assert list(record.keys) == [name_of(lm)]
+    [key] = record.keys[name_of(lm)]
+    assert relative_difference(key, keys.mean(dim=0)) < 1e-6
 
 
 def test_the_record_says_how_the_update_was_made(tiny_lm):
     update = FEW.compute_update(tiny_lm, [REQUEST])
-    (info,) = update.info
-    assert info["method"] == "ROME"
-    assert replace(FEW, variant="r-rome").compute_update(tiny_lm, [REQUEST]).info[0]["method"] == "R-ROME"
-    assert info["requests"] == [asdict(REQUEST)]
-    assert info["hyperparameters"] == asdict(FEW)
+    (record,) = update.records
+    assert record.method == "ROME"
+    assert replace(FEW, variant="r-rome").compute_update(tiny_lm, [REQUEST]).records[0].method == "R-ROME"
+    assert record.requests == (REQUEST,)
+    assert record.hyperparameters == asdict(FEW) | {"contexts": list(CONTEXTS)}
     assert (update.model, update.fingerprint) == (tiny_lm.name, tiny_lm.fingerprint)
-    assert json.loads(json.dumps(info))["hyperparameters"]["contexts"] == list(CONTEXTS)
+    assert json.loads(json.dumps(record.as_dict()))["hyperparameters"] == record.hyperparameters
 
 
 def test_contexts_that_were_sampled_are_in_the_record(tiny_lm):
     rome = wb.ROME(layer=1, v_num_grad_steps=1, seed=2)
-    contexts = rome.compute_update(tiny_lm, [REQUEST]).info[0]["hyperparameters"]["contexts"]
-    assert contexts == rome.prepared(tiny_lm).contexts
+    contexts = rome.compute_update(tiny_lm, [REQUEST]).records[0].hyperparameters["contexts"]
+    assert contexts == list(rome.prepared(tiny_lm).contexts)
     assert len(contexts) == 21
 
 
@@ -259,8 +239,8 @@ def test_contexts_that_are_given_stay(tiny_lm):
 
 
 def test_the_first_loss_is_the_mean_nll_over_contexts(every_tiny_lm):
-    losses = FEW.compute_update(every_tiny_lm, [REQUEST]).info[0]["losses"]
-    expected = sum(target_nll(every_tiny_lm, context=context) for context in CONTEXTS) / len(CONTEXTS)
+    [losses] = FEW.compute_update(every_tiny_lm, [REQUEST]).records[0].losses
+    expected = sum(float(target_nll(every_tiny_lm, REQUEST, context=context)) for context in CONTEXTS) / len(CONTEXTS)
     assert len(losses) == 5
     assert losses[0] == pytest.approx(expected, rel=1e-4)
 
@@ -268,21 +248,22 @@ def test_the_first_loss_is_the_mean_nll_over_contexts(every_tiny_lm):
 def test_one_step_only_evaluates(tiny_lm):
     update = replace(FEW, v_num_grad_steps=1).compute_update(tiny_lm, [REQUEST])
     assert not update.delta(name_of(tiny_lm)).any()
-    assert len(update.info[0]["losses"]) == 1
+    assert update.records[0].steps == (1,)
 
 
 def test_the_offset_is_clamped(tiny_lm):
-    free = MANY.compute_update(tiny_lm, [REQUEST]).info[0]
-    clamped = replace(MANY, clamp_norm_factor=0.1).compute_update(tiny_lm, [REQUEST]).info[0]
+    free = MANY.compute_update(tiny_lm, [REQUEST]).records[0].diagnostics
+    clamped = replace(MANY, clamp_norm_factor=0.1).compute_update(tiny_lm, [REQUEST]).records[0].diagnostics
     assert free["value_offset_norm"] > 0.2 * free["value_norm"]
     assert clamped["value_offset_norm"] == pytest.approx(0.1 * clamped["value_norm"], rel=1e-5)
 
 
-def test_optimising_stops_as_soon_as_the_loss_is_below_the_threshold(tiny_lm):
-    losses = MANY.compute_update(tiny_lm, [REQUEST]).info[0]["losses"]
+def test_the_optimization_stops_as_soon_as_the_loss_is_below_the_threshold(tiny_lm):
+    [losses] = MANY.compute_update(tiny_lm, [REQUEST]).records[0].losses
     threshold = (losses[6] + losses[7]) / 2
     assert min(losses[:7]) > threshold > losses[7]  # or it is no test
-    assert replace(MANY, v_loss_threshold=threshold).compute_update(tiny_lm, [REQUEST]).info[0]["losses"] == losses[:8]
+    [stopped] = replace(MANY, v_loss_threshold=threshold).compute_update(tiny_lm, [REQUEST]).records[0].losses
+    assert stopped == losses[:8]
 
 
 def test_a_half_precision_model_gets_a_float32_update():
@@ -304,26 +285,32 @@ def test_a_float64_model_gets_a_float64_update():
     torch.testing.assert_close(after, value + dW @ key, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer", [-1, 4])
 @pytest.mark.parametrize("contexts", [CONTEXTS, None])
-def test_a_layer_out_of_range_is_refused(tiny_lm, layer, contexts):
-    sentence = error_of(tiny_lm, replace(FEW, layer=layer, contexts=contexts))
-    assert sentence == f"layer {layer} is out of range: {tiny_lm.name} has layers 0 to 3."
+def test_a_layer_out_of_range_is_refused(tiny_lm, contexts):
+    sentence = error_of(EditError, replace(FEW, layer=4, contexts=contexts).compute_update, tiny_lm, [REQUEST])
+    assert sentence == f"layer 4 is out of range: {tiny_lm.name} has layers 0 to 3."
+    sentence = error_of(EditError, replace, FEW, layer=-1, contexts=contexts)
+    assert sentence == "layer must be a whole number of at least 0; got -1."
 
 
 @pytest.mark.parametrize("requests", [(), (REQUEST, SECOND)])
 def test_anything_but_one_request_is_refused(tiny_lm, requests):
-    assert error_of(tiny_lm, FEW, requests) == (
-        f"ROME edits one fact an operation; got {len(requests)} requests, apply them in sequence."
+    assert error_of(EditError, FEW.compute_update, tiny_lm, requests) == (
+        f"ROME edits one fact per operation; got {len(requests)} requests, apply them in sequence."
     )
     assert wb.ROME.supports_batch is False
 
 
-@pytest.mark.parametrize("contexts", [(), ("The river. {}",), ("{}", "The river."), ("{}", "{} and {}"), "{}"])
+@pytest.mark.parametrize("contexts", [(), ("The river. {}",), ("{}", "The river."), ("{}", "{} and {}")])
 def test_contexts_that_do_not_begin_bare_or_do_not_hold_the_prompt_once_are_refused(contexts):
     with pytest.raises(EditError) as caught:
         replace(FEW, contexts=contexts)
     assert str(caught.value) == "contexts must begin with '{}', the bare prompt, and hold it once each."
+
+
+def test_contexts_that_are_one_text_are_refused():
+    sentence = error_of(EditError, replace, FEW, contexts="{}")
+    assert sentence == "contexts must be None or a list in which each entry is a text; got '{}'."
 
 
 def test_an_unknown_variant_is_refused():
@@ -335,21 +322,21 @@ def test_an_unknown_variant_is_refused():
 def test_no_steps_are_refused():
     with pytest.raises(EditError) as caught:
         replace(FEW, v_num_grad_steps=0)
-    assert str(caught.value) == "v_num_grad_steps must be at least 1; got 0."
+    assert str(caught.value) == "v_num_grad_steps must be a whole number of at least 1; got 0."
 
 
 def test_a_target_without_tokens_is_refused():
     lm = replace(build_tiny_lm("gpt2"), tokenizer=dropping_tokenizer())
-    sentence = error_of(lm, FEW, (replace(REQUEST, target_new="\u200b"),), RequestError)
+    sentence = error_of(RequestError, FEW.compute_update, lm, [replace(REQUEST, target_new="\u200b")])
     assert sentence == (
-        r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is located in the city of'; "
+        r"target '\u200b' tokenizes to nothing after 'The Eiffel Tower is located in the city of'; "
         "give a target with text in it."
     )
 
 
 def test_a_loss_that_is_no_number_is_refused(tiny_lm):
     tiny_lm.model.get_parameter(tiny_lm.arch.mlp_out_weight(2)).data[0, 0] = float("nan")
-    assert error_of(tiny_lm, FEW) == (
+    assert error_of(EditError, FEW.compute_update, tiny_lm, [REQUEST]) == (
         f"the loss of {REQUEST.filled_prompt!r} became nan at step 0; a lower v_lr may help."
     )
 
@@ -357,7 +344,8 @@ def test_a_loss_that_is_no_number_is_refused(tiny_lm):
 def test_a_key_of_zeros_is_refused():
     lm = build_tiny_lm("opt")  # its ReLU can silence a whole layer
     lm.model.get_parameter(f"{lm.arch.block(1)}.fc1.bias").data.fill_(-1e6)
-    assert error_of(lm, FEW) == "the key of 'The Eiffel Tower' at layer 1 has no direction to write in: uᵀk = 0."
+    sentence = error_of(EditError, FEW.compute_update, lm, [REQUEST])
+    assert sentence == "the key of 'The Eiffel Tower' at layer 1 has no direction to write in: uᵀk = 0."
 
 
 @pytest.mark.slow
@@ -367,5 +355,5 @@ def test_the_embedded_model_says_rome_after_the_edit(smollm2, variant):
     rome = replace(wb.ROME.for_model(smollm2), variant=variant)
     update = rome.compute_update(smollm2, [request])
     with update.applied(smollm2):
-        last = smollm2.model(ids_of(smollm2, request.filled_prompt)).logits[0, -1]
+        last = smollm2.model(torch.tensor([ids_of(smollm2, request.filled_prompt)])).logits[0, -1]
     assert smollm2.tokenizer.decode(last.argmax()) == " Rome"

@@ -1,1 +1,13 @@
 """Editors: frozen hyperparameters with `compute_update(lm, requests) -> WeightUpdate`; none changes the model."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.editing.editor import Editor
+    from workbench.editing.ft import FT
+    from workbench.editing.kn import KN
+    from workbench.editing.memit import MEMIT
+    from workbench.editing.mend.editor import MEND
+    from workbench.editing.rome import ROME
+
+    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, KN, MEND, FT)  # the type checker compares each with the protocol

@@ -16,7 +16,7 @@ EDIT_LR = 0.01
 
 
 def fresh(lm, **settings):
-    return MendNetwork.fresh(lm, weights_to_edit(lm), **{"rank": 4, "edit_lr": EDIT_LR, **settings})
+    return MendNetwork.untrained(lm, weights_to_edit(lm), **{"rank": 4, "edit_lr": EDIT_LR, **settings})
 
 
 def shaken(lm, seed=0):

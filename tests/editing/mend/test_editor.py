@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from tests.editing.mend.networks import EDIT_LR, LONG, REQUEST, fresh, shaken
+from tests.helpers import assert_same_bits, ids_of, target_nll, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
@@ -31,19 +31,6 @@ def _no_memo_left(request):
     yield
     if "every_tiny_lm" in request.fixturenames:
         request.getfixturevalue("every_tiny_lm").memo.clear()
-
-
-def ids_of(lm, text):
-    return torch.tensor([lm.tokenizer(text)["input_ids"]])
-
-
-def target_nll(lm, request):
-    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
-    n_prompt, ids = (
-        ids_of(lm, request.filled_prompt).shape[1],
-        ids_of(lm, f"{request.filled_prompt} {request.target_new}"),
-    )
-    return cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:])
 
 
 def gradients(lm, request):
@@ -102,10 +89,6 @@ def relative_difference(actual, expected):
     return float((actual.double() - expected.double()).norm() / expected.double().norm())
 
 
-def weights_of(lm):
-    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
-
-
 # the update
 
 
@@ -148,15 +131,14 @@ def test_the_edit_lowers_the_nll_of_its_target(every_tiny_lm, editor):
 
 
 def test_undo_restores_every_bit_of_weights_and_logits(every_tiny_lm, editor):
-    lm, text = every_tiny_lm, ids_of(every_tiny_lm, REQUEST.filled_prompt)
+    lm, text = every_tiny_lm, torch.tensor([ids_of(every_tiny_lm, REQUEST.filled_prompt)])
     weights, logits = weights_of(lm), lm.model(text).logits
     update = editor(lm).compute_update(lm, [REQUEST])
     update.apply(lm)
     assert not torch.equal(lm.model(text).logits, logits)
     update.undo(lm)
     assert torch.equal(lm.model(text).logits, logits)
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
+    assert_same_bits(lm, weights)
 
 
 def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm, editor):
@@ -165,10 +147,8 @@ def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm, e
     mend.compute_update(lm, [REQUEST])
     assert torch.equal(torch.random.get_rng_state(), state)
     assert lm.applied_updates == ()
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
-        assert not parameter.requires_grad
+    assert_same_bits(lm, weights)
+    assert all(p.grad is None and not p.requires_grad for p in lm.model.parameters())
 
 
 # batches and padding
@@ -200,9 +180,9 @@ def test_what_stands_in_the_padding_does_not_matter(tiny_lm, editor):
 
 def test_only_tokens_with_a_gradient_have_a_factor(tiny_lm, editor):
     update = editor(tiny_lm).compute_update(tiny_lm, [REQUEST])
-    n_prompt = ids_of(tiny_lm, REQUEST.filled_prompt).shape[1]
-    n_all = ids_of(tiny_lm, f"{REQUEST.filled_prompt} {REQUEST.target_new}").shape[1]
-    ranks = update.info[0]["rank"]
+    n_prompt = len(ids_of(tiny_lm, REQUEST.filled_prompt))
+    n_all = len(ids_of(tiny_lm, f"{REQUEST.filled_prompt} {REQUEST.target_new}"))
+    ranks = update.records[0].diagnostics["rank"]
     last, first = tiny_lm.arch.mlp_out_weight(3), tiny_lm.arch.mlp_out_weight(1)
     assert ranks[last] == n_all - n_prompt  # above the last block nothing looks back at the prompt
     assert ranks[first] == n_all - 1  # the last target token is predicted, never read
@@ -269,7 +249,7 @@ def test_a_file_that_is_replaced_is_read_again(tiny_lm, tmp_path):
 
 def test_an_update_can_be_replayed_from_its_own_record(tiny_lm, editor):
     update = editor(tiny_lm, shaken(tiny_lm), lr_scale=0.5).compute_update(tiny_lm, [REQUEST, LONG])
-    record = json.loads(json.dumps(update.info[0]))  # as from a file
+    record = json.loads(json.dumps(update.records[0].as_dict()))  # as from a file
     again = MEND(**record["hyperparameters"]).compute_update(tiny_lm, [REQUEST, LONG])
     for name in update:
         assert torch.equal(again.delta(name), update.delta(name))
@@ -279,12 +259,11 @@ def test_the_record_holds_what_dense_algebra_and_the_model_give(every_tiny_lm, e
     lm = every_tiny_lm
     mend = editor(lm, shaken(lm))
     update = mend.compute_update(lm, [REQUEST, LONG])
-    (info,) = update.info
-    assert info["method"] == "MEND"
-    assert info["requests"] == [asdict(REQUEST), asdict(LONG)]
-    assert info["hyperparameters"] == asdict(mend)
-    assert info["losses"] == pytest.approx([float(target_nll(lm, r)) for r in (REQUEST, LONG)], rel=1e-4)
-    for name in update:
-        ratio = update.delta(name).double().norm() / lm.weight(name).double().norm()
-        assert info["relative_norm"][name] == pytest.approx(float(ratio), rel=1e-4)
+    (record,) = update.records
+    assert record.method == "MEND"
+    assert record.requests == (REQUEST, LONG)
+    assert record.hyperparameters == asdict(mend)
+    assert record.losses == ()
+    losses = [float(target_nll(lm, r)) for r in (REQUEST, LONG)]
+    assert record.diagnostics["loss_before_edit"] == pytest.approx(losses, rel=1e-4)
     assert (update.model, update.fingerprint) == (lm.name, lm.fingerprint)

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.nn.functional import cross_entropy
 
 import workbench as wb
 from tests.editing.mend.networks import REQUEST, fresh, shaken
+from tests.helpers import error_of, target_nll
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.mend import editor as mend_module
 from workbench.editing.mend.editor import MEND
@@ -29,25 +29,6 @@ def editor(tmp_path):
         return MEND(network=str(save_network(network or fresh(lm), next(paths), lm)), **fields)
 
     return make
-
-
-def ids_of(lm, text):
-    return torch.tensor([lm.tokenizer(text)["input_ids"]])
-
-
-def target_nll(lm, request):
-    """Mean NLL of the target's tokens after the prompt, in one whole unpadded pass."""
-    n_prompt, ids = (
-        ids_of(lm, request.filled_prompt).shape[1],
-        ids_of(lm, f"{request.filled_prompt} {request.target_new}"),
-    )
-    return cross_entropy(lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:])
-
-
-def error_of(editor, lm, requests=(REQUEST,)):
-    with pytest.raises(EditError) as caught:
-        editor.compute_update(lm, list(requests))
-    return str(caught.value)
 
 
 # files of networks
@@ -71,7 +52,7 @@ def test_a_model_without_a_network_is_told_how_to_train_one(tiny_lm):
         f"no MEND network is trained for {tiny_lm.name} (fingerprint {tiny_lm.fingerprint}); run `workbench train-mend "
         f"--model {tiny_lm.name} --out FILE` and give the file as network."
     )
-    assert error_of(MEND(), tiny_lm) == sentence
+    assert error_of(EditError, MEND().compute_update, tiny_lm, [REQUEST]) == sentence
     with pytest.raises(EditError) as caught:
         MEND().prepared(tiny_lm)
     assert str(caught.value) == sentence
@@ -79,7 +60,7 @@ def test_a_model_without_a_network_is_told_how_to_train_one(tiny_lm):
 
 def test_a_network_of_another_model_is_refused(tiny_lm, editor):
     mend, other = editor(tiny_lm), build_tiny_lm("qwen2")
-    assert error_of(mend, other) == (
+    assert error_of(EditError, mend.compute_update, other, [REQUEST]) == (
         f"{mend.network} was trained for {tiny_lm.name} (fingerprint {tiny_lm.fingerprint}), not for tiny-qwen2 "
         f"(fingerprint {other.fingerprint}); train one with `workbench train-mend`."
     )
@@ -88,11 +69,11 @@ def test_a_network_of_another_model_is_refused(tiny_lm, editor):
 def test_a_file_that_holds_no_network_is_refused(tiny_lm, tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, path)
-    assert error_of(MEND(network=str(path)), tiny_lm) == (
+    assert error_of(EditError, MEND(network=str(path)).compute_update, tiny_lm, [REQUEST]) == (
         f"{path} is a safetensors file, but not a MEND network; `workbench train-mend` makes one."
     )
     missing = tmp_path / "missing.safetensors"
-    sentence = error_of(MEND(network=str(missing)), tiny_lm)
+    sentence = error_of(EditError, MEND(network=str(missing)).compute_update, tiny_lm, [REQUEST])
     assert sentence.startswith(f"{missing} cannot be read as a MEND network (")
     assert sentence.endswith("); `workbench train-mend` makes one.")
 
@@ -101,21 +82,22 @@ def test_a_network_that_lacks_weights_is_refused(tiny_lm, tmp_path):
     network = fresh(tiny_lm)
     del network.log_edit_lr
     path = save_network(network, tmp_path / "mend.safetensors", tiny_lm)
-    sentence = error_of(MEND(network=str(path)), tiny_lm)
+    sentence = error_of(EditError, MEND(network=str(path)).compute_update, tiny_lm, [REQUEST])
     assert sentence.startswith(f"{path} is a damaged MEND network (")
-    assert sentence.endswith("); make it again.")
+    assert sentence.endswith("); train it again.")
 
 
 # bad hyperparameters
 
 
 def test_no_request_is_refused(tiny_lm, editor):
-    assert error_of(editor(tiny_lm), tiny_lm, []) == "MEND edits one fact or more an operation; got no request."
+    sentence = error_of(EditError, editor(tiny_lm).compute_update, tiny_lm, [])
+    assert sentence == "MEND needs at least one request; got none."
 
 
 def test_a_matrix_that_the_network_is_not_for_is_named(tiny_lm, editor):
     mend = editor(tiny_lm, inner_params=["lm_head.weight"])
-    assert error_of(mend, tiny_lm) == (
+    assert error_of(EditError, mend.compute_update, tiny_lm, [REQUEST]) == (
         f"{mend.network} has no network for 'lm_head.weight'; it has: {', '.join(weights_to_edit(tiny_lm))}."
     )
 
@@ -257,5 +239,5 @@ def test_a_batch_of_facts_is_written_into_the_embedded_model_at_once(smollm2):
     update = MEND.for_model(smollm2).compute_update(smollm2, list(held_out))
     with update.applied(smollm2):
         after = [float(target_nll(smollm2, request)) for request in held_out]
-    assert len(update.info) == 1
+    assert len(update.records) == 1
     assert all(a < b for a, b in zip(after, before, strict=True))

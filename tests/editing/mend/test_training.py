@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div
 
 import workbench as wb
+from tests.helpers import assert_same_bits, ids_of, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.commands.train_mend import edit_success
 from workbench.data.facts import FactSet
@@ -45,7 +46,7 @@ SHORT = MendTraining(
 def corpus_and_network(lm, *, edit_lr=0.01, dtype=torch.float32):
     """A network away from its neutral start, and facts."""
     names, generator = weights_to_edit(lm), torch.Generator().manual_seed(3)
-    network = MendNetwork.fresh(lm, names, rank=4, edit_lr=edit_lr)
+    network = MendNetwork.untrained(lm, names, rank=4, edit_lr=edit_lr)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -54,14 +55,10 @@ def corpus_and_network(lm, *, edit_lr=0.01, dtype=torch.float32):
     return Corpus(lm, FACTS, names), network.to(dtype)
 
 
-def ids_of(lm, text):
-    return torch.tensor([lm.tokenizer(text)["input_ids"]])
-
-
 @torch.no_grad()
 def logits_before_target(lm, prompt, target):
     """Logits (tokens of the target, V) in one whole unpadded pass, and the target's tokens."""
-    n_prompt, ids = ids_of(lm, prompt).shape[1], ids_of(lm, f"{prompt} {target}")
+    n_prompt, ids = len(ids_of(lm, prompt)), torch.tensor([ids_of(lm, f"{prompt} {target}")])
     return lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:]
 
 
@@ -69,7 +66,7 @@ def state_of(trainer):
     return {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
 
 
-def assert_same_bits(a, b):
+def assert_same_state(a, b):
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
@@ -83,8 +80,8 @@ def test_the_losses_are_those_of_a_model_that_is_really_edited(every_tiny_lm, tm
     corpus, network = corpus_and_network(lm)
     mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
     pair, other = [FACTS[1], FACTS[8]], FACTS[4]
-    draws = [[Draw(i, (corpus.facts[i].edit, corpus.facts[i].same[0]), corpus.facts[i].apart) for i in (1, 8)]]
-    draws[0][1] = replace(draws[0][1], apart=(corpus.facts[4].before,))
+    draws = [[Draw(i, (corpus.facts[i].edit, corpus.facts[i].rephrased[0]), corpus.facts[i].unrelated) for i in (1, 8)]]
+    draws[0][1] = replace(draws[0][1], unrelated=(corpus.facts[4].before,))
     losses = losses_after(corpus, network, draws)
     elsewhere = [(pair[0].locality[0].prompt, pair[0].locality[0].target), (other.filled_prompt, other.target_true)]
     before = [logits_before_target(lm, *text)[0] for text in elsewhere]
@@ -136,10 +133,10 @@ def test_the_gradient_of_the_losses_is_a_finite_difference():
         assert float((grads[name] * direction).sum()) == pytest.approx(expected, rel=1e-3, abs=1e-8), name
 
 
-def test_the_normalisation_is_mean_and_deviation_of_the_training_factors(tiny_lm):
+def test_the_normalization_is_mean_and_deviation_of_the_training_factors(tiny_lm):
     names = weights_to_edit(tiny_lm)
     corpus = Corpus(tiny_lm, FACTS, names)
-    network = MendNetwork.fresh(tiny_lm, names, rank=4)
+    network = MendNetwork.untrained(tiny_lm, names, rank=4)
     network.normalize_by(corpus.factors)
     index = dict.fromkeys(network.shapes.values(), 0)
     for name, shape in network.shapes.items():
@@ -166,7 +163,7 @@ def test_a_step_draws_different_facts_and_always_the_same(tiny_lm):
         assert len({len(edit) for edit in edits}) == 1
         for edit in edits:
             for draw in edit:  # what this step writes is not asked to stay
-                assert not {corpus.facts[i].before for i in drawn} & set(draw.apart)
+                assert not {corpus.facts[i].before for i in drawn} & set(draw.unrelated)
         seen.add(len(edits))
     assert seen == {1, 2, 4}
 
@@ -205,7 +202,7 @@ def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_bits(tiny_lm, tmp_pa
         assert again.resume() == path.exists()
         resumed = again.run()
         assert resumed["history"] == record["history"]
-        assert_same_bits(state_of(again), expected)
+        assert_same_state(state_of(again), expected)
         stops += 1
     assert stops == 4
 
@@ -219,16 +216,14 @@ def test_global_random_state_does_not_matter_and_stays(tiny_lm):
         trainer.run()
         assert torch.equal(torch.random.get_rng_state(), before)
         states.append(state_of(trainer))
-    assert_same_bits(*states)
+    assert_same_state(*states)
 
 
 def test_the_model_is_left_as_it_was(tiny_lm):
-    weights = {name: parameter.clone() for name, parameter in tiny_lm.model.named_parameters()}
+    weights = weights_of(tiny_lm)
     Trainer(tiny_lm, TRAIN, VALIDATION, replace(SHORT, steps=2)).run()
-    for name, parameter in tiny_lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name])
-        assert parameter.grad is None
-        assert not parameter.requires_grad
+    assert_same_bits(tiny_lm, weights)
+    assert all(p.grad is None and not p.requires_grad for p in tiny_lm.model.parameters())
     for module in tiny_lm.model.modules():
         assert not module._forward_hooks
         assert "forward" not in module.__dict__
@@ -245,7 +240,7 @@ def test_training_stops_when_validations_bring_nothing_new_and_keeps_the_best(ti
     best = Trainer(tiny_lm, TRAIN, VALIDATION, settings)
     for _ in range(record["best_step"]):
         best._step()
-    assert_same_bits(state_of(trainer), state_of(best))
+    assert_same_state(state_of(trainer), state_of(best))
 
 
 def test_a_checkpoint_of_other_settings_or_facts_is_refused(tiny_lm, tmp_path):
@@ -256,7 +251,7 @@ def test_a_checkpoint_of_other_settings_or_facts_is_refused(tiny_lm, tmp_path):
         with pytest.raises(EditError) as caught:
             Trainer(tiny_lm, train, VALIDATION, settings, checkpoint=path).resume()
         assert str(caught.value) == (
-            f"{path} is of a run with other facts, settings or another model; repeat those, or delete it to start anew."
+            f"{path} is of a run with other facts, settings or another model; repeat those, or delete it to start over."
         )
 
 
@@ -266,7 +261,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tiny_lm, tmp_path):
     with pytest.raises(EditError) as caught:
         Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=path).resume()
     assert str(caught.value).startswith(f"{path} cannot be read as a checkpoint (")
-    assert str(caught.value).endswith("); delete it to start anew.")
+    assert str(caught.value).endswith("); delete it to start over.")
 
 
 def test_the_record_is_json(tiny_lm):
@@ -276,7 +271,7 @@ def test_the_record_is_json(tiny_lm):
 
 
 def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
-    network = MendNetwork.fresh(tiny_lm, weights_to_edit(tiny_lm), rank=4, edit_lr=0.05)
+    network = MendNetwork.untrained(tiny_lm, weights_to_edit(tiny_lm), rank=4, edit_lr=0.05)
     mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", tiny_lm)))
     hits = []
     for start in (0, 2):
@@ -295,7 +290,7 @@ def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"steps": 0}, "steps must be at least 1; got 0."),
+        ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
         ({"lr": math.nan}, "lr must be a positive number; got nan."),
         ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10; got 3."),
     ],

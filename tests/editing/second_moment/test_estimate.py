@@ -147,7 +147,9 @@ def test_the_default_budget_is_ten_tokens_a_dimension_and_at_least_16384(tmp_pat
 
 @pytest.mark.parametrize("n_tokens", [0, 255])
 def test_a_budget_below_one_chunk_is_refused(n_tokens):
-    assert error_of(EditError, SecondMoment, n_tokens=n_tokens) == f"n_tokens must be at least 256; got {n_tokens}."
+    assert error_of(EditError, SecondMoment, n_tokens=n_tokens) == (
+        f"n_tokens must be a whole number of at least 256 or None; got {n_tokens}."
+    )
 
 
 def test_a_budget_that_can_only_give_a_singular_moment_is_refused_before_any_pass(text):

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -17,11 +18,11 @@ from torch import Tensor
 from workbench.editing.second_moment.own_text import sample_own_text
 from workbench.editing.second_moment.sums import TOKENS_PER_PASS, float64_device, sum_products
 from workbench.editing.second_moment.texts import CHUNK, TextSource, cut_into_chunks, find_source
-from workbench.embedded import cache_dir
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model, digest_up_to_keys
-from workbench.storage.cache import compute_missing
+from workbench.parameters import SEED, Interval, check_parameters
+from workbench.storage.cache import cache_dir, compute_missing
 from workbench.storage.checked import read_checked, read_record, write_checked
 
 log = logging.getLogger(__name__)
@@ -76,18 +77,17 @@ class SecondMoment:
     Raises
     ------
     EditError
-        If n_tokens is below 256, the length of one chunk.
+        If a value is not allowed, such as n_tokens below 256, the length of one chunk.
     """
 
-    source: str | None = None
-    n_tokens: int | None = None
-    seed: int = 0
+    source: Annotated[str | None, "text that C is estimated from; None: written by the model"] = None
+    n_tokens: Annotated[int | None, Interval(CHUNK), "budget of tokens; None: 10 per dimension of the keys"] = None
+    seed: Annotated[int, SEED, "seed of the model's own text"] = 0
 
     def __post_init__(self) -> None:
-        if self.source is not None:
-            object.__setattr__(self, "source", str(self.source))  # a Path is no JSON value
-        if self.n_tokens is not None and self.n_tokens < CHUNK:
-            raise EditError(f"n_tokens must be at least {CHUNK}; got {self.n_tokens}.")
+        if isinstance(self.source, PathLike):
+            object.__setattr__(self, "source", fspath(self.source))  # a Path is no JSON value
+        check_parameters(self)
 
     def compute(self, lm: LanguageModel, layers: list[int]) -> dict[int, Tensor]:
         """Return C of each layer of the unedited model, from the cache if it has been computed before.
