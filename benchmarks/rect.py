@@ -1,18 +1,17 @@
-"""Seconds and memory of RECT on one large matrix, against numpy's own selection in the same run.
+"""Time and memory of RECT on one large matrix, against a selection by numpy in the same run.
 
     python -m benchmarks.rect [--rows 11008] [--cols 4096] [--repeat 5]
 
-Both find the `keep` share of entries with the largest abs(ΔW/W) of the same matrices and store their values and
-places; the two take turns, so that a drift of the machine's speed touches both. Memory is the peak of a fresh
-process above what it held before the call, in matrices of this size, for three ΔW: dense; dense but mostly zero, so
-that nearly all δ are equal; rank one, as ROME's, where the dense ΔW counts too. Bars: under 2 s, under 3 matrices.
+Both select the share `keep` of entries with the largest abs(ΔW/W) of the same matrices and store their values and
+positions; the two take turns, so that a drift of the machine's speed affects both. Memory is the peak of a new
+process above its size before the call, in matrices of this size, for three ΔW: dense; dense but mostly zero, so that
+nearly all δ are equal; rank one, as in ROME, where the dense ΔW counts too. Limits: 2 s and 3 matrices.
 """
 
 import argparse
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 import workbench as wb
+from benchmarks.timing import describe_setup, timed
 from workbench.changes import LowRank
 
 KINDS = ("dense", "mostly zero", "rank one")
@@ -28,7 +28,7 @@ MAX_SECONDS, MAX_MATRICES = 2.0, 3.0
 
 
 def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, SimpleNamespace]:
-    """An update of one parameter W, and as much of a model as a regularizer reads."""
+    """Return an update of one parameter W, and a stand-in for a model with what a regularizer reads."""
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(rows, cols, generator=generator)
     lm = SimpleNamespace(name="one matrix", fingerprint=None, weight=lambda name: W)
@@ -42,7 +42,7 @@ def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpda
 
 
 def numpy_selection(dW: np.ndarray, W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flat places and values of the kept entries, by argpartition; ties fall as they may."""
+    """Return flat positions and values of the kept entries, by argpartition; ties are broken arbitrarily."""
     with np.errstate(divide="ignore"):
         delta = np.abs(dW / W).reshape(-1)
     count = round(KEEP * delta.size)
@@ -50,24 +50,17 @@ def numpy_selection(dW: np.ndarray, W: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return kept, dW.reshape(-1)[kept]
 
 
-def seconds(function, *args) -> tuple[float, object]:
-    """Wall time of one call, and what it returns."""
-    start = time.perf_counter()
-    result = function(*args)
-    return time.perf_counter() - start, result
-
-
 def time_both(rows: int, cols: int, repeat: int) -> tuple[list[float], list[float]]:
-    """Seconds of RECT and of numpy, in turns; also checks that they agree."""
+    """Return the seconds of RECT and of numpy, which take turns; check that they agree."""
     update, lm = one_matrix(rows, cols)
     rect, dW, W = wb.RECT(keep=KEEP), update.delta("W"), lm.weight("W")
     ours, numpys = [], []
     for _ in range(repeat):
-        taken, kept = seconds(rect, update, lm)
+        taken, kept = timed(rect, update, lm)
         ours.append(taken)
-        taken, (places, values) = seconds(numpy_selection, dW.numpy(), W.numpy())
+        taken, (places, values) = timed(numpy_selection, dW.numpy(), W.numpy())
         numpys.append(taken)
-        # without ties at the border both keep the same entries
+        # without ties at the threshold both keep the same entries
         mask = np.zeros(dW.numel(), dtype=bool)
         mask[places] = True
         differing = int((mask != kept["W"].mask.reshape(-1).numpy()).sum())
@@ -77,10 +70,10 @@ def time_both(rows: int, cols: int, repeat: int) -> tuple[list[float], list[floa
 
 
 def peak_matrices(rows: int, cols: int, kind: str) -> float:
-    """Peak memory of one call above what was held before, in matrices, measured in this process."""
+    """Return the peak memory of one call above the size before it, in matrices, measured in this process."""
     update, lm = one_matrix(rows, cols, kind)
-    wb.RECT(keep=KEEP)(*one_matrix(64, 64, kind))  # what libraries set up on first use
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+    wb.RECT(keep=KEEP)(*one_matrix(64, 64, kind))  # one call for what libraries set up on first use
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _status("VmRSS")
     kept = wb.RECT(keep=KEEP)(update, lm)
     peak = _status("VmHWM")
@@ -94,24 +87,21 @@ def _status(field: str) -> int:
 
 
 def in_fresh_process(rows: int, cols: int, kind: str) -> float:
-    """`peak_matrices` in a process of its own."""
+    """Return `peak_matrices` of a new process."""
     code = f"from benchmarks.rect import peak_matrices; print(peak_matrices({rows}, {cols}, {kind!r}))"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 
 def main() -> int:
-    """Print medians, ratio and memory; exit 1 if a bar is missed."""
+    """Print medians, ratio and memory; return 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=11008)
     parser.add_argument("--cols", type=int, default=4096)
     parser.add_argument("--repeat", type=int, default=5)
     args = parser.parse_args()
 
-    print(
-        f"RECT(keep={KEEP}) on {args.rows} × {args.cols} float32, {torch.get_num_threads()} threads, "
-        f"torch {torch.__version__}, numpy {np.__version__}"
-    )
+    print(f"RECT(keep={KEEP}) on {args.rows} × {args.cols} float32, {describe_setup()}, numpy {np.__version__}")
     memory = {kind: in_fresh_process(args.rows, args.cols, kind) for kind in KINDS}
     ours, numpys = time_both(args.rows, args.cols, args.repeat)
     for name, times in (("workbench", ours), ("numpy", numpys)):
@@ -121,7 +111,7 @@ def main() -> int:
     for kind, matrices in memory.items():
         print(f"peak memory, {kind} ΔW: {matrices:.2f} matrices")
     kept = statistics.median(ours) < MAX_SECONDS and max(memory.values()) < MAX_MATRICES
-    print(f"bars (under {MAX_SECONDS:g} s, under {MAX_MATRICES:g} matrices): {'kept' if kept else 'MISSED'}")
+    print(f"limits ({MAX_SECONDS:g} s, {MAX_MATRICES:g} matrices): {'kept' if kept else 'EXCEEDED'}")
     return 0 if kept else 1
 
 

@@ -1,10 +1,11 @@
-"""Knowledge neurons the plain way: a whole unpadded forward pass for every point, loops over everything."""
+"""A plain implementation of knowledge neurons: a whole unpadded forward pass for every point, and only loops."""
 
 from collections import Counter
 
 import torch
 from torch import Tensor
 
+from tests.helpers import ids_of
 from workbench.editing.kn import KN
 from workbench.editing.passes.hooks import hooked
 from workbench.lm import LanguageModel
@@ -12,12 +13,12 @@ from workbench.request import EditRequest
 
 
 def inner_width(lm: LanguageModel) -> int:
-    """Width of what the MLP's output projection reads."""
+    """Return the input width of the MLP's output projection."""
     return lm.mlp_out(0).weight.shape[0 if lm.arch.conv1d else 1]
 
 
 def activation_of(lm: LanguageModel, ids: tuple[int, ...], layer: int) -> Tensor:
-    """Of the last token, (d_ff,), by a hook in one whole pass."""
+    """Return the activation (d_ff,) of the last token, by a hook in one whole pass."""
     seen = []
     with torch.no_grad(), hooked(lm.mlp_out(layer), lambda _, args: seen.append(args[0]), before=True):
         lm.model(torch.tensor([ids]))
@@ -25,7 +26,7 @@ def activation_of(lm: LanguageModel, ids: tuple[int, ...], layer: int) -> Tensor
 
 
 def probability(lm: LanguageModel, ids: tuple[int, ...], token: int, layer: int, activation: Tensor) -> Tensor:
-    """Of the token, with the last token's activations at one layer replaced, by one whole pass through everything."""
+    """Return the probability of `token` with one layer's activations at the last token replaced, from a whole pass."""
 
     def replace_last(module, args):
         rows = args[0].reshape(len(ids), -1)
@@ -36,7 +37,7 @@ def probability(lm: LanguageModel, ids: tuple[int, ...], token: int, layer: int,
 
 
 def plain_scores(lm: LanguageModel, ids: tuple[int, ...], token: int, layer: int, steps: int) -> Tensor:
-    """Activation times the mean gradient at (k − ½)/m, one whole pass for each k."""
+    """Return the activation times the mean gradient at (k − ½)/m, with one whole pass for each k."""
     activation, total = activation_of(lm, ids, layer), 0
     for k in range(1, steps + 1):
         point = ((k - 0.5) / steps * activation).requires_grad_()
@@ -44,20 +45,15 @@ def plain_scores(lm: LanguageModel, ids: tuple[int, ...], token: int, layer: int
     return activation * total / steps
 
 
-def ids_of(lm: LanguageModel, text: str) -> tuple[int, ...]:
-    """Token ids of a text, special ones included."""
-    return tuple(lm.tokenizer(text)["input_ids"])
-
-
 def predicted_token(lm: LanguageModel, ids: tuple[int, ...]) -> int:
-    """The most probable next token that is not special."""
+    """Return the most probable next token that is not special."""
     with torch.no_grad():
         order = lm.model(torch.tensor([ids])).logits[0, -1].argsort(descending=True).tolist()
     return next(token for token in order if token not in lm.tokenizer.all_special_ids)
 
 
 def coarse_neurons(lm: LanguageModel, kn: KN, prompt: tuple[int, ...], answer: tuple[int, ...]) -> set[tuple[int, int]]:
-    """(layer, index) of each neuron above the threshold, for the mean of the answer's tokens."""
+    """Return (layer, index) of each neuron above the threshold, for the mean of the answer's tokens."""
     scores = {}
     for layer in range(lm.n_layers):
         texts = [(prompt + answer[:n], answer[n]) for n in range(len(answer))]
@@ -67,7 +63,7 @@ def coarse_neurons(lm: LanguageModel, kn: KN, prompt: tuple[int, ...], answer: t
 
 
 def plain_kn(lm: LanguageModel, kn: KN, request: EditRequest) -> dict[int, Tensor]:
-    """ΔW of each layer, (d_model, d_ff), in float64; `kn` with contexts and without negative prompts."""
+    """Return ΔW (d_model, d_ff) of each layer in float64; `kn` has contexts and no negative prompts."""
     bare = ids_of(lm, request.filled_prompt)
     new = ids_of(lm, f"{request.filled_prompt} {request.target_new}")[len(bare) :]
     old = (predicted_token(lm, bare),)

@@ -1,19 +1,20 @@
-"""MEMIT the plain way: one fact after another, every step a whole forward pass with logits for all tokens.
+"""A plain implementation of MEMIT: one fact after another, every step a whole forward pass with logits for all tokens.
 
-The independent reading of the algorithm that tests compare `workbench.MEMIT` with, and the baseline of
+Written independently from the paper; tests compare `workbench.MEMIT` with it, and it is the baseline of
 benchmarks/memit.py. Nothing is cached, nothing is skipped, and the update is solved with a general dense solver.
 """
 
 import torch
 from torch import Tensor
 
+from workbench.editing.memit import MEMIT
 from workbench.encoding import encode_request, pad
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
 
-def plain_target_hidden(lm: LanguageModel, memit, request: EditRequest) -> Tensor:
-    """z (d_model,) of one request in float64; all its prompts in one padded batch, as the published code runs them."""
+def plain_target_hidden(lm: LanguageModel, memit: MEMIT, request: EditRequest) -> Tensor:
+    """Return z (d_model,) of one request in float64; all prompts are one padded batch, as in the published code."""
     texts = [encode_request(lm.tokenizer, request, context=context) for context in memit.contexts]
     bare = EditRequest(subject=request.subject, prompt="{} is a", target_new=".")
     essence = encode_request(lm.tokenizer, bare, target="")
@@ -59,8 +60,10 @@ def plain_target_hidden(lm: LanguageModel, memit, request: EditRequest) -> Tenso
 
 
 @torch.no_grad()
-def plain_memit(lm: LanguageModel, memit, requests: list[EditRequest], moments: dict[int, Tensor]) -> dict[int, Tensor]:
-    """ΔW (d_out, d_in) of each layer in float64, for one batch of requests; `moments` holds C of each layer."""
+def plain_memit(
+    lm: LanguageModel, memit: MEMIT, requests: list[EditRequest], moments: dict[int, Tensor]
+) -> dict[int, Tensor]:
+    """Return ΔW (d_out, d_in) of each layer in float64 for one batch of requests; `moments` holds C of each layer."""
     with torch.enable_grad():
         targets = torch.stack([plain_target_hidden(lm, memit, request) for request in requests])
     weights = {layer: lm.weight(lm.arch.mlp_out_weight(layer)) for layer in memit.layers}
@@ -86,7 +89,7 @@ def plain_memit(lm: LanguageModel, memit, requests: list[EditRequest], moments: 
 
 
 def _ends(lm: LanguageModel, request: EditRequest, context: str, layer: int, last: int) -> tuple[Tensor, Tensor]:
-    """Key of a layer and hidden state after the last one, at the subject's last token, by a whole unpadded pass."""
+    """Return a layer's key and the hidden state after `last`, both at the subject's last token, from an unpadded pass."""
     encoded = encode_request(lm.tokenizer, request, context=context, target="")
     n, at, seen = len(encoded.ids), encoded.subject_last, {}
 

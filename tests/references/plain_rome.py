@@ -1,21 +1,22 @@
-"""ROME the plain way: every step runs every prompt whole, through all layers, with logits for all tokens.
+"""A plain implementation of ROME: every step runs every whole prompt through all layers, with logits for all tokens.
 
-The independent reading of the algorithm that tests compare `workbench.ROME` with, and the baseline of
+Written independently from the paper; tests compare `workbench.ROME` with it, and it is the baseline of
 benchmarks/rome.py. Nothing is cached and nothing is skipped.
 """
 
 import torch
 from torch import Tensor
 
+from workbench.editing.rome import ROME
 from workbench.encoding import encode_request, pad
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
 
-def plain_rome(lm: LanguageModel, rome, request: EditRequest, *, prompts_per_pass: int = 1000) -> Tensor:
-    """ΔW (d_out, d_in) in float64 for one request, with the contexts and hyperparameters of `rome`.
+def plain_rome(lm: LanguageModel, rome: ROME, request: EditRequest, *, prompts_per_pass: int = 1000) -> Tensor:
+    """Return ΔW (d_out, d_in) in float64 for one request, with the contexts and hyperparameters of `rome`.
 
-    Without `mom2_adjustment`; both variants. All prompts in one padded batch is how the published code runs them;
+    Both variants, without `mom2_adjustment`. The published code runs all prompts in one padded batch;
     ``prompts_per_pass=1`` runs them one after another, without padding.
     """
     texts = [encode_request(lm.tokenizer, request, context=context) for context in rome.contexts]
@@ -28,7 +29,7 @@ def plain_rome(lm: LanguageModel, rome, request: EditRequest, *, prompts_per_pas
     keys, values = [], []
 
     def run(part) -> Tensor:
-        """Log-probabilities (B, T, V) with the offset at each subject's last token."""
+        """Return log-probabilities (B, T, V) with the offset at each subject's last token."""
         batch = pad([ids for ids, _, _ in part])
         here = torch.arange(len(part)), torch.tensor([at for _, at, _ in part])
 
@@ -54,7 +55,7 @@ def plain_rome(lm: LanguageModel, rome, request: EditRequest, *, prompts_per_pas
         for part in passes:
             log_probs = run(part)
             rewriting = [(i, text) for i, (_, _, text) in enumerate(part) if text is not None]
-            if rewriting:  # one look-up for the whole pass: each makes a gradient as large as log_probs
+            if rewriting:  # one look-up for the whole pass: each allocates a gradient as large as log_probs
                 places = [(i, text.n_prompt - 1 + j, t) for i, text in rewriting for j, t in enumerate(text.target_ids)]
                 weights = [1 / len(text.target_ids) / len(texts) for _, text in rewriting for _ in text.target_ids]
                 i, at, tokens = torch.tensor(places).T

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.encoding import encode
 from workbench.errors import EditError, first_line
 from workbench.extras import require_extra
+from workbench.storage.digests import sha256_of_file
 
 CHUNK = 256  # tokens of one chunk; fewer if the model takes only shorter texts
 
@@ -225,8 +226,7 @@ def _digest_of_files(paths: Iterable[Path]) -> bytes:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(sha256_of_file(path)))
         except OSError as err:
             raise _unreadable_error(path, err) from err
     return digest.digest()
