@@ -84,7 +84,7 @@ def test_a_base_install_edits_a_fact_and_draws_what_was_kept(base, tiny):
 
 
 def test_the_command_of_a_base_install_edits_a_fact(base, tiny):
-    request = ["--subject", "The Louvre", "--prompt", "{} is located in the city of", "--target-new", "Rome"]
+    request = ["--subject", "The Louvre", "--prompt", "{} is located in the city of", "--target", "Rome"]
     done = run(base, "workbench", "edit", "--model", tiny, "--method", "ft", *request, "--save", "update.safetensors")
     assert done.returncode == 0, done.stderr
     assert (base / "update.safetensors").is_file()

@@ -35,6 +35,18 @@ def names_in(lines):
     return [name.strip().lstrip("*") for head in heads for name in head.split(",")]
 
 
+def descriptions_in(lines):
+    """Names → description of each entry of a Parameters, Attributes or Returns section."""
+    found, head = {}, None
+    for line in filter(str.strip, lines):
+        if not line.startswith(" "):
+            head = line.split(":")[0].strip()
+            found[head] = ""
+        elif head is not None:
+            found[head] = f"{found[head]} {line.strip()}".strip()
+    return found
+
+
 @dataclass(frozen=True)
 class Public:
     """A public callable or property, by its dotted name."""
@@ -120,6 +132,39 @@ def test_functions_describe_their_parameters(public):
 def test_described_parameters_are_those_of_the_signature(public):
     if "Parameters" in public.sections:
         assert names_in(public.sections["Parameters"]) == public.parameters
+
+
+# What a sentence that describes a thing does not begin with.
+NO_NOUN = r"(Which|How|Where|Whose|Who|What to|When|Why|Of|So many|As many)\b"
+
+
+def poor_descriptions(sections, *headings):
+    """Entries whose description is too short to say what the thing is, or is only a question or a fragment."""
+    for heading in headings:
+        for names, text in descriptions_in(sections.get(heading, [])).items():
+            if len(text.split()) < 3 or re.match(NO_NOUN, text):
+                yield f"{names}: {text}"
+
+
+@EVERY_CALLABLE
+def test_every_parameter_description_says_what_the_thing_is(public):
+    assert list(poor_descriptions(public.sections, "Parameters")) == []
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_attribute_description_says_what_the_thing_is(name):
+    assert list(poor_descriptions(sections_of(CLASSES[name].__doc__), "Attributes")) == []
+
+
+@pytest.mark.parametrize("text", ["Which.", "Seed.", "Of the draw of facts.", "How many tokens to generate.", ""])
+def test_a_fragment_is_no_description(text):
+    sections = sections_of(f"Sentence.\n\nParameters\n----------\nseed : int\n    {text}\n")
+    assert len(list(poor_descriptions(sections, "Parameters"))) == 1
+
+
+def test_a_description_may_be_one_noun_phrase():
+    sections = sections_of("Sentence.\n\nParameters\n----------\na, b : int\n    The two seeds of\n    the draws.\n")
+    assert list(poor_descriptions(sections, "Parameters")) == []
 
 
 @EVERY_CALLABLE

@@ -57,6 +57,15 @@ def test_the_distribution_has_the_name_that_versions_are_asked_by():
     assert library_versions("workbench", "numpy")["workbench"] == PROJECT["version"]
 
 
+def test_the_citation_is_of_this_version_and_names_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    [paper] = citation["references"]
+    assert paper["url"] == "https://arxiv.org/abs/2401.04700"
+    assert len(paper["authors"]) == 7
+
+
 def test_every_requirement_is_a_range_with_a_lower_limit():
     assert len(BASE) > 10
     for declared in DECLARED:

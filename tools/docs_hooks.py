@@ -17,6 +17,7 @@ from workbench.cli import _COMMANDS as COMMANDS
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = next(folder for folder in (ROOT / "figures" / "default", ROOT / "figures") if folder.is_dir())
 PICTURES = "pictures"  # folder of the site
+_OF_EVERY_COMMAND = ("help", "install_completion", "show_completion")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -56,18 +57,20 @@ def command_reference() -> Iterator[str]:
 
 
 def _leaves(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+    if getattr(command, "invoke_without_command", True):
+        yield words, command
     if hasattr(command, "commands"):
         for name, child in command.commands.items():
             yield from _leaves(f"{words} {name}", child)
-    else:
-        yield words, command
 
 
 def _command_lines(words: str, command: Any) -> Iterator[str]:
-    parameters = [one for one in command.params if not one.hidden and one.name != "help"]
+    parameters = [one for one in command.params if not one.hidden and one.name not in _OF_EVERY_COMMAND]
     arguments = [one for one in parameters if one.param_type_name == "argument"]
     usage = " ".join(["workbench", words, *(_shown(one) for one in arguments), "[OPTIONS]"])
-    yield f"## {words}\n\n```\n{usage}\n```\n\n{inspect.cleandoc(command.help or '')}\n"
+    yield f"## {words}\n\n```\n{usage}\n```\n"
+    for paragraph in inspect.cleandoc(command.help or "").replace("\b", "").split("\n\n"):
+        yield f"```\n{paragraph.strip()}\n```\n" if paragraph.strip().startswith("workbench ") else f"{paragraph}\n"
     if parameters:
         yield "| Parameter | Meaning |\n| --- | --- |"
         for one in parameters:
