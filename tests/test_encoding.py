@@ -120,7 +120,7 @@ def test_a_target_without_tokens_is_refused():
     with pytest.raises(RequestError) as caught:
         encode_request(dropping_tokenizer(), request)
     assert str(caught.value) == (
-        r"target '\u200b' tokenises to nothing after 'The Louvre is in'; give a target with text in it."
+        r"target '\u200b' tokenizes to nothing after 'The Louvre is in'; give a target with text in it."
     )
 
 

@@ -104,7 +104,7 @@ def test_a_matrix_longer_than_the_real_chunk_is_sorted_exactly():
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_way_for_accelerators_gives_the_same(monkeypatch, name):
-    monkeypatch.setattr(selection, "_by_numpy", lambda tensor: False)
+    monkeypatch.setattr(selection, "_uses_numpy", lambda tensor: False)
     monkeypatch.setattr(selection, "_CHUNK", 64)
     values = np.asarray(ARRAYS[name], np.float32)
     scores = torch.from_numpy(values)
@@ -127,7 +127,7 @@ def test_selection_leaves_the_scores_alone():
 @pytest.mark.parametrize("by_numpy", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_entries_where_are_those_of_the_mask_in_row_major_order(monkeypatch, dtype, by_numpy):
-    monkeypatch.setattr(selection, "_by_numpy", lambda tensor: by_numpy)
+    monkeypatch.setattr(selection, "_uses_numpy", lambda tensor: by_numpy)
     matrix = torch.randn(13, 17, generator=torch.Generator().manual_seed(0)).to(dtype)
     mask = torch.rand(13, 17, generator=torch.Generator().manual_seed(1)) < 0.4
     assert torch.equal(entries_where(matrix, mask), matrix[mask])

@@ -1,4 +1,4 @@
-"""One row per supported model family: where its MLP weights are and how they lie.
+"""One row per supported model family: the names and the orientation of its MLP weights.
 
 An MLP maps the residual stream to an inner activation (the *key*, d_ff) by its input projection, and back
 (the *value*, d_model) by its output projection. Editors read keys at the input of the output projection and
@@ -14,29 +14,29 @@ from workbench.errors import ModelError
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where a model family keeps what the workbench reads and edits.
+    """Names and orientation of the weights of a model family that the workbench reads and edits.
 
-    Module names are relative to the causal LM, or to one block for those that start with ``mlp`` and the like.
+    Module names are relative to the causal LM for `blocks`, and to a block for `mlp_in` and `mlp_out`.
     """
 
-    name: str  # as people call the family
+    name: str  # common name of the family
     model_types: tuple[str, ...]  # values of `config.model_type` that this row covers
-    blocks: str  # the list of decoder blocks
+    blocks: str  # module list of the decoder blocks
     mlp_in: tuple[str, ...]  # projections d_model -> d_ff, in a block; the gate first where there is one
     mlp_out: str  # projection d_ff -> d_model, in a block; its input is the key
-    conv1d: bool = False  # True: weights lie (d_in, d_out), as in transformers' Conv1D; False: (d_out, d_in)
-    mlp_bias: bool = False  # whether the MLP's projections carry biases
+    conv1d: bool = False  # True if weights are (d_in, d_out), as in transformers' Conv1D; False for (d_out, d_in)
+    mlp_bias: bool = False  # whether the MLP's projections have biases
 
     def block(self, layer: int) -> str:
-        """Module name of decoder block `layer`."""
+        """Return the module name of decoder block `layer`."""
         return f"{self.blocks}.{layer}"
 
     def mlp_out_module(self, layer: int) -> str:
-        """Module name of the output projection of the MLP in block `layer`."""
+        """Return the module name of the output projection of the MLP in block `layer`."""
         return f"{self.block(layer)}.{self.mlp_out}"
 
     def mlp_out_weight(self, layer: int) -> str:
-        """Parameter name of the matrix that ROME and MEMIT edit in block `layer`."""
+        """Return the parameter name of the matrix that ROME and MEMIT edit in block `layer`."""
         return f"{self.mlp_out_module(layer)}.weight"
 
 
@@ -66,7 +66,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 
 
 def architecture_of(config: PretrainedConfig) -> Architecture:
-    """The row for a model, by its `config.model_type`.
+    """Return the row for a model, by its `config.model_type`.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ def architecture_of(config: PretrainedConfig) -> Architecture:
     for row in ARCHITECTURES:
         if config.model_type in row.model_types:
             return row
-    asked = (config.architectures or [config.model_type])[0]
+    architecture = (config.architectures or [config.model_type])[0]
     known = ", ".join(row.name for row in ARCHITECTURES)
     raise ModelError(
-        f"No architecture row for {asked!r} (model_type {config.model_type!r}); known: {known}; "
+        f"No architecture row for {architecture!r} (model_type {config.model_type!r}); known: {known}; "
         "docs/adding-a-model.md says how to add one."
     )

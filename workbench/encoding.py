@@ -1,9 +1,10 @@
-"""Text to token ids, with the places that editing and evaluating need, by offset mappings alone.
+"""Token ids of texts, and the positions in them that editing and evaluation need.
 
-Prompt and target are encoded together, as running text, so that leading spaces and special tokens fall where each
-tokenizer puts them; nothing is found by searching decoded strings.
+Prompt and target are encoded together, as running text, so that each tokenizer puts leading spaces and special tokens
+where it wants them. Positions come from the tokenizer's offset mapping, never from a search in decoded text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,9 +24,9 @@ class Encoded:
     ids : tuple of int
         Prompt and target, special tokens included.
     n_prompt : int
-        How many of them are the prompt; the rest is the target.
+        Number of tokens of the prompt; the others are the target.
     subject_last : int or None
-        Index of the subject's last token, where a subject was marked.
+        Index of the subject's last token; None if no subject was marked.
     """
 
     ids: tuple[int, ...]
@@ -34,22 +35,22 @@ class Encoded:
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
-        """The prompt's tokens."""
+        """Token ids of the prompt."""
         return self.ids[: self.n_prompt]
 
     @property
     def target_ids(self) -> tuple[int, ...]:
-        """The target's tokens, as they follow the prompt in running text."""
+        """Token ids of the target, as they follow the prompt in running text."""
         return self.ids[self.n_prompt :]
 
     @property
     def before_targets(self) -> tuple[int, ...]:
-        """Indices of the tokens after which the target's tokens are predicted."""
+        """Indices of the tokens at which the target's tokens are predicted, which are those just before them."""
         return tuple(range(self.n_prompt - 1, len(self.ids) - 1))
 
 
 def join_target(prompt: str, target: str) -> str:
-    """Prompt and target as running text: one blank between them, unless the prompt ends in white space."""
+    """Return prompt and target as running text, with a space between them unless the prompt ends in white space."""
     return prompt + ("" if prompt[-1:].isspace() else " ") + target.lstrip()
 
 
@@ -68,11 +69,12 @@ def encode(
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     prompt, target : str
-        The target may be empty.
+        The texts to encode. The target may be empty.
     subject_end : int, optional
         Index of the character after the subject, in the prompt.
     add_special_tokens : bool
-        False for a prompt that holds them as text already, such as a chat template's.
+        Whether the tokenizer adds its special tokens. False for a prompt that contains them as text, such as that of
+        a chat template.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def encode(
     Raises
     ------
     RequestError
-        If a target was given and no token of the text belongs to it.
+        If a target is given and no token of the text belongs to it.
     """
     text = join_target(prompt, target) if target else prompt
     encoding = tokenizer(
@@ -90,11 +92,11 @@ def encode(
     places = list(zip(encoding["offset_mapping"], encoding["special_tokens_mask"], strict=True))
     n_prompt = len(places)
     if target:
-        # a token that straddles the border is read as the target's first: it is what the running text predicts there
+        # a token that spans the end of the prompt is the target's first: running text predicts it there
         of_target = [i for i, ((_, end), special) in enumerate(places) if not special and end > len(prompt)]
         if not of_target:
             raise RequestError(
-                f"target {target!r} tokenises to nothing after {prompt!r}; give a target with text in it."
+                f"target {target!r} tokenizes to nothing after {prompt!r}; give a target with text in it."
             )
         n_prompt = of_target[0]
     last = None
@@ -104,7 +106,8 @@ def encode(
     return Encoded(tuple(encoding["input_ids"][:end]), min(n_prompt, end), last)
 
 
-def _closing_specials(places: list) -> int:
+def _closing_specials(places: Sequence[tuple[tuple[int, int], int]]) -> int:
+    """Return the number of special tokens at the end of a text; 0 if it consists of special tokens only."""
     count = 0
     while count < len(places) and places[-1 - count][1]:
         count += 1
@@ -114,18 +117,18 @@ def _closing_specials(places: list) -> int:
 def encode_request(
     tokenizer: PreTrainedTokenizerBase, request: EditRequest, *, context: str = PLACEHOLDER, target: str | None = None
 ) -> Encoded:
-    """Encode a request's prompt in a context, with a target (by default the new one), and find its subject.
+    """Encode a request's prompt in a context, followed by a target, and locate its subject.
 
     Parameters
     ----------
     tokenizer : PreTrainedTokenizerBase
         A fast tokenizer.
     request : EditRequest
-        The subject is where ``{}`` stands in its prompt, however often it occurs elsewhere.
+        The request. Its subject is located by the ``{}`` of its prompt, even if the same text occurs elsewhere.
     context : str
         A template with ``{}`` where the prompt goes.
     target : str, optional
-        What follows the prompt; `request.target_new` by default.
+        The text that follows the prompt; `request.target_new` by default.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def encode_request(
     Raises
     ------
     RequestError
-        If the target tokenises to nothing.
+        If the target tokenizes to nothing.
     """
     before, after = context.split(PLACEHOLDER)
     subject_end = len(before) + request.prompt.index(PLACEHOLDER) + len(request.subject)
@@ -144,12 +147,12 @@ def encode_request(
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded token ids.
+    """Token ids of several texts, padded to one length.
 
     Attributes
     ----------
     ids, mask, positions : Tensor (B, T)
-        Token ids, 1 for a token and 0 for padding, and each token's position in its own text.
+        Token ids; 1 for a token and 0 for padding; each token's position in its own text.
     """
 
     ids: Tensor
@@ -165,24 +168,24 @@ class Batch:
 def pad(
     rows: list[tuple[int, ...]], *, align: list[int] | None = None, pad_id: int = 0, device: torch.device | str = "cpu"
 ) -> Batch:
-    """Pad rows so that one chosen token of each stands in the same column.
+    """Pad rows of token ids so that one token of each row is in the same column.
 
     Parameters
     ----------
     rows : list of tuple of int
-        Token ids.
+        Token ids of each text.
     align : list of int, optional
-        For each row the index of the token to line up; by default the first, which is padding on the right.
-        The last token of each row gives padding on the left.
+        Index in each row of the token that is aligned. By default the first, which gives padding on the right; the
+        last gives padding on the left.
     pad_id : int
-        Id written where there is no token; the mask hides it.
+        Token id of padding; the mask hides it.
     device : torch.device or str
-        Where the tensors go.
+        Device of the tensors.
 
     Returns
     -------
     Batch
-        (B, T), with T = longest part before the aligned token + longest part from it on.
+        (B, T), where T is the longest part before the aligned token plus the longest part from it on.
     """
     align = align or [0] * len(rows)
     before = max(align)

@@ -1,81 +1,165 @@
-"""Logits of many texts in one padded forward pass, only where they are read."""
+"""Padded forward passes of many texts, and the teacher-forced scores of targets."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from workbench.encoding import Encoded, pad
+from workbench.encoding import Batch, Encoded, pad
 from workbench.lm import LanguageModel
 
 
-@torch.no_grad()
-def logits_at(lm: LanguageModel, rows: list[tuple[int, ...]], reads: list[tuple[int, ...]]) -> Tensor:
-    """Next-token logits of texts at chosen tokens.
+@dataclass(frozen=True, eq=False)
+class TargetScores:
+    """Predictions of a model at the tokens of one target, given the true tokens before each.
+
+    Attributes
+    ----------
+    argmax : Tensor (target tokens,)
+        Ids of the most probable tokens.
+    log_probs : Tensor (target tokens,)
+        Log-probabilities of the true tokens, float32 or wider.
+    """
+
+    argmax: Tensor
+    log_probs: Tensor
+
+
+def pad_rows(
+    lm: LanguageModel, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]
+) -> tuple[Batch, Tensor]:
+    """Pad texts on the right, and mark the tokens at which logits are needed.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
-    rows : list of tuple of int
-        Token ids, B texts of any lengths.
-    reads : list of tuple of int
-        For each text the indices of the tokens after which the logits are wanted, ascending.
+        The model on whose device the tensors go.
+    rows : sequence of tuple of int
+        Token ids of B texts.
+    positions : sequence of sequence of int
+        For each text, the indices of the tokens at which logits are needed.
+
+    Returns
+    -------
+    batch, mask : Batch, Tensor
+        Both (B, T); `mask` is true at the tokens of `positions`.
+    """
+    batch = pad(list(rows), pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
+    mask = torch.zeros_like(batch.ids, dtype=torch.bool)
+    for i, of_text in enumerate(positions):
+        mask[i, list(of_text)] = True
+    return batch, mask
+
+
+@torch.no_grad()
+def compute_logits(lm: LanguageModel, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]) -> Tensor:
+    """Compute next-token logits at chosen tokens of several texts, in one forward pass.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model with its current weights.
+    rows : sequence of tuple of int
+        Token ids of B texts, of any lengths.
+    positions : sequence of sequence of int
+        For each text, the indices of the tokens after which the next token is predicted, ascending.
 
     Returns
     -------
     Tensor (R, V)
-        float32 or wider, on the CPU or the model's device; R = number of reads, text by text.
+        float32 or wider, on the CPU or the model's device; R is the number of positions, text by text.
     """
-    batch = pad(rows, pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
-    wanted = torch.zeros_like(batch.ids, dtype=torch.bool)
-    for i, read in enumerate(reads):
-        wanted[i, list(read)] = True
-    logits = lm.model(**batch.model_inputs, logits_to_keep=wanted, use_cache=False).logits
-    return widened(logits)
+    batch, mask = pad_rows(lm, rows, positions)
+    return widen(lm.model(**batch.model_inputs, logits_to_keep=mask, use_cache=False).logits)
 
 
-def widened(tensor: Tensor) -> Tensor:
-    """The same numbers in float32, or as they are where they are wider."""
+def widen(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32, or in its own dtype if that is wider."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def read_targets(lm: LanguageModel, texts: Sequence[Encoded]) -> list[tuple[Tensor, Tensor]]:
-    """What a model makes of each target token, given the true tokens before it, in one forward pass.
+def score_targets(lm: LanguageModel, texts: Sequence[Encoded]) -> list[TargetScores]:
+    """Score the target of each text by teacher forcing, in one forward pass.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     texts : sequence of Encoded
         Prompts with their targets.
 
     Returns
     -------
-    list of (Tensor, Tensor)
-        For each text the most probable tokens and the log-probabilities of the true ones, (target tokens,) each.
+    list of TargetScores
+        One per text.
     """
-    logits = logits_at(lm, [text.ids[:-1] for text in texts], [text.before_targets for text in texts])
-    tokens = torch.tensor([token for text in texts for token in text.target_ids], device=logits.device)
-    log_probs = -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-    sizes = [len(text.target_ids) for text in texts]
-    return list(zip(logits.argmax(dim=-1).split(sizes), log_probs.split(sizes), strict=True))
+    logits = compute_logits(lm, [text.ids[:-1] for text in texts], [text.before_targets for text in texts])
+    return score_logits(logits, [text.target_ids for text in texts])
 
 
-def like_lengths(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Indices in batches of like lengths, so that little is padding.
+def score_logits(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> list[TargetScores]:
+    """Return the scores of targets from the logits that predict their tokens.
+
+    Parameters
+    ----------
+    logits : Tensor (R, V)
+        Logits that predict the targets' tokens, text by text.
+    targets : sequence of tuple of int
+        Token ids of each target.
+
+    Returns
+    -------
+    list of TargetScores
+        One per target.
+    """
+    sizes = [len(ids) for ids in targets]
+    parts = zip(logits.argmax(dim=-1).split(sizes), (-_token_nll(logits, targets)).split(sizes), strict=True)
+    return [TargetScores(argmax, log_probs) for argmax, log_probs in parts]
+
+
+def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return the mean NLL of each target's tokens, −log p(y|x) / tokens of y; differentiable.
+
+    Parameters
+    ----------
+    logits : Tensor (R, V)
+        Logits that predict the targets' tokens, text by text.
+    targets : sequence of tuple of int
+        Token ids of the target of each of B texts.
+
+    Returns
+    -------
+    Tensor (B,)
+        float32 or wider.
+    """
+    nll = _token_nll(logits, targets)
+    lengths = torch.tensor([len(ids) for ids in targets], device=nll.device)
+    texts = torch.arange(len(targets), device=nll.device).repeat_interleave(lengths)
+    return nll.new_zeros(len(targets)).index_add(0, texts, nll) / lengths
+
+
+def _token_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """NLL of each token of the targets, (R,), float32 or wider."""
+    tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
+    return cross_entropy(widen(logits), tokens, reduction="none")
+
+
+def batch_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Group texts of similar lengths, so that batches need little padding.
 
     Parameters
     ----------
     lengths : sequence of int
         Length of each text.
     batch_size : int
-        Texts in a batch at most.
+        Largest number of texts in a batch.
 
     Returns
     -------
     list of list of int
-        Each index once.
+        Indices of the texts of each batch; every index occurs once.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

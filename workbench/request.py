@@ -1,16 +1,16 @@
-"""EditRequest: what to change, and what must and must not change with it."""
+"""EditRequest: the fact to change, what must change with it, and what must not."""
 
 from dataclasses import dataclass
 
 from workbench.errors import RequestError
 
-PLACEHOLDER = "{}"  # stands for the subject in a prompt, and for the prompt in a context template
-PROBE_ARROW = "=>"  # between prompt and answer where a person types a locality probe in one line
+PLACEHOLDER = "{}"  # in a prompt, the place of the subject; in a context template, the place of the prompt
+PROBE_ARROW = "=>"  # separates prompt and answer of a locality probe that is typed in one line
 
 
 @dataclass(frozen=True)
 class LocalityProbe:
-    """A prompt that the edit must leave alone, with its true continuation.
+    """A prompt whose answer the edit must not change, with its true continuation.
 
     Raises
     ------
@@ -29,25 +29,25 @@ class LocalityProbe:
 
 @dataclass(frozen=True)
 class EditRequest:
-    """One fact to change: e = (s, r, o → o*), with its rephrasings and locality probes.
+    """A fact to change, e = (s, r, o → o*), with its rephrasings and locality probes.
 
     Raises
     ------
     RequestError
-        If the subject or a target is empty, the prompt does not hold ``{}`` exactly once, a rephrasing is empty or
-        holds it more than once, the rephrasings are one text, or the new target is the true one.
+        If the subject or a target is empty, the prompt does not contain ``{}`` exactly once, a rephrasing is empty or
+        contains ``{}`` more than once, `rephrase` is a text instead of a list, or the new target is the true one.
     """
 
     subject: str
-    prompt: str  # holds {} once, where the subject stands
-    target_new: str  # what the edit should make the model answer
-    target_true: str | None = None  # None where the data set does not say
-    rephrase: tuple[str, ...] = ()  # {} stands for the subject; may also be plain text
+    prompt: str  # contains {} once, in the place of the subject
+    target_new: str  # the answer that the edit should produce
+    target_true: str | None = None  # None if it is not known
+    rephrase: tuple[str, ...] = ()  # may contain {} in the place of the subject
     locality: tuple[LocalityProbe, ...] = ()
-    relation: str | None = None  # as the data set names it
+    relation: str | None = None  # name in the data set
 
     def __post_init__(self) -> None:
-        if isinstance(self.rephrase, str):  # tuple() would take it apart into letters
+        if isinstance(self.rephrase, str):  # tuple() would split it into letters
             raise RequestError(f"rephrase must be a list of texts; got the text {self.rephrase!r}, write it in [ ].")
         object.__setattr__(self, "rephrase", tuple(self.rephrase))
         object.__setattr__(self, "locality", tuple(self.locality))

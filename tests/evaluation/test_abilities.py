@@ -8,12 +8,22 @@ import pytest
 import torch
 
 from tests.tiny_models import build_tiny_lm
-from workbench.data.facts import Rejected
+from workbench.changes import Dense
+from workbench.data.records import Rejected
+from workbench.data.tasks.load import load_task
 from workbench.errors import DataError, SpecError
-from workbench.evaluation.abilities import TaskRun, ask_tasks, evaluate_tasks, headlines, summarize_runs
+from workbench.evaluation import abilities
+from workbench.evaluation.abilities import (
+    TaskRun,
+    ask_tasks,
+    evaluate_tasks,
+    run_task,
+    select_headlines,
+    summarize_runs,
+)
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks import TASKS
-from workbench.update import Dense, WeightUpdate
+from workbench.update import WeightUpdate
 
 COLUMNS = ["task", "metric", "protocol", "source", "split", "value", "n", "low", "high"]
 OPTIONS = ["choice_accuracy", "accuracy", "valid_rate"]
@@ -167,6 +177,26 @@ def test_a_file_does_for_one_task_and_a_mapping_for_some(tiny_lm, small_sets):
     assert from_file == from_folder == from_text
 
 
+def test_examples_at_hand_are_asked_as_loaded_ones_and_nothing_is_loaded(tiny_lm, small_sets, monkeypatch):
+    [expected] = ask_tasks(tiny_lm, tasks="nli", protocol="paper", data=small_sets, limit=3)
+    data = load_task("nli", small_sets)
+    monkeypatch.setattr(abilities, "load_task", lambda *_: pytest.fail("loaded"))
+    assert run_task(tiny_lm, data, protocol="paper", limit=3, batch_size=2) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"protocol": "strict"}, "protocol 'strict' is not known; known: standard, paper."),
+        ({"limit": 0}, "limit must be a whole number of at least 1; got 0."),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0."),
+    ],
+)
+def test_settings_out_of_range_are_refused_for_examples_at_hand(tiny_lm, small_sets, changes, sentence):
+    with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
+        run_task(tiny_lm, load_task("nli", small_sets), **changes)
+
+
 def test_a_task_that_a_mapping_leaves_out_has_its_default(tiny_lm, small_sets, monkeypatch):
     monkeypatch.delenv("WORKBENCH_DATA", raising=False)
     runs = ask_tasks(tiny_lm, tasks=["nli", "ner"], data={"nli": small_sets}, limit=1)
@@ -229,7 +259,7 @@ def test_data_that_cannot_be_had_are_refused_before_any_work(tiny_lm, small_sets
 )
 def test_headlines_are_one_row_a_task_with_title_and_floor(tiny_lm, small_sets, protocol, standing):
     table = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, limit=2)
-    found = headlines(table)
+    found = select_headlines(table)
     assert found["task"].tolist() == list(METRICS)
     assert found["metric"].tolist() == standing.split()
     assert found["title"].tolist() == [TASKS[task].title for task in METRICS]
@@ -239,7 +269,7 @@ def test_headlines_are_one_row_a_task_with_title_and_floor(tiny_lm, small_sets, 
 
 def test_headlines_of_two_protocols_stand_side_by_side(tiny_lm, small_sets):
     tables = [evaluate_tasks(tiny_lm, tasks="nli", protocol=p, data=small_sets) for p in ("paper", "standard")]
-    found = headlines(pd.concat(tables, ignore_index=True))
+    found = select_headlines(pd.concat(tables, ignore_index=True))
     assert found[["protocol", "metric"]].to_numpy().tolist() == [
         ["paper", "accuracy"],
         ["standard", "choice_accuracy"],
@@ -260,7 +290,7 @@ def test_outputs_hold_prompt_expected_answered_and_every_metric(tiny_lm, small_s
 
 def test_headlines_of_no_rows_are_no_rows(tiny_lm, small_sets):
     table = evaluate_tasks(tiny_lm, tasks="nli", data=small_sets, limit=1)
-    found = headlines(table[:0])
+    found = select_headlines(table[:0])
     assert list(found.columns) == [*COLUMNS, "title", "floor"]
     assert len(found) == 0
 
@@ -333,7 +363,7 @@ def test_an_example_that_just_fits_is_asked_and_one_token_more_is_told(tiny_lm, 
     assert [example.dialogue for example in run.data.examples] == [records[1]["dialogue"]]
     first, second = (f"{n} tokens, more than the 512 that {tiny_lm.name} takes." for n in (513, 514))
     assert run.data.rejected == (Rejected(0, first), Rejected(2, second))
-    assert caplog.messages == [f"summarization.jsonl: examples passed over, being too long: 2; record 0: {first}"]
+    assert caplog.messages == [f"summarization.jsonl: examples left out as too long: 2; record 0: {first}"]
     assert set(summarize_runs([run])["n"]) == {1}
 
 

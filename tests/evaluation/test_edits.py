@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
+from workbench.changes import Dense
 from workbench.data.facts import load_facts
 from workbench.errors import EditError
 from workbench.evaluation.edits import METRICS, PROTOCOLS
 from workbench.evaluation.text import normalize_answer
 from workbench.lm import LanguageModel
-from workbench.update import Dense, WeightUpdate
+from workbench.update import WeightUpdate
 
 PROBES = (
     wb.LocalityProbe("The mother tongue of Edith Piaf is", "French"),
@@ -331,9 +333,9 @@ def test_evaluating_changes_no_weight(lm, stacked):
     updates = [disturbance(lm, seed=i) for i in range(stacked)]  # of the same matrix
     for update in updates:
         update.apply(lm)
-    before = {name: p.detach().clone() for name, p in lm.model.named_parameters()}
+    before = weights_of(lm)
     wb.evaluate_edits(lm, REQUESTS, protocols=PROTOCOLS)
-    assert all(torch.equal(p, before[name]) for name, p in lm.model.named_parameters())
+    assert_same_bits(lm, before)
     assert lm.applied_updates == tuple(updates)
     for update in reversed(updates):
         update.undo(lm)

@@ -283,8 +283,7 @@ def test_unknown_tasks_are_named_among_those_of_the_harness(own_tasks):
     with pytest.raises(SpecError) as caught:
         evaluate_harness(build_tiny_lm("llama"), ["own_choice", "hellaswag", "nope", "nor_this"], task_folder=own_tasks)
     assert str(caught.value) == (
-        "the harness has no task 'nope', 'nor_this'; `lm-eval ls tasks` lists those it has, and task_folder adds your "
-        "own."
+        "the harness has no task 'nope', 'nor_this'; `lm-eval ls tasks` lists its tasks, and task_folder adds your own."
     )
 
 
@@ -295,16 +294,16 @@ def test_unknown_tasks_are_named_among_those_of_the_harness(own_tasks):
         (
             ["nope"],
             {},
-            "the harness has no task 'nope'; `lm-eval ls tasks` lists those it has, and task_folder adds your own.",
+            "the harness has no task 'nope'; `lm-eval ls tasks` lists its tasks, and task_folder adds your own.",
         ),
-        ([], {}, "no task of the harness is asked for; `lm-eval ls tasks` lists those it has."),
+        ([], {}, "no task of the harness is named; `lm-eval ls tasks` lists its tasks."),
         (["own_choice"], {"limit": 0}, "limit must be at least 1; got 0."),
         (["own_choice"], {"batch_size": 0}, "batch_size must be at least 1; got 0."),
         (["own_choice"], {"num_fewshot": -1}, "num_fewshot must be at least 0; got -1."),
         (
             ["own_group", "own_choice"],
             {},
-            "the harness task 'own_choice' is asked for twice, by a group or tag; ask once.",
+            "the harness task 'own_choice' is named twice, by a group or tag; name it once.",
         ),
     ],
 )
@@ -326,7 +325,7 @@ def test_a_task_folder_that_is_not_there_is_named(tiny_lm, tmp_path):
     ("line", "reason"),
     [
         ("unsafe_code: true", "runs code that the model writes; use lm-eval itself."),
-        ("doc_to_image: picture", "asks about pictures or sound, not text alone."),
+        ("doc_to_image: picture", "asks about images or sound; choose a task of text only."),
     ],
 )
 def test_what_a_task_would_do_beyond_text_is_refused(tiny_lm, own_tasks, line, reason):

@@ -86,7 +86,7 @@ def test_a_text_of_one_token_is_refused(tiny_lm, tmp_path):
     (tmp_path / "empty.txt").write_text("", encoding="utf-8")
     with pytest.raises(wb.WorkbenchError) as caught:
         perplexity(tiny_lm, tmp_path / "empty.txt")
-    assert str(caught.value) == f"{tmp_path / 'empty.txt'} has no two tokens; give a text of some length."
+    assert str(caught.value) == f"{tmp_path / 'empty.txt'} has fewer than two tokens; give a longer text."
 
 
 def test_a_missing_file_is_named(tiny_lm, tmp_path):

@@ -1,9 +1,20 @@
-"""Values that are computed only where they are missing."""
+"""The cache folder, and values that are computed only where they are missing."""
 
+from pathlib import Path
+
+import platformdirs
 import pytest
 
 from workbench.lm import BoundedCache
-from workbench.storage.cache import compute_missing
+from workbench.storage.cache import cache_dir, compute_missing
+
+
+def test_the_cache_is_where_the_environment_says_else_where_the_user_keeps_caches(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", "/somewhere")
+    assert cache_dir() == Path("/somewhere")
+    for unset in (lambda: monkeypatch.setenv("WORKBENCH_CACHE", ""), lambda: monkeypatch.delenv("WORKBENCH_CACHE")):
+        unset()
+        assert cache_dir() == Path(platformdirs.user_cache_dir("workbench"))
 
 
 @pytest.fixture

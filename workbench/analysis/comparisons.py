@@ -3,7 +3,7 @@
 import pandas as pd
 
 from workbench.analysis.tables import edit_metrics
-from workbench.evaluation.edits import Protocol
+from workbench.evaluation.edits import EditProtocol
 
 
 def compare_methods(results: pd.DataFrame, operations: pd.DataFrame) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def compare_methods(results: pd.DataFrame, operations: pd.DataFrame) -> pd.DataF
     return table.merge(seconds, on=["method", "batch_size"], validate="many_to_one")
 
 
-def as_readme_table(table: pd.DataFrame, *, protocol: Protocol = "teacher_forced") -> str:
+def as_readme_table(table: pd.DataFrame, *, protocol: EditProtocol = "teacher_forced") -> str:
     """The comparison as a Markdown table: one row a method and batch size.
 
     Parameters

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from workbench.evaluation.abilities import headlines
+from workbench.evaluation.abilities import select_headlines
 from workbench.evaluation.tasks import TASKS
 
 SERIES = ["method", "regularizer", "setting", "batch_size"]  # what tells one curve from another
@@ -88,4 +88,4 @@ def by_batch_size(results: pd.DataFrame) -> pd.DataFrame:
 def abilities_and_perplexity(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the score that stands for each ability, with title and floor, and those of perplexity."""
     abilities = curves[curves["task"].isin(TASKS)]
-    return headlines(abilities), curves[curves["task"] == "perplexity"]
+    return select_headlines(abilities), curves[curves["task"] == "perplexity"]

@@ -16,14 +16,13 @@ from workbench.commands.folders import check_folder_option, show_saved, write_pe
 from workbench.commands.method_options import choose_editor, fields_from
 from workbench.commands.options import DEFAULT_MODEL, FACT, FILES, METHOD, Device, DeviceMap, Dtype, ModelName
 from workbench.commands.printing import tell
-from workbench.commands.prompt_report import Reading, read_probes
 from workbench.data.facts import load_facts
 from workbench.data.formats import read_native
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.evaluation.edits import Probe, evaluate_edits, probes_of
-from workbench.evaluation.predictions import answers_of
+from workbench.evaluation.predictions import PromptPrediction, answers_of, predict_probes
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.registry import method_row, methods, regularizer_row, regularizers
@@ -33,7 +32,9 @@ from workbench.sequence import EditSequence
 from workbench.update import WeightUpdate
 from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
-N_SHOWN = 3
+N_SHOWN = 3  # facts of a batch
+N_TOP = 3  # next tokens
+N_CONTINUED = 12  # tokens of a continuation
 
 
 def edit(
@@ -264,9 +265,10 @@ def _carry_out(
 
 def _look(
     lm: LanguageModel, probes: list[Probe], scored: list[EditRequest]
-) -> tuple[list[Reading], pd.DataFrame | None]:
+) -> tuple[list[PromptPrediction], pd.DataFrame | None]:
     """Return the predictions of the current model for the probes, and its scores on the facts in `scored`, if any."""
-    return read_probes(lm, probes), evaluate_edits(lm, scored) if scored else None
+    predictions = predict_probes(lm, probes, n_top=N_TOP, n_continued=N_CONTINUED)
+    return predictions, evaluate_edits(lm, scored) if scored else None
 
 
 def _save(update: WeightUpdate, path: Path) -> None:

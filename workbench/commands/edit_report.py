@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from workbench.commands.printing import bare_table, show, titled
-from workbench.commands.prompt_report import Reading
-from workbench.editing.editor import Editor, layers_phrase
+from workbench.editing.editor import Editor, describe_layers
 from workbench.evaluation.edits import Probe
+from workbench.evaluation.predictions import PromptPrediction
 from workbench.lm import LanguageModel
 from workbench.printable import printable
 from workbench.request import EditRequest
@@ -20,8 +20,8 @@ class Outcome:
     """Everything that the report of an edit shows."""
 
     probes: list[Probe]  # all prompts of one fact, or the prompts of the first facts of a batch
-    before: list[Reading]  # one per probe
-    after: list[Reading]
+    before: list[PromptPrediction]  # one per probe
+    after: list[PromptPrediction]
     scores: tuple[pd.DataFrame, pd.DataFrame] | None  # of `evaluate_edits` before and after, for a batch
     editor: Editor
     update: WeightUpdate  # after the regularizer
@@ -78,34 +78,38 @@ def _report_first_facts(outcome: Outcome) -> None:
     show()
     show(titled("First facts", f"{len(outcome.probes)} of them, and P(target)"))
     for probe, before, after in zip(outcome.probes, outcome.before, outcome.after, strict=True):
-        chances = [_chance(reading.chances[probe.target]) for reading in (before, after)]
-        show(printable(f"{probe.prompt} → {probe.target}  {chances[0]} → {chances[1]}"))
+        values = [_format_probability(each.probabilities[probe.target]) for each in (before, after)]
+        show(printable(f"{probe.prompt} → {probe.target}  {values[0]} → {values[1]}"))
 
 
 _TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere"}
 
 
-def _report_probe(probe: Probe, before: Reading, after: Reading) -> None:
+def _report_probe(probe: Probe, before: PromptPrediction, after: PromptPrediction) -> None:
     show(titled(_TITLES[probe.metric], probe.prompt))
     table = bare_table("", "before", "after")
-    for answer, chance in before.chances.items():
-        table.add_row(f"P({printable(answer)})", _chance(chance), _chance(after.chances[answer]))
+    for answer, probability in before.probabilities.items():
+        cells = [_format_probability(p) for p in (probability, after.probabilities[answer])]
+        table.add_row(f"P({printable(answer)})", *cells)
     table.add_row("next token", _next_tokens(before), _next_tokens(after))
     table.add_row("continued", printable(before.continuation).strip(), printable(after.continuation).strip())
     show(table)
 
 
-def _next_tokens(reading: Reading) -> str:
-    return "\n".join(f"{printable(token).strip() or repr(token)} {_chance(p)}" for token, p in reading.next_tokens)
+def _next_tokens(prediction: PromptPrediction) -> str:
+    return "\n".join(
+        f"{printable(token.text).strip() or repr(token.text)} {_format_probability(token.probability)}"
+        for token in prediction.next_tokens
+    )
 
 
-def _chance(p: float) -> str:
+def _format_probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.0005 else f"{p:.1g}"
 
 
 def _report_update(outcome: Outcome) -> None:
     [record] = outcome.update.records
-    show(titled("Update", ", ".join([record.method, *layers_phrase(outcome.editor), outcome.regularizer])))
+    show(titled("Update", ", ".join([record.method, *describe_layers(outcome.editor), outcome.regularizer])))
     table = bare_table("", "")
     for name, changes in outcome.changes.groupby("parameter", sort=False):
         for label, value in _matrix_rows(name, outcome.update[name].shape, changes).items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from workbench.errors import EditError
-from workbench.forward import logits_at
+from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER
 
@@ -83,7 +83,7 @@ def check_contexts(contexts: Sequence[str] | None) -> None:
 def _continue_texts(lm: LanguageModel, starts: list[str], n_tokens: int, generator: torch.Generator) -> list[str]:
     texts = [tuple(lm.tokenizer(start)["input_ids"]) for start in starts]
     while short := [i for i, text in enumerate(texts) if len(text) < n_tokens]:
-        logits = logits_at(lm, [texts[i] for i in short], [(len(texts[i]) - 1,) for i in short]).cpu()
+        logits = compute_logits(lm, [texts[i] for i in short], [(len(texts[i]) - 1,) for i in short]).cpu()
         top = logits.topk(_TOP_K)
         choice = torch.multinomial(top.values.softmax(dim=-1), 1, generator=generator)
         for i, token in zip(short, top.indices.gather(1, choice)[:, 0].tolist(), strict=True):

@@ -1,1 +1,1 @@
-"""Measuring a model: did the edit take, does it generalise, what else changed."""
+"""Measurements of a model: whether an edit succeeds, whether it generalizes, and what else it changes."""

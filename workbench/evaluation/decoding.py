@@ -1,8 +1,9 @@
-"""Texts run once and then continued: greedily, or by given options whose likelihood is wanted.
+"""Greedy continuations of texts, and log-likelihoods of given continuations, from texts that are run once.
 
-Rows are run padded on the right, so that no token stands before a row's first; what is kept of them is shifted so that
-their last tokens line up, since windows of attention are counted in columns. Texts can be run piece by piece, so that
-a beginning that several share is run once. Everything goes through the model's own forward pass.
+Rows are padded on the right when they are run, so that no padding comes before a row's first token. The keys and values
+that are kept are shifted so that the last tokens of all rows are in the last column, because attention windows are
+counted in columns. Texts can be run piece by piece, so that a shared prefix is run once. Everything goes through the
+model's own forward pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,36 +14,40 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
-from workbench.forward import like_lengths, widened
+from workbench.forward import batch_by_length, widen
 from workbench.lm import LanguageModel
 
-KeysValues = list[tuple[Tensor, Tensor]]  # (B, heads, T, d_head) each, for each block
+KeysValues = list[tuple[Tensor, Tensor]]  # for each block, (B, heads, T, d_head) each
 
-_OPTIONS_AT_ONCE = 32  # logits of all their tokens are held, and a copy of their texts' keys and values
-_ROOM = 16  # tokens that a cache makes room for at a time: growing by one copies everything at every token
+_OPTIONS_AT_ONCE = 32  # the logits of all their tokens are in memory, and a copy of their texts' keys and values
+_ROOM = 16  # tokens by which a full buffer grows: growing by one would copy everything at every token
 
 
-class _RoomyLayer(DynamicLayer):
-    """Keys and values of one block, in buffers with room for tokens to come."""
+class _GrowingLayer(DynamicLayer):
+    """Keys and values of one block, in buffers with room for more tokens."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers does not annotate it
         self.lazy_initialization(keys, values)
         self.keys, self.values = keys, values
-        self._buffers = (keys, values)
+        self._buffers, self._length = [keys, values], keys.shape[-2]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Append, and return all keys and values so far."""
-        n, n_new = self.keys.shape[-2], key_states.shape[-2]
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append keys and values, and return all of them."""
+        n, n_new = self._length, key_states.shape[-2]
         if self._buffers[0].shape[-2] < n + n_new:
-            self._buffers = tuple(_with_room(b[..., :n, :], n_new + _ROOM) for b in self._buffers)
+            self._buffers = [_grow(buffer[..., :n, :], n_new + _ROOM) for buffer in self._buffers]
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[..., n : n + n_new, :] = new
-        self.keys, self.values = (buffer[..., : n + n_new, :] for buffer in self._buffers)
-        return self.keys, self.values
+        self._length = n + n_new
+        keys, values = (buffer[..., : self._length, :] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
-def _with_room(tensor: Tensor, room: int) -> Tensor:
+def _grow(tensor: Tensor, room: int) -> Tensor:
     grown = tensor.new_empty((*tensor.shape[:-2], tensor.shape[-2] + room, tensor.shape[-1]))
     grown[..., : tensor.shape[-2], :] = tensor
     return grown
@@ -50,21 +55,21 @@ def _with_room(tensor: Tensor, room: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Prefilled:
-    """B texts, run to their last tokens, ready to be gone on with.
+    """B texts that the model has read, from which decoding can continue.
 
     Attributes
     ----------
     lm : LanguageModel
-        Its weights must stay as they are while this object is used.
+        The model. Its weights must not change while this object is used.
     keys_values : list of (Tensor, Tensor)
-        (B, heads, T, d_head) each, for each block, T being the longest text; the last tokens stand in the last column.
-        Empty where they were not kept.
+        Keys and values of each block, (B, heads, T, d_head) each, where T is the length of the longest text. The last
+        tokens are in the last column. Empty if they were not kept.
     mask : Tensor (B, T)
         1 for a token and 0 for padding, which comes first.
     lengths : Tensor (B,)
-        Tokens of each text.
+        Number of tokens of each text.
     logits : Tensor (B, V)
-        After each text's last token, float32 or wider.
+        Logits after each text's last token, float32 or wider.
     """
 
     lm: LanguageModel
@@ -74,29 +79,29 @@ class Prefilled:
     logits: Tensor
 
     @classmethod
-    def nothing(cls, lm: LanguageModel, n: int) -> "Prefilled":
-        """As many texts without a token, to be extended."""
+    def empty(cls, lm: LanguageModel, n: int) -> "Prefilled":
+        """Return `n` texts without tokens, to be extended."""
         mask = torch.ones(n, 0, dtype=torch.long, device=lm.device)
         return cls(lm, [], mask, mask.sum(dim=1), torch.empty(n, 0))
 
     @torch.no_grad()
-    def extended(self, rows: Sequence[tuple[int, ...]], *, keep: bool = True) -> "Prefilled":
-        """Run what comes after each text.
+    def extend(self, rows: Sequence[tuple[int, ...]], *, keep: bool = True) -> "Prefilled":
+        """Run more tokens after each text.
 
         Parameters
         ----------
         rows : sequence of tuple of int
             Token ids, at least one for each of the B texts.
         keep : bool
-            Whether keys and values are kept for a continuation; without them there are only the logits.
+            Whether keys and values are kept, which decoding needs; without them there are only the logits.
 
         Returns
         -------
         Prefilled
-            The texts as they are then.
+            The longer texts; this object is not changed.
         """
         batch = pad(list(rows), pad_id=self.lm.tokenizer.pad_token_id or 0, device=self.lm.device)
-        own = batch.mask.sum(dim=1)
+        n_new = batch.mask.sum(dim=1)
         mask = torch.cat([self.mask, batch.mask], dim=1)
         cache = DynamicCache(self.keys_values) if keep or self.keys_values else None
         logits = self.lm.model(
@@ -105,48 +110,49 @@ class Prefilled:
             position_ids=self.lengths[:, None] + batch.positions,
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, own[:, None] - 1, True),
+            logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, n_new[:, None] - 1, True),
         ).logits
-        lengths, width = self.lengths + own, mask.shape[1]
-        # the column that goes to each column, so that padding comes first; columns of padding alone are dropped
+        lengths, width = self.lengths + n_new, mask.shape[1]
+        # source column of each column, so that padding comes first; columns of padding only are dropped
         columns = torch.arange(width - int(lengths.max()), width, device=mask.device)
-        source = (columns - (batch.ids.shape[1] - own)[:, None]) % width  # (B, T)
-        kept = [tuple(_columns(t, source) for t in pair) for pair in _keys_values(cache)] if keep else []
-        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widened(logits))
+        source = (columns - (batch.ids.shape[1] - n_new)[:, None]) % width  # (B, T)
+        pairs = _keys_values(cache) if cache is not None and keep else []
+        kept = [(_take_columns(keys, source), _take_columns(values, source)) for keys, values in pairs]
+        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widen(logits))
 
-    def rows(self, index: Tensor) -> "Prefilled":
-        """Some of the texts, or texts repeatedly: `index` (B',) of row numbers."""
-        kept = _selected(self.keys_values, index)
+    def select(self, index: Tensor) -> "Prefilled":
+        """Return the texts with the row numbers `index` (B',), which may repeat."""
+        kept = _select_rows(self.keys_values, index)
         logits = self.logits[index.to(self.logits.device)]
         return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], logits)
 
     @torch.no_grad()
     def log_likelihoods(self, options: Sequence[Sequence[tuple[int, ...]]]) -> list[list[float]]:
-        """Log-probability of each option's tokens after its text.
+        """Return the log-likelihood of each option after its text.
 
         Parameters
         ----------
         options : sequence of sequence of tuple of int
-            Token ids of the options of each text, none of them empty.
+            Token ids of each text's options, none of them empty.
 
         Returns
         -------
         list of list of float
-            Sums over tokens, in nats.
+            Summed over the tokens of each option, in nats.
         """
         first = self.logits.log_softmax(dim=-1)
-        found = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
+        totals = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
         longer = [(i, j) for i, given in enumerate(options) for j, ids in enumerate(given) if len(ids) > 1]
         for start in range(0, len(longer), _OPTIONS_AT_ONCE):
             part = longer[start : start + _OPTIONS_AT_ONCE]
-            texts = self.rows(torch.tensor([i for i, _ in part], device=self.mask.device))
+            texts = self.select(torch.tensor([i for i, _ in part], device=self.mask.device))
             rest = texts._log_probs_of_rest([options[i][j] for i, j in part])
             for (i, j), log_prob in zip(part, rest, strict=True):
-                found[i][j] += log_prob
-        return found
+                totals[i][j] += log_prob
+        return totals
 
     def _log_probs_of_rest(self, continuations: list[tuple[int, ...]]) -> list[float]:
-        """Summed log-probability of the tokens after the first of one continuation a text."""
+        """Summed log-probability of all tokens but the first, of one continuation per text."""
         batch = pad([ids[:-1] for ids in continuations], device=self.mask.device)
         logits = self.lm.model(
             batch.ids,
@@ -156,32 +162,32 @@ class Prefilled:
             use_cache=True,
             logits_to_keep=batch.mask.bool(),
         ).logits  # (tokens of all, V)
-        wanted = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
-        log_probs = widened(logits).log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
+        tokens = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
+        log_probs = widen(logits).log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
         return [float(part.sum()) for part in log_probs.split([len(ids) - 1 for ids in continuations])]
 
     @torch.no_grad()
-    def continue_greedily(self, finished: Callable[[int, list[int]], bool]) -> list[list[int]]:
-        """The most probable token after each text, again and again, until all are finished.
+    def continue_greedily(self, is_finished: Callable[[int, list[int]], bool]) -> list[list[int]]:
+        """Append the most probable token to each text repeatedly, until all are finished.
 
         Parameters
         ----------
-        finished : callable
-            Takes the row number and what was written after it; whether that is all that is wanted.
+        is_finished : callable
+            Function of the row number and the tokens written so far; returns whether the text is complete.
 
         Returns
         -------
         list of list of int
-            Each text's continuation, at least one token.
+            Continuation of each text, at least one token.
         """
         tokens = self.logits.argmax(dim=-1)
         written = [[token] for token in tokens.tolist()]
-        alive = [i for i, text in enumerate(written) if not finished(i, text)]
+        alive = [i for i, text in enumerate(written) if not is_finished(i, text)]
         if not alive:
             return written
         index = torch.tensor(alive, device=self.mask.device)
-        left, tokens = self.rows(index), tokens[index.to(tokens.device)]
-        cache = _roomy(left.keys_values)
+        left, tokens = self.select(index), tokens[index.to(tokens.device)]
+        cache = _growing_cache(left.keys_values)
         mask, positions = left.mask, left.lengths
         while True:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
@@ -195,14 +201,14 @@ class Prefilled:
             tokens, positions = logits[:, -1].argmax(dim=-1), positions + 1
             for i, token in zip(alive, tokens.tolist(), strict=True):
                 written[i].append(token)
-            going = [k for k, i in enumerate(alive) if not finished(i, written[i])]
+            going = [k for k, i in enumerate(alive) if not is_finished(i, written[i])]
             if not going:
                 return written
             if len(going) < len(alive):
                 alive = [alive[k] for k in going]
                 index = torch.tensor(going, device=mask.device)
                 mask, positions, tokens = mask[index], positions[index], tokens[index.to(tokens.device)]
-                cache = _roomy(_selected(_keys_values(cache), index))
+                cache = _growing_cache(_select_rows(_keys_values(cache), index))
 
 
 def continue_greedily(
@@ -213,82 +219,92 @@ def continue_greedily(
     *,
     batch_size: int = 32,
 ) -> list[tuple[int, ...]]:
-    """Greedy continuations, each up to its length or until the model ends its text, as `generate` does.
+    """Continue texts greedily, each up to its length or to the end-of-text token, as `generate` does.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     prompts : sequence of tuple of int
-        Token ids, B texts.
+        Token ids of each text.
     written : sequence of tuple of int
-        What is known of each continuation already; may be empty.
+        First tokens of each continuation, as far as they are known; may be empty.
     lengths : sequence of int
-        Tokens to write at most, those known included.
+        Largest number of tokens of each continuation, those known included.
     batch_size : int
-        Texts in one forward pass.
+        Number of texts per forward pass.
 
     Returns
     -------
     list of tuple of int
-        Each continuation, the end-of-text token included if it came.
+        Continuation of each text, with the end-of-text token if there is one.
     """
-    ends, whole = ends_of_text(lm), [list(tokens) for tokens in written]
+    ends, continuations = end_ids(lm), [list(tokens) for tokens in written]
 
-    def finished(i: int, tokens: list[int]) -> bool:
+    def is_finished(i: int, tokens: list[int]) -> bool:
         return len(tokens) >= lengths[i] or not ends.isdisjoint(tokens[-1:])
 
-    short = [i for i, tokens in enumerate(whole) if not finished(i, tokens)]
-    rows = [(*prompts[i], *whole[i]) for i in short]
-    for batch in like_lengths([len(row) for row in rows], batch_size):
-        chosen = [short[j] for j in batch]
-        texts = Prefilled.nothing(lm, len(batch)).extended([rows[j] for j in batch])
-        more = texts.continue_greedily(lambda k, new, of=chosen: finished(of[k], whole[of[k]] + new))
-        for i, tokens in zip(chosen, more, strict=True):
-            whole[i] += tokens
-    return [tuple(tokens) for tokens in whole]
+    unfinished = [i for i, tokens in enumerate(continuations) if not is_finished(i, tokens)]
+    rows = [(*prompts[i], *continuations[i]) for i in unfinished]
+    for batch in batch_by_length([len(row) for row in rows], batch_size):
+        chosen = [unfinished[j] for j in batch]
+        texts = Prefilled.empty(lm, len(batch)).extend([rows[j] for j in batch])
+
+        def is_row_finished(row: int, new: list[int], chosen: list[int] = chosen) -> bool:
+            return is_finished(chosen[row], continuations[chosen[row]] + new)
+
+        for i, tokens in zip(chosen, texts.continue_greedily(is_row_finished), strict=True):
+            continuations[i] += tokens
+    return [tuple(tokens) for tokens in continuations]
 
 
-def continued_texts(lm: LanguageModel, prompts: Sequence[tuple[int, ...]], n_tokens: int) -> list[str]:
-    """How prompts go on greedily, as text, special tokens left out.
+def continue_texts(lm: LanguageModel, prompts: Sequence[tuple[int, ...]], n_tokens: int) -> list[str]:
+    """Return the greedy continuations of prompts as text, without special tokens.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model as it is now.
+        The model with its current weights.
     prompts : sequence of tuple of int
-        Token ids.
+        Token ids of each prompt.
     n_tokens : int
-        Tokens to write at most.
+        Largest number of tokens per continuation.
 
     Returns
     -------
     list of str
-        One a prompt.
+        One per prompt.
     """
     written = continue_greedily(lm, prompts, [()] * len(prompts), [n_tokens] * len(prompts))
-    return lm.tokenizer.batch_decode(written, skip_special_tokens=True)
+    return [decode_text(lm, tokens) for tokens in written]
 
 
-def ends_of_text(lm: LanguageModel) -> set[int]:
-    """Ids of the tokens that end a text, as `generate` takes them."""
+def decode_text(lm: LanguageModel, tokens: Sequence[int]) -> str:
+    """Return tokens as text, without special tokens."""
+    [text] = lm.tokenizer.batch_decode([list(tokens)], skip_special_tokens=True)
+    return text
+
+
+def end_ids(lm: LanguageModel) -> set[int]:
+    """Return the ids of the tokens that end a text, as `generate` reads them from the model."""
     ends = lm.model.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends}
 
 
 def _keys_values(cache: Cache) -> KeysValues:
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    # a filled layer has both; those of linear attention, which have neither, are in no model that is supported
+    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr, misc]
 
 
-def _columns(tensor: Tensor, source: Tensor) -> Tensor:
-    """Columns `source` (B, T') of keys or values (B, heads, T, d_head), row by row."""
+def _take_columns(tensor: Tensor, source: Tensor) -> Tensor:
+    """Columns `source` (B, T') of keys or values (B, heads, T, d_head), chosen for each row."""
     index = source.to(tensor.device)[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3])
     return tensor.gather(2, index)
 
 
-def _selected(keys_values: KeysValues, index: Tensor) -> KeysValues:
+def _select_rows(keys_values: KeysValues, index: Tensor) -> KeysValues:
     return [(keys[index.to(keys.device)], values[index.to(values.device)]) for keys, values in keys_values]
 
 
-def _roomy(keys_values: KeysValues) -> Cache:
-    return Cache(layers=[_RoomyLayer(keys, values) for keys, values in keys_values])
+def _growing_cache(keys_values: KeysValues) -> Cache:
+    return Cache(layers=[_GrowingLayer(keys, values) for keys, values in keys_values])

@@ -1,19 +1,20 @@
-"""Tasks of EleutherAI's lm-evaluation-harness, asked of a model as it is now; needs the extra ``lm-eval``.
+"""Scores of a model on tasks of EleutherAI's lm-evaluation-harness; needs the extra ``lm-eval``.
 
-The harness (https://github.com/EleutherAI/lm-evaluation-harness) gets the model and tokenizer that the workbench
-holds, so an edit counts as soon as it is applied, and nothing is saved or loaded again.
+The harness (https://github.com/EleutherAI/lm-evaluation-harness) runs the model and tokenizer that the workbench
+holds, so it measures an edit as soon as the edit is applied, and nothing is saved or loaded again.
 """
 
 import copy
 import logging
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from importlib import import_module
 from numbers import Real
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -27,10 +28,10 @@ from workbench.lm import LanguageModel
 log = logging.getLogger(__name__)
 
 _COLUMNS = ("task", "metric", "protocol", "source", "split", "value", "n", "low", "high", "version")
-_STDERRS = 1.96  # on either side of a value: the 95 % interval of a normal distribution
+_STDERRS = 1.96  # standard errors on either side of a value: the 95 % interval of a normal distribution
 _MODEL_LOG = "lm_eval.models.huggingface"
 _WITH_BARS = ("lm_eval.api.task", "lm_eval.api.model", _MODEL_LOG)
-# The first two warn of each default that a task's file leaves to the harness, and of each setting we were asked for.
+# The first two warn about every default that a task's file leaves to the harness, and about every setting we pass.
 _LEVELS = {"lm_eval.api.task": logging.ERROR, "lm_eval.evaluator": logging.ERROR, "lm_eval": logging.WARNING}
 
 
@@ -44,56 +45,56 @@ def evaluate_harness(
     task_folder: str | Path | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Scores of a model, as it is now, on tasks of the lm-evaluation-harness, with its standard errors as intervals.
+    """Score the current model on tasks of the lm-evaluation-harness, with intervals from its standard errors.
 
     Parameters
     ----------
     lm : LanguageModel
-        Not changed, nor is its tokenizer.
+        The model with its current weights; it and its tokenizer are not changed.
     tasks : sequence of str
         Names of tasks, groups or tags; ``lm-eval ls tasks`` lists them.
     limit : int, optional
-        The first so many examples of each task; all by default.
+        Number of examples per task: the first `limit`; all by default.
     batch_size : int
-        Prompts in one forward pass.
+        Number of prompts per forward pass.
     num_fewshot : int, optional
-        Solved examples in front of each question; by default as many as the task's file says. A task whose file says
-        0 keeps 0.
+        Number of solved examples before each question; by default the number in the task's file. A task whose file
+        says 0 keeps 0.
     task_folder : str or Path, optional
-        Folder with YAML files of tasks of your own, which go before the harness's of the same name. Python code that
-        such a file names is run.
+        Folder with YAML files of your own tasks, which take precedence over the harness's tasks of the same name.
+        Python code that such a file names is run.
     seed : int
-        Of everything the harness draws, such as the solved examples, for which its own command line has 1234. The
-        global random states are put back.
+        Seed of everything that the harness draws, such as the solved examples (the harness's own command line uses
+        1234). The global random states are restored.
 
     Returns
     -------
     DataFrame
-        Columns task, metric, protocol ("lm-eval" and the filter of the answers, if any), source (data set path and
-        configuration or file), split, value, n (examples), low, high (value ± 1.96 standard errors; NaN where the
-        harness gives none), version (of the task). A row a task and metric, then the groups that have scores.
+        One row per task and metric, then one per group that has scores; columns task, metric, protocol ("lm-eval" and
+        the filter of the answers, if any), source (data set path and configuration or file), split, value, n
+        (examples), low, high (value ± 1.96 standard errors; NaN if the harness gives none), version (of the task).
 
     Raises
     ------
     MissingExtraError
         If lm-eval is not installed.
     SpecError
-        If a setting is out of range, or a task is not known, is asked for twice, runs code that
-        the model writes, or asks about pictures or sound.
+        If a setting is out of range, or a task is unknown, named twice, runs code that the model writes, or asks about
+        images or sound.
     DataError
         If a task or its data cannot be loaded.
     """
-    names = _checked(tasks, limit=limit, batch_size=batch_size, num_fewshot=num_fewshot, task_folder=task_folder)
+    names = _check_settings(tasks, limit=limit, batch_size=batch_size, num_fewshot=num_fewshot, task_folder=task_folder)
     require_extra("lm_eval", "lm-eval")
     from lm_eval import simple_evaluate
 
-    with _hushed(), _seeded(seed), _training_modes_kept(lm.model):
-        manager = _manager_of(names, task_folder)
+    with _quiet_harness(), _seeded(seed), _training_modes_kept(lm.model):
+        manager = _find_manager(names, task_folder)
         chosen = [item for name in names for item in _load(manager, name)]
-        leaves = _leaves_of(chosen)
+        loaded = _check_tasks([task for item in chosen for task in _tasks_in(item)])
         with tqdm(desc="lm-eval", unit="request") as bar:
-            harness_lm = _harness_lm(lm, batch_size)
-            harness_lm.set_cache_hook(_Progress(bar, leaves))
+            harness_lm = _wrap_model(lm, batch_size)
+            harness_lm.set_cache_hook(_Progress(bar, loaded))
             results = simple_evaluate(
                 model=harness_lm,
                 tasks=chosen,
@@ -106,10 +107,10 @@ def evaluate_harness(
                 torch_random_seed=seed,
                 fewshot_random_seed=seed,
             )
-        return _table(results, chosen)  # still inside: the harness draws a number where it is asked a task's name
+        return _make_table(results, chosen)  # in the block: the harness draws a number when asked for a task's name
 
 
-def _checked(
+def _check_settings(
     tasks: Sequence[str],
     *,
     limit: int | None,
@@ -117,7 +118,7 @@ def _checked(
     num_fewshot: int | None,
     task_folder: str | Path | None,
 ) -> list[str]:
-    """The names asked for, each once; `SpecError` if there are none, or a setting is out of range."""
+    """Return the names, each once; raise `SpecError` if there are none, or a setting is out of range."""
     for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("num_fewshot", num_fewshot, 0)):
         if value is not None and value < least:
             raise SpecError(f"{name} must be at least {least}; got {value}.")
@@ -125,23 +126,23 @@ def _checked(
         raise SpecError(f"the task folder {task_folder} does not exist; give a folder of the harness's YAML files.")
     names = [tasks] if isinstance(tasks, str) else [*dict.fromkeys(tasks)]
     if not names:
-        raise SpecError("no task of the harness is asked for; `lm-eval ls tasks` lists those it has.")
+        raise SpecError("no task of the harness is named; `lm-eval ls tasks` lists its tasks.")
     return names
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Turn the harness down: no bar of its own, what it prints goes to stderr, and few of its warnings are logged.
+def _quiet_harness() -> Iterator[None]:
+    """Hide the harness's progress bars and most of its warnings, and send what it prints to stderr.
 
-    It has a bar for each task and each step, and warns of each setting that it takes from its defaults.
+    It shows a bar for each task and each step, and warns about each setting that it takes from its defaults.
     """
-    modules = [import_module(name) for name in _WITH_BARS]
+    modules: list[Any] = [import_module(name) for name in _WITH_BARS]
     bars, levels = [module.tqdm for module in modules], {name: logging.getLogger(name).level for name in _LEVELS}
-    once = _OnceAPlace()
+    once = _OncePerLine()
     try:
         logging.getLogger(_MODEL_LOG).addFilter(once)
         for module in modules:
-            module.tqdm = _no_bar
+            module.tqdm = _hidden_bar
         for name, level in _LEVELS.items():
             logging.getLogger(name).setLevel(level)
         with redirect_stdout(sys.stderr):
@@ -154,28 +155,29 @@ def _hushed() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-class _OnceAPlace(logging.Filter):
-    """Lets each line of code speak once: the harness warns of every single prompt that it truncates."""
+class _OncePerLine(logging.Filter):
+    """Passes one record per line of code: the harness warns about every single prompt that it truncates."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard = set()
+        self._lines: set[int] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        new = record.lineno not in self.heard
-        self.heard.add(record.lineno)
+        new = record.lineno not in self._lines
+        self._lines.add(record.lineno)
         return new
 
 
-def _no_bar(iterable=None, **_) -> tqdm:
+def _hidden_bar(iterable: Iterable[Any] | None = None, **_: object) -> "tqdm[Any]":
     return tqdm(iterable, disable=True)
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global random states, as the harness does before it loads tasks, and put them back on leaving.
+    """Seed the global random states, as the harness does before it loads tasks, and restore them at the end.
 
-    `simple_evaluate` seeds them too, but gets tasks that are loaded; some shuffle their choices on loading.
+    `simple_evaluate` seeds them too, but gets tasks that are already loaded, and some tasks shuffle their choices
+    while they are loaded.
     """
     python, array = random.getstate(), np.random.get_state()
     try:
@@ -199,63 +201,63 @@ def _training_modes_kept(model: torch.nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _harness_lm(lm: LanguageModel, batch_size: int):
-    """The harness's view of the model: the very same weights, and a copy of the tokenizer."""
+def _wrap_model(lm: LanguageModel, batch_size: int) -> Any:
+    """Return the harness's view of the model: the same weights, and a copy of the tokenizer."""
     from lm_eval.models.huggingface import HFLM
 
-    talker = logging.getLogger(_MODEL_LOG)
-    level = talker.level
-    talker.setLevel(logging.ERROR)  # it warns that a model which is loaded already is not loaded again
+    logger = logging.getLogger(_MODEL_LOG)
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that a model that is already loaded is not loaded again
     try:
         return HFLM(
             pretrained=lm.model,
             backend="causal",
-            tokenizer=copy.deepcopy(lm.tokenizer),  # HFLM gives it a padding token where it has none
+            tokenizer=copy.deepcopy(lm.tokenizer),  # HFLM adds a padding token if there is none
             batch_size=batch_size,
         )
     finally:
-        talker.setLevel(level)
+        logger.setLevel(level)
 
 
 class _Progress:
-    """Stands in for the harness's store of answers, which hears of each answer: moves the bar by one."""
+    """Takes the place of the harness's store of answers, which is called with each answer, and advances the bar."""
 
-    def __init__(self, bar: tqdm, tasks: Sequence) -> None:
+    def __init__(self, bar: "tqdm[NoReturn]", tasks: Sequence[Any]) -> None:
         self.bar, self.tasks = bar, tasks
 
     def add_partial(self, attr: str, req: object, res: object) -> None:
-        if self.bar.total is None:  # all requests of all tasks are made before the first is answered
+        if self.bar.total is None:  # the requests of all tasks exist before the first is answered
             self.bar.reset(sum(request.repeats for task in self.tasks for request in task.instances))
         self.bar.update()
 
 
-def _manager_of(names: Sequence[str], folder: str | Path | None):
-    """The harness's index of tasks, that knows all of `names`."""
+def _find_manager(names: Sequence[str], folder: str | Path | None) -> Any:
+    """Return an index of tasks of the harness that contains all of `names`."""
     from lm_eval.tasks import TaskManager
 
     if folder is not None:
         own = TaskManager(include_path=str(folder), include_defaults=False)
-        if set(names) <= set(own.all_subtasks):  # groups and tags may hold tasks of the harness
+        if set(names) <= set(own.all_subtasks):  # groups and tags may contain tasks of the harness
             return own
     manager = TaskManager(include_path=str(folder)) if folder is not None else _built_in_tasks()
     if unknown := [repr(name) for name in names if name not in manager.task_index]:
         raise SpecError(
-            f"the harness has no task {', '.join(unknown)}; `lm-eval ls tasks` lists those it has, and task_folder "
-            "adds your own."
+            f"the harness has no task {', '.join(unknown)}; `lm-eval ls tasks` lists its tasks, and task_folder adds "
+            "your own."
         )
     return manager
 
 
 @cache
-def _built_in_tasks():
-    """The index of the harness's own tasks: 14 000 files, which take seconds to read."""
+def _built_in_tasks() -> Any:
+    """Return the index of the harness's own tasks: 14 000 files, which take seconds to read."""
     from lm_eval.tasks import TaskManager
 
     return TaskManager()
 
 
-def _load(manager, name: str) -> list:
-    """The group of this name, or the task, or the tasks of the tag."""
+def _load(manager: Any, name: str) -> list[Any]:
+    """Return the group of this name, or the task, or the tasks of the tag."""
     try:
         loaded = manager.load([name])
     except Exception as err:  # a task's file may name any data set and any code
@@ -267,44 +269,45 @@ def _load(manager, name: str) -> list:
     return [groups[name]] if name in groups else [*loaded["tasks"].values()]
 
 
-def _leaves_of(chosen: Sequence) -> list:
-    """The tasks among `chosen` and in its groups; `SpecError` if one is there twice, or is not for us to run."""
-    leaves = [task for item in chosen for task in _tasks_in(item)]
-    names = [task.task_name for task in leaves]
-    for task in leaves:
+def _check_tasks(tasks: list[Any]) -> list[Any]:
+    """Return the tasks; raise `SpecError` if one occurs twice, or cannot be run here."""
+    names = [task.task_name for task in tasks]
+    for task in tasks:
         if names.count(task.task_name) > 1:
-            raise SpecError(f"the harness task {task.task_name!r} is asked for twice, by a group or tag; ask once.")
+            raise SpecError(f"the harness task {task.task_name!r} is named twice, by a group or tag; name it once.")
         if getattr(task, "UNSAFE_CODE", False):
             raise SpecError(f"the harness task {task.task_name!r} runs code that the model writes; use lm-eval itself.")
         if getattr(task, "MULTIMODAL", False):
-            raise SpecError(f"the harness task {task.task_name!r} asks about pictures or sound, not text alone.")
-    return leaves
+            raise SpecError(
+                f"the harness task {task.task_name!r} asks about images or sound; choose a task of text only."
+            )
+    return tasks
 
 
-def _tasks_in(item) -> list:
-    """The tasks of a group; of a task, itself."""
+def _tasks_in(item: Any) -> list[Any]:
+    """Return the tasks of a group, or the task itself."""
     return item.get_all_tasks() if hasattr(item, "get_all_tasks") else [item]
 
 
-def _table(results: Mapping, chosen: Sequence) -> pd.DataFrame:
+def _make_table(results: Mapping[str, Any], chosen: Sequence[Any]) -> pd.DataFrame:
     groups = [group for item in chosen if hasattr(item, "get_all_groups") for group in (item, *item.get_all_groups())]
     tasks_of = {task.task_name: [task] for item in chosen for task in _tasks_in(item)}
     tasks_of |= {group.name: group.get_all_tasks() for group in groups}
     rows = []
     for name, scores in results["results"].items():
-        where = (_joined(map(_source_of, tasks_of[name])), _joined(map(_split_of, tasks_of[name])))
+        origin = (_join(map(_source_of, tasks_of[name])), _join(map(_split_of, tasks_of[name])))
         for key, value in scores.items():
             metric, comma, answer_filter = key.partition(",")  # as in "acc_stderr,none"
             if not comma or metric.endswith("_stderr"):
                 continue
             if not isinstance(value, Real):
-                log.warning("%s: %s is no number and is left out; it is %.60r.", name, metric, value)
+                log.warning("%s: %s is not a number and is left out; it is %.60r.", name, metric, value)
                 continue
             protocol = "lm-eval" if answer_filter == "none" else f"lm-eval {answer_filter}"
             margin = _STDERRS * _number_or_nan(scores.get(f"{metric}_stderr,{answer_filter}"))
             n = scores.get("sample_count", {}).get(key, scores["sample_len"])
             interval = (float(value) - margin, float(value) + margin)
-            rows.append((name, metric, protocol, *where, float(value), n, *interval, str(results["versions"][name])))
+            rows.append((name, metric, protocol, *origin, float(value), n, *interval, str(results["versions"][name])))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
@@ -312,12 +315,12 @@ def _number_or_nan(value: object) -> float:
     return float(value) if isinstance(value, Real) else float("nan")
 
 
-def _joined(values: Iterator[str]) -> str:
+def _join(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
-def _source_of(task) -> str:
-    """``path:configuration`` of the data set, or ``json:file`` of local data."""
+def _source_of(task: Any) -> str:
+    """Return ``path:configuration`` of the data set, or ``json:file`` for local data."""
     config = task.config
     files = (config.dataset_kwargs or {}).get("data_files")
     if isinstance(files, Mapping):
@@ -326,8 +329,8 @@ def _source_of(task) -> str:
     return f"{config.dataset_path or ''}{f':{detail}' if detail else ''}"
 
 
-def _split_of(task) -> str:
-    """The split whose examples are asked: the harness takes the validation split where a task has no test split."""
+def _split_of(task: Any) -> str:
+    """Return the split whose examples are asked: the test split if there is one, else the validation split."""
     if task.has_test_docs():
         return task.config.test_split or "test"
     return task.config.validation_split or "validation"

@@ -1,4 +1,4 @@
-"""Perplexity of held-out text: a cheap thermometer of collapse, beside the eight tasks."""
+"""Perplexity on held-out text: a cheap early sign of collapse, next to the eight tasks."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.data.facts import BUNDLED
+from workbench.data.records import BUNDLED
 from workbench.encoding import Encoded, encode
 from workbench.errors import DataError, SpecError
 from workbench.evaluation.statistics import bootstrap_interval
-from workbench.forward import like_lengths, read_targets
+from workbench.forward import batch_by_length, score_targets
 from workbench.lm import LanguageModel
+from workbench.storage.cache import compute_missing
 
 WINDOW = 512  # tokens
 _TOKENS_AT_ONCE = 2048  # in a forward pass: their logits are all kept
@@ -27,49 +28,49 @@ def perplexity(
     limit: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Perplexity of a model, as it is now, on a text.
+    """Compute the perplexity of the current model on a text.
 
-    exp of the mean NLL per token (Jelinek et al. 1977). A paragraph of the bundled set, or a whole file, is cut into
-    windows; each is run by itself, and its first token is not counted, since nothing predicts it. So the number
-    compares models on the same text, tokenizer and window, and nothing else.
+    Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph of the bundled set, or a whole
+    file, is cut into windows. Each window is run by itself, and its first token does not count, because nothing
+    predicts it. So the number compares models on the same text, with the same tokenizer and window, and nothing else.
 
     Parameters
     ----------
     lm : LanguageModel
-        Not changed; what it gives unedited is kept in its memo.
+        The model with its current weights; not changed. Results of the unedited model are kept in its memo.
     text : str or Path
-        ``"bundled"``, the package's own paragraphs, or a file of UTF-8 text.
+        ``"bundled"``, the paragraphs that come with the package, or a file of UTF-8 text.
     window : int
-        Tokens run together, at least 2; at most what the model takes.
+        Number of tokens per window, at least 2 and at most what the model takes.
     limit : int, optional
-        The first so many windows; all by default.
+        Number of windows: the first `limit`; all by default.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     DataFrame
-        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, n counts windows, low and high
-        are the ends of the 95 % bootstrap interval over windows.
+        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, n is the number of windows,
+        low and high are the ends of the 95 % bootstrap interval over windows.
 
     Raises
     ------
     SpecError
         If `window` or `limit` is out of range.
     DataError
-        If the file cannot be read or has no two tokens.
+        If the file cannot be read or has fewer than two tokens.
     """
     longest = getattr(lm.model.config, "max_position_embeddings", None) or window
     if not 2 <= window <= longest:
         raise SpecError(f"window must lie in 2 to {longest}, what {lm.name} takes; got {window}.")
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
-    documents = _documents(text)
+    documents = _read_documents(text)
     ids = [encode(lm.tokenizer, document).ids for document in documents]
     windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]
     if not windows:
-        raise DataError(f"{text} has no two tokens; give a text of some length.")
-    nll = np.array(_window_nll(lm, windows))  # (windows,), nats in all
+        raise DataError(f"{text} has fewer than two tokens; give a longer text.")
+    nll = np.array(_window_nll(lm, windows))  # (windows,), summed, in nats
     counts = np.array([len(row) - 1 for row in windows])
     low, high = bootstrap_interval(nll / counts, weights=counts, seed=seed)
     source, split = (BUNDLED, BUNDLED) if text == BUNDLED else (Path(text).name, "unknown")
@@ -87,7 +88,7 @@ def perplexity(
     return pd.DataFrame([row])
 
 
-def _documents(text: str | Path) -> list[str]:
+def _read_documents(text: str | Path) -> list[str]:
     if text == BUNDLED:
         content = resources.files("workbench.data").joinpath("bundled", "paragraphs.txt").read_text(encoding="utf-8")
         return content.splitlines()
@@ -100,15 +101,17 @@ def _documents(text: str | Path) -> list[str]:
 
 
 def _window_nll(lm: LanguageModel, windows: Sequence[tuple[int, ...]]) -> list[float]:
-    """Summed NLL of each window's tokens after its first."""
-    known = lm.unedited_memo("window_nll")
-    missing = [row for row in dict.fromkeys(windows) if row not in known]
-    at_once = max(1, _TOKENS_AT_ONCE // max(map(len, windows)))
-    with tqdm(total=len(missing), desc="Perplexity", unit="window", disable=not missing) as bar:
-        for batch in like_lengths([len(row) for row in missing], at_once):
-            rows = [missing[i] for i in batch]
-            read = read_targets(lm, [Encoded(row, n_prompt=1) for row in rows])
-            sums = [-float(log_probs.double().sum()) for _, log_probs in read]
-            known.update(zip(rows, sums, strict=True))
-            bar.update(len(rows))
-    return [known[row] for row in windows]
+    """Summed NLL of the tokens after the first of each window."""
+
+    def compute(missing: list[tuple[int, ...]]) -> list[float]:
+        nll: dict[int, float] = {}
+        at_once = max(1, _TOKENS_AT_ONCE // max(map(len, windows)))
+        with tqdm(total=len(missing), desc="Perplexity", unit="window") as bar:
+            for batch in batch_by_length([len(row) for row in missing], at_once):
+                texts = [Encoded(missing[i], n_prompt=1) for i in batch]
+                for i, scores in zip(batch, score_targets(lm, texts), strict=True):
+                    nll[i] = -float(scores.log_probs.double().sum())
+                bar.update(len(batch))
+        return [nll[i] for i in range(len(missing))]
+
+    return compute_missing(lm.unedited_memo("window_nll"), windows, compute)

@@ -1,32 +1,35 @@
 """Means with bootstrap intervals."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+Array = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 
 
 def bootstrap_interval(
-    values: np.ndarray, *, weights: np.ndarray | None = None, seed: int = 0, confidence: float = 0.95
+    values: Array, *, weights: Array | None = None, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean (Efron 1979).
 
     Parameters
     ----------
     values : array (n,)
-        One number an independent unit, such as a fact.
+        One number per independent unit, such as a fact.
     weights : array (n,), optional
-        Of the units, not negative; equal by default. With the denominators of ratios as weights, the mean is the ratio
-        of the sums: a micro average.
+        Weights of the units, not negative; equal by default. With the denominators of ratios as weights, the mean is
+        the ratio of the sums: a micro average.
     seed : int
-        Draws the resamples.
+        Seed of the resampling.
     confidence : float
         Coverage, between 0 and 1.
 
     Returns
     -------
     low, high : float
-        Ends of the interval; both NaN for fewer than two values, of which no spread can be told, or for no weight.
+        Ends of the interval; both NaN for fewer than two values, which have no spread, or if all weights are 0.
     """
     values = np.asarray(values, dtype=float)
     if len(values) < 2:
@@ -41,29 +44,29 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def weighted_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over the last axis, each value as often as its weight says; NaN where no value has any weight."""
+def weighted_mean(values: Array, weights: Array) -> Array:
+    """Return the weighted mean over the last axis; NaN where all weights are 0."""
     total = weights.sum(axis=-1)
     values = np.where(weights > 0, values, 0.0)
     return np.divide((values * weights).sum(axis=-1), total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def summarize(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataFrame:
-    """Mean, n and 95 % interval of the column `value` in each group.
+    """Return mean, n and 95 % interval of the column `value` in each group.
 
     Parameters
     ----------
     scores : DataFrame
-        One row an independent unit; a column `weight`, if there is one, weighs them.
+        One row per independent unit; the column `weight`, if there is one, holds their weights.
     by : list of str
         Grouping columns; groups keep the order of their first rows.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     DataFrame
-        The columns of `by`, then value, n, low, high.
+        One row per group; the columns of `by`, then value, n, low, high.
     """
     rows = []
     for group, part in scores.groupby(by, sort=False, dropna=False):

@@ -1,4 +1,4 @@
-"""Names of the tasks, checked without importing what runs them."""
+"""Names of the tasks, in a module of its own so that checking a name imports nothing that runs a task."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ TASK_NAMES = (
 
 
 def check_tasks(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Task names as they were asked for.
+    """Return task names after checking them.
 
     Parameters
     ----------
@@ -28,21 +28,21 @@ def check_tasks(names: str | Sequence[str]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        In the order asked for.
+        The names, in their order.
 
     Raises
     ------
     SpecError
-        If there is no such task, or one is named twice, or none is.
+        If a task is unknown or named twice, or no task is named.
     """
     if names == "all":
         return TASK_NAMES
-    asked = (names,) if isinstance(names, str) else tuple(names)
-    if not asked:
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    if not chosen:
         raise SpecError(f"no task is named; known: {', '.join(TASK_NAMES)}, or all.")
-    for name in asked:
+    for name in chosen:
         if name not in TASK_NAMES:
             raise SpecError(f"no task {name!r}; known: {', '.join(TASK_NAMES)}, or all.")
-        if asked.count(name) > 1:
-            raise SpecError(f"task {name!r} is named {asked.count(name)} times; name it once.")
-    return asked
+        if chosen.count(name) > 1:
+            raise SpecError(f"task {name!r} is named {chosen.count(name)} times; name it once.")
+    return chosen

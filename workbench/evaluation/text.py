@@ -1,4 +1,4 @@
-"""Answer normalisation."""
+"""Normalization and comparison of answers."""
 
 import re
 import string
@@ -8,33 +8,35 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation, articles and extra white space (SQuAD; Rajpurkar et al. 2016).
+    """Return a text in lower case, without punctuation, articles and extra white space.
+
+    The normalization of SQuAD (Rajpurkar et al. 2016), which exact match compares.
 
     Parameters
     ----------
     text : str
-        An answer as a model or a data set gives it.
+        Answer of a model or a data set.
 
     Returns
     -------
     str
-        What exact match compares.
     """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def same_answer(a: str, b: str) -> bool:
-    """Whether two answers match after normalisation; if one normalises to nothing ("A", "?"), as they stand.
+def answers_match(a: str, b: str) -> bool:
+    """Return whether two answers are equal after normalization.
+
+    If one of them normalizes to nothing ("A", "?"), they are compared without normalization, but in lower case.
 
     Parameters
     ----------
     a, b : str
-        Two answers.
+        The answers.
 
     Returns
     -------
     bool
-        True for a match.
     """
     normal_a, normal_b = normalize_answer(a), normalize_answer(b)
     return normal_a == normal_b if normal_a and normal_b else a.strip().lower() == b.strip().lower()

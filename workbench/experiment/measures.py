@@ -7,7 +7,7 @@ import torch
 
 from workbench.data.tasks.load import load_task
 from workbench.evaluation.abilities import ask_tasks
-from workbench.evaluation.edits import Protocol, score_edits
+from workbench.evaluation.edits import EditProtocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.statistics import summarize
 from workbench.experiment.cache_keys import data_key, key_of
@@ -23,7 +23,7 @@ BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment,
 
 
 def edit_scores(
-    lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[Protocol]
+    lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[EditProtocol]
 ) -> pd.DataFrame:
     """Scores of each request on the model as it is now, which is in `state`: the columns of `score_edits`.
 

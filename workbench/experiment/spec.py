@@ -9,16 +9,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from workbench.data.facts import BUNDLED, load_facts
+from workbench.data.facts import load_facts
+from workbench.data.records import BUNDLED
 from workbench.editing.editor import Editor
 from workbench.errors import SpecError
-from workbench.evaluation.edits import DEFAULT_PROTOCOLS
-from workbench.evaluation.edits import Protocol as EditProtocol
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS, EditProtocol
 from workbench.evaluation.perplexity import WINDOW
 from workbench.evaluation.task_names import check_tasks
-from workbench.evaluation.tasks.task import Protocol as TaskProtocol
+from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
-from workbench.registry import editor_class, editor_for
+from workbench.registry import make_editor, method_row
 from workbench.regularize import Regularizer, from_settings
 from workbench.request import EditRequest
 
@@ -82,7 +82,7 @@ class ExperimentSpec(_Part):
     model, dtype : str
         As `workbench.load` takes them.
     method : str
-        One of `workbench.registry.METHODS`.
+        Name of a row of `workbench.registry.methods`.
     hyperparameters : dict
         Fields of the method that win over its preset for the model.
     regularizer : dict
@@ -131,7 +131,7 @@ class ExperimentSpec(_Part):
     @field_validator("method")
     @classmethod
     def _known_method(cls, method: str) -> str:
-        editor_class(method)
+        method_row(method)
         return method
 
     @field_validator("regularizer")
@@ -145,7 +145,7 @@ class ExperimentSpec(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ExperimentSpec":
-        if self.batch_size > 1 and not editor_class(self.method).supports_batch:
+        if self.batch_size > 1 and not method_row(self.method).supports_batch:
             raise ValueError(
                 f"{self.method} edits one fact an operation, so batch_size must be 1; got {self.batch_size}"
             )
@@ -175,9 +175,9 @@ class ExperimentSpec(_Part):
     def make_editor(self, lm: LanguageModel) -> Editor:
         """The method with its preset for `lm`, the spec's hyperparameters, and its seed unless they name one."""
         fields = self.hyperparameters
-        if "seed" not in fields and "seed" in editor_class(self.method).__dataclass_fields__:
+        if "seed" not in fields and "seed" in method_row(self.method).editor.__dataclass_fields__:
             fields = {**fields, "seed": self.seed}
-        return editor_for(self.method, lm, fields)
+        return make_editor(self.method, lm, fields)
 
     def draw_requests(self) -> list[tuple[EditRequest, ...]]:
         """The facts of each operation; raises `RequestError` if the source has not so many."""

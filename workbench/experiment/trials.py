@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from workbench.editing.editor import Editor
 from workbench.errors import SpecError
-from workbench.evaluation.edits import DEFAULT_PROTOCOLS, Protocol, score_edits
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS, EditProtocol, score_edits
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
@@ -84,7 +84,7 @@ def score_single_edits(
     regularizers: Sequence[Regularizer],
     *,
     batch_size: int = 1,
-    protocols: Sequence[Protocol] = DEFAULT_PROTOCOLS,
+    protocols: Sequence[EditProtocol] = DEFAULT_PROTOCOLS,
 ) -> pd.DataFrame:
     """Edit metrics of each single edit under each regularizer; each update is computed once for all of them.
 

@@ -1,10 +1,19 @@
 """The cache folder, and values that are computed only where they are missing."""
 
+import os
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from pathlib import Path
 from typing import TypeVar
+
+import platformdirs
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+
+
+def cache_dir() -> Path:
+    """Return the folder for downloaded and computed files: ``$WORKBENCH_CACHE``, else the user's cache folder."""
+    return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
 
 
 def compute_missing(

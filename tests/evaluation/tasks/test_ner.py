@@ -6,7 +6,7 @@ from workbench.data.tasks.examples import NERExample
 from workbench.data.tasks.load import TaskData
 from workbench.evaluation.abilities import TaskRun, summarize_runs
 from workbench.evaluation.engine import Answer
-from workbench.evaluation.tasks.ner import TASK, names_in
+from workbench.evaluation.tasks.ner import TASK, find_names
 
 LONDON = NERExample("Smith left LONDON for Siemens .", (("PER", "Smith"), ("LOC", "LONDON"), ("ORG", "Siemens")))
 
@@ -133,7 +133,7 @@ def test_a_list_of_all_the_names_scores_one(entities):
     ],
 )
 def test_names_are_parted(text, names):
-    assert names_in(text) == names
+    assert find_names(text) == names
 
 
 def test_an_answer_is_valid_if_it_lists_a_name_of_the_sentence_or_none():

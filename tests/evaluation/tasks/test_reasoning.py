@@ -6,7 +6,7 @@ import pytest
 
 from workbench.data.tasks.examples import ReasoningExample
 from workbench.evaluation.engine import Answer
-from workbench.evaluation.tasks.reasoning import TASK, numbers_in
+from workbench.evaluation.tasks.reasoning import TASK, find_numbers
 
 ROBE = ReasoningExample(
     question="A robe takes 2 bolts of blue fiber and half that much white fiber.  How many bolts in total?",
@@ -126,7 +126,7 @@ def test_the_prompts_own_text_never_counts():
     ],
 )
 def test_numbers_are_read_in_order(text, numbers):
-    assert numbers_in(text) == [Decimal(number) for number in numbers]
+    assert find_numbers(text) == [Decimal(number) for number in numbers]
 
 
 def test_a_decimal_without_its_leading_nought_is_not_a_whole_number():
@@ -135,4 +135,4 @@ def test_a_decimal_without_its_leading_nought_is_not_a_whole_number():
 
 
 def test_a_comma_with_another_than_three_digits_after_it_parts_two_numbers():
-    assert numbers_in("10,2000") == [Decimal(10), Decimal(2000)]
+    assert find_numbers("10,2000") == [Decimal(10), Decimal(2000)]

@@ -7,7 +7,7 @@ import pytest
 from workbench.data.tasks.load import load_task
 from workbench.errors import SpecError
 from workbench.evaluation.engine import Answer
-from workbench.evaluation.tasks import TASKS, tasks_named
+from workbench.evaluation.tasks import TASKS, find_tasks
 from workbench.evaluation.tasks.task import PROTOCOLS, Ratio
 
 ORDER = ["reasoning", "nli", "open_qa", "closed_qa", "dialogue", "summarization", "ner", "sentiment"]
@@ -69,13 +69,13 @@ def all_scores(name, protocol, folder):
 
 def test_all_are_the_eight_in_the_papers_order():
     assert list(TASKS) == ORDER
-    assert [task.name for task in tasks_named("all")] == ORDER
-    assert [task.title for task in tasks_named("all")] == TITLES
+    assert [task.name for task in find_tasks("all")] == ORDER
+    assert [task.title for task in find_tasks("all")] == TITLES
 
 
 def test_one_name_or_several_give_those_in_the_order_asked_for():
-    assert tasks_named("ner") == (TASKS["ner"],)
-    assert tasks_named(["sentiment", "nli"]) == (TASKS["sentiment"], TASKS["nli"])
+    assert find_tasks("ner") == (TASKS["ner"],)
+    assert find_tasks(["sentiment", "nli"]) == (TASKS["sentiment"], TASKS["nli"])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_one_name_or_several_give_those_in_the_order_asked_for():
 )
 def test_unknown_doubled_and_missing_names_are_refused(names, sentence):
     with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
-        tasks_named(names)
+        find_tasks(names)
 
 
 @every_protocol

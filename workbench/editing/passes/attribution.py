@@ -18,7 +18,7 @@ from workbench.editing.passes.hooks import hooked
 from workbench.editing.passes.upper_blocks import UpperBlocks, compute_prefix
 from workbench.encoding import Batch, Encoded, pad
 from workbench.errors import EditError
-from workbench.forward import widened
+from workbench.forward import widen
 from workbench.lm import LanguageModel
 
 _TEXTS_PER_PASS = 8  # texts whose points share a forward pass
@@ -208,7 +208,7 @@ def _integrate_gradients(above: UpperBlocks, activation: Tensor, tokens: Tensor,
 
     with torch.enable_grad(), hooked(above.lm.mlp_out(above.layer), replace_activation, before=True):
         logits = above.logits()
-        wide = widened(logits)
+        wide = widen(logits)
         nll = torch.nn.functional.cross_entropy(wide, tokens.to(wide.device), reduction="none")
         (gradient,) = torch.autograd.grad((-nll).exp().sum(), points)
     return activation.to(wider) * gradient.to(wider).unflatten(0, (-1, steps)).mean(dim=1)

@@ -11,7 +11,7 @@ from workbench.editing.passes.hooks import StopForward, first_output, hooked
 from workbench.editing.passes.subject_tail import encode_up_to_subject
 from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
 from workbench.encoding import Encoded, pad
-from workbench.forward import like_lengths
+from workbench.forward import batch_by_length
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -97,7 +97,7 @@ class SubjectStates:
 def _compute_batches(lm: LanguageModel, texts: list[Encoded], layer: int) -> list[_TextBatch]:
     lengths = [len(text.ids) for text in texts]
     batches = []
-    for index in like_lengths(lengths, _TEXTS_PER_PASS):
+    for index in batch_by_length(lengths, _TEXTS_PER_PASS):
         ends = [lengths[i] - 1 for i in index]
         pad_id = lm.tokenizer.pad_token_id or 0
         padded = pad([texts[i].ids for i in index], align=ends, pad_id=pad_id, device=lm.device)

@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.editing.passes.subject_tail import SubjectTail, TailRow, encode_up_to_subject
-from workbench.editing.passes.target_texts import target_nll
 from workbench.encoding import encode_request
 from workbench.errors import EditError
+from workbench.forward import target_nll
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 

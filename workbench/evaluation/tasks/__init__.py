@@ -1,6 +1,7 @@
-"""The eight abilities of Gu et al. 2024, one file each."""
+"""The eight abilities of Gu et al. 2024, one file per task."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks import (
@@ -15,11 +16,20 @@ from workbench.evaluation.tasks import (
 )
 from workbench.evaluation.tasks.task import Task
 
-_MODULES = (reasoning, nli, open_qa, closed_qa, dialogue, summarization, ner, sentiment)
+_TASKS: tuple[Task[Any], ...] = (
+    reasoning.TASK,
+    nli.TASK,
+    open_qa.TASK,
+    closed_qa.TASK,
+    dialogue.TASK,
+    summarization.TASK,
+    ner.TASK,
+    sentiment.TASK,
+)
 
-TASKS: dict[str, Task] = {module.TASK.name: module.TASK for module in _MODULES}
+TASKS: dict[str, Task[Any]] = {task.name: task for task in _TASKS}
 
 
-def tasks_named(names: str | Sequence[str]) -> tuple[Task, ...]:
-    """Tasks by name, as `check_tasks` takes and refuses them."""
+def find_tasks(names: str | Sequence[str]) -> tuple[Task[Any], ...]:
+    """Return tasks by name; names are checked by `check_tasks`."""
     return tuple(TASKS[name] for name in check_tasks(names))

@@ -1,4 +1,4 @@
-"""Answers out of a few: what was said, and what was found most probable."""
+"""Answers of tasks with a few options: the label that is written, and the option that is most probable."""
 
 import re
 from collections.abc import Sequence
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.evaluation.engine import Answer
-from workbench.evaluation.tasks.task import VALID, Protocol, Scores
+from workbench.evaluation.tasks.task import VALID, Scores, TaskProtocol
 
 ACCURACY, CHOICE = "accuracy", "choice_accuracy"
 
 
-def said(text: str, labels: Sequence[str]) -> int | None:
-    """Which label a text says.
+def find_label(text: str, labels: Sequence[str]) -> int | None:
+    """Find the label that a text contains.
 
     Parameters
     ----------
     text : str
-        What a model wrote.
+        Text that a model wrote.
     labels : sequence of str
-        One word each.
+        The possible labels, one word each.
 
     Returns
     -------
     int or None
-        Index of the only label that occurs in it as a word, in any case, or as a letter, in its own case ("a" is an
-        article, not the letter A); None if none does or several do.
+        Index of the only label that occurs as a word; None if no label or several occur. Case does not matter, except
+        for labels of one letter ("a" is an article, not the letter A).
     """
     words = set(re.findall(r"\w+(?:'\w+)*", text))
     words |= {word.lower() for word in words if len(word) > 1}
@@ -33,32 +33,32 @@ def said(text: str, labels: Sequence[str]) -> int | None:
     return found[0] if len(found) == 1 else None
 
 
-def most_probable(answer: Answer) -> int:
-    """Index of the option with the highest log-likelihood; the first of equals."""
+def most_probable_option(answer: Answer) -> int:
+    """Return the index of the option with the highest log-likelihood; of equal options, the first."""
     return int(np.argmax(answer.log_likelihoods))
 
 
-def choice_scores(text: str, chosen: int, labels: Sequence[str], gold: int) -> Scores:
-    """Accuracy over all, valid rate, and accuracy of the choice by log-likelihood.
+def score_choice(text: str, chosen: int, labels: Sequence[str], gold: int) -> Scores:
+    """Score an answer: accuracy, valid rate, and accuracy of the choice by log-likelihood.
 
     Parameters
     ----------
     text : str
-        What the model wrote.
+        Text that the model wrote.
     chosen : int
-        Index of the option that it found most probable.
+        Index of the most probable option.
     labels : sequence of str
         The possible answers, one word each.
     gold : int
-        Index of the right one.
+        Index of the right label.
 
     Returns
     -------
     dict
-        `accuracy`: the written answer says the right label, and an answer that says none counts as wrong;
-        `valid_rate`: it says one of the labels; `choice_accuracy`: the right one is the most probable one.
+        `accuracy`: whether the text contains the right label, and only that one; `valid_rate`: whether it contains
+        exactly one label; `choice_accuracy`: whether the most probable option is the right one.
     """
-    index = said(text, labels)
+    index = find_label(text, labels)
     return {
         CHOICE: float(chosen == gold),
         ACCURACY: float(index == gold),
@@ -66,6 +66,6 @@ def choice_scores(text: str, chosen: int, labels: Sequence[str], gold: int) -> S
     }
 
 
-def shown_choice(answer: Answer, labels: Sequence[str], gold: int, protocol: Protocol) -> tuple[str, str]:
-    """The right label, and the model's answer: as it wrote it (paper), or the most probable label (standard)."""
-    return labels[gold], answer.text.strip() if protocol == "paper" else labels[most_probable(answer)]
+def show_choice(answer: Answer, labels: Sequence[str], gold: int, protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
+    return labels[gold], answer.text.strip() if protocol == "paper" else labels[most_probable_option(answer)]

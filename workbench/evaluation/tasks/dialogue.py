@@ -1,4 +1,4 @@
-"""Dialogue: which of four turns goes on a conversation?
+"""Dialogue: which of four turns continues a conversation?
 
 MuTual (Cui et al. 2020), development split, 886 conversations. A record:
 
@@ -13,14 +13,14 @@ import numpy as np
 
 from workbench.data.tasks.examples import DialogueExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, most_probable_option, score_choice, show_choice
+from workbench.evaluation.tasks.task import Scores, Task, TaskProtocol
 
 LABELS = ("A", "B", "C", "D")
 
 
-def ask(example: DialogueExample, protocol: Protocol) -> tuple[Query, ...]:
-    """`paper`: the letter. `standard`: the letter, and the turns themselves as continuations of the conversation."""
+def ask(example: DialogueExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return the queries: for the letter, and in `standard` for the turns as continuations of the conversation."""
     if protocol == "paper":
         choices = "".join(f"({label}){option}" for label, option in zip(LABELS, example.options, strict=True))
         prompt = (
@@ -34,24 +34,24 @@ def ask(example: DialogueExample, protocol: Protocol) -> tuple[Query, ...]:
     return (letter, Query(example.dialogue, example.options))
 
 
-def score(example: DialogueExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Accuracy over all (Recall 4@1), valid rate, choice by log-likelihood.
+def score(example: DialogueExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return accuracy (Recall 4@1), valid rate, and the choice by log-likelihood.
 
-    In `standard` the choice is of the turn with the highest log-likelihood per character, as lm-evaluation-harness's
-    acc_norm takes it: turns differ in length.
+    In `standard` the choice is the turn with the highest log-likelihood per character, as in acc_norm of
+    lm-evaluation-harness, because turns differ in length.
     """
-    chosen = most_probable(answers[0]) if protocol == "paper" else _most_probable_turn(example, answers[1])
-    return choice_scores(answers[0].text, chosen, LABELS, example.answer)
+    chosen = most_probable_option(answers[0]) if protocol == "paper" else _most_probable_turn(example, answers[1])
+    return score_choice(answers[0].text, chosen, LABELS, example.answer)
 
 
 def _most_probable_turn(example: DialogueExample, answer: Answer) -> int:
     return int(np.argmax(np.array(answer.log_likelihoods) / [len(option) for option in example.options]))
 
 
-def show(example: DialogueExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The right turn, and the model's answer: written (paper) or chosen (standard)."""
+def show(example: DialogueExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the right turn, and the model's answer: the written letter (paper) or most probable turn (standard)."""
     if protocol == "paper":
-        return shown_choice(answers[0], LABELS, example.answer, protocol)
+        return show_choice(answers[0], LABELS, example.answer, protocol)
     return example.options[example.answer], example.options[_most_probable_turn(example, answers[1])]
 
 

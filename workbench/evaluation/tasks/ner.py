@@ -1,7 +1,7 @@
-"""Named entity recognition: which persons, places, organizations and other names are in a sentence?
+"""Named entity recognition: which persons, places, organizations and other names does a sentence contain?
 
-CoNLL-2003 English (Tjong Kim Sang and De Meulder 2003). The paper's file is the validation split. A record,
-a word and its tags a line:
+CoNLL-2003 English (Tjong Kim Sang and De Meulder 2003). The paper's file is the validation split. A record
+has one line per word, with its tags:
 
     LONDON NNP B-NP B-LOC
     1996-08-30 CD I-NP O
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import ENTITY_TYPES, NERExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import VALID, Protocol, Ratio, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Ratio, Scores, Task, TaskProtocol
 
 F1, PRECISION, RECALL = "f1", "precision", "recall"
 _PAPER_WORDS = {"PER": "Person", "LOC": "Location", "ORG": "Organization", "MISC": "Miscellaneous"}
@@ -25,8 +25,8 @@ _PLAIN_WORDS = {
 _NOTHING = {"", "none", "n/a", "no one", "nothing"}
 
 
-def ask(example: NERExample, protocol: Protocol) -> tuple[Query, ...]:
-    """One question for each type of entity, in the order of `ENTITY_TYPES`."""
+def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return one question for each type of entity, in the order of `ENTITY_TYPES`."""
     if protocol == "paper":
         prompt = "Please identify {} Entity from the given text. Text: {} Entity:"
         return tuple(Query(prompt.format(_PAPER_WORDS[kind], example.text), max_new_tokens=10) for kind in ENTITY_TYPES)
@@ -39,34 +39,36 @@ def ask(example: NERExample, protocol: Protocol) -> tuple[Query, ...]:
     )
 
 
-def names_in(text: str) -> list[str]:
-    """The names that an answer lists: parted by commas, semicolons, "and" or line ends; "none" lists none.
+def find_names(text: str) -> list[str]:
+    """Return the names that an answer lists.
+
+    Commas, semicolons, "and" and line ends separate names; "none" and the like list no names.
 
     Parameters
     ----------
     text : str
-        What a model wrote.
+        Text that a model wrote.
 
     Returns
     -------
     list of str
-        Without quotes and full stops around them, each once.
+        The names, each once, without quotes and full stops around them.
     """
-    cleaned = map(_bare, re.split(r"[,;\n]|\band\b", text))
+    cleaned = map(_strip_marks, re.split(r"[,;\n]|\band\b", text))
     return list(dict.fromkeys(name for name in cleaned if name.lower() not in _NOTHING))
 
 
-def _bare(name: str) -> str:
+def _strip_marks(name: str) -> str:
     return re.sub(r"^[\s\"'*.:()-]+|[\s\"'*.:()-]+$", "", name)
 
 
-def score(example: NERExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Entity-level F1, precision and recall over sets of (type, surface), in any case, pooled over all sentences.
+def score(example: NERExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return entity-level F1, precision and recall over sets of (type, surface), pooled over all sentences.
 
-    `valid_rate`: of the four answers, the share that lists a name that is in the text, or none.
+    Case does not matter. `valid_rate`: the share of the four answers that list a name from the text, or no name.
     """
-    gold = {(kind, _bare(surface).lower()) for kind, surface in example.entities}
-    listed = [names_in(answer.text) for answer in answers]
+    gold = {(kind, _strip_marks(surface).lower()) for kind, surface in example.entities}
+    listed = [find_names(answer.text) for answer in answers]
     found = {(kind, name.lower()) for kind, names in zip(ENTITY_TYPES, listed, strict=True) for name in names}
     hits = len(gold & found)
     text = example.text.lower()
@@ -79,11 +81,11 @@ def score(example: NERExample, answers: Sequence[Answer], protocol: Protocol) ->
     }
 
 
-def show(example: NERExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The entities by type, and what the model lists."""
+def show(example: NERExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the entities by type, and those that the model lists."""
     gold = {kind: [s for k, s in example.entities if k == kind] for kind in ENTITY_TYPES}
-    said = {kind: names_in(answer.text) for kind, answer in zip(ENTITY_TYPES, answers, strict=True)}
-    expected, listed = ("; ".join(f"{kind}: {', '.join(v)}" for kind, v in d.items() if v) for d in (gold, said))
+    names = {kind: find_names(answer.text) for kind, answer in zip(ENTITY_TYPES, answers, strict=True)}
+    expected, listed = ("; ".join(f"{kind}: {', '.join(v)}" for kind, v in d.items() if v) for d in (gold, names))
     return expected, listed
 
 

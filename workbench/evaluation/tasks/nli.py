@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import NLIExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, most_probable_option, score_choice, show_choice
+from workbench.evaluation.tasks.task import Scores, Task, TaskProtocol
 
 LABELS = ("False", "True")
 
 
-def ask(example: NLIExample, protocol: Protocol) -> tuple[Query, ...]:
-    """One question, with both labels as options."""
+def ask(example: NLIExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return one question, with both labels as options."""
     if protocol == "paper":
         prompt = f"{example.premise} entails the {example.hypothesis}. True or False? answer:"
         return (Query(prompt, LABELS, max_new_tokens=1),)
@@ -30,14 +30,14 @@ def ask(example: NLIExample, protocol: Protocol) -> tuple[Query, ...]:
     return (Query(message, LABELS, max_new_tokens=8, stop=("\n",), chat=True, lead="The statement is"),)
 
 
-def score(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Accuracy over all (neither true nor false is wrong), valid rate, choice by log-likelihood."""
-    return choice_scores(answers[0].text, most_probable(answers[0]), LABELS, int(example.entailment))
+def score(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return accuracy (neither true nor false is wrong), valid rate, and the choice by log-likelihood."""
+    return score_choice(answers[0].text, most_probable_option(answers[0]), LABELS, int(example.entailment))
 
 
-def show(example: NLIExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The right label, and the model's answer: written (paper) or chosen (standard)."""
-    return shown_choice(answers[0], LABELS, int(example.entailment), protocol)
+def show(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
+    return show_choice(answers[0], LABELS, int(example.entailment), protocol)
 
 
 TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import OpenQAExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Scores, Task, TaskProtocol
 from workbench.evaluation.text import normalize_answer
 
 SPAN, EXACT, F1 = "span_match", "exact_match", "f1"
 
 
-def ask(example: OpenQAExample, protocol: Protocol) -> tuple[Query, ...]:
-    """The question with its passage, twenty tokens."""
+def ask(example: OpenQAExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return the question with its passage; the answer has at most twenty tokens."""
     if protocol == "paper":
         prompt = (
             "Refer to the passage below and answer the following question. "
@@ -34,42 +34,43 @@ def ask(example: OpenQAExample, protocol: Protocol) -> tuple[Query, ...]:
     return (Query(message, max_new_tokens=20, stop=("\n",), chat=True),)
 
 
-def score(example: OpenQAExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Match of the continuation with the best of the accepted answers, after normalisation.
+def score(example: OpenQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return the match of the continuation with the best of the accepted answers, after normalization.
 
-    `span_match`: some span of words of the continuation is an accepted answer (the paper's); `exact_match` and `f1`
-    take it whole, as in SQuAD (Rajpurkar et al. 2016); `valid_rate`: something is left of it after normalisation.
+    `span_match`: some span of words of the continuation is an accepted answer (the paper's metric); `exact_match` and
+    `f1` compare the whole continuation, as in SQuAD (Rajpurkar et al. 2016); `valid_rate`: the continuation is not
+    empty after normalization.
     """
-    said = normalize_answer(answers[0].text)
+    answer = normalize_answer(answers[0].text)
     golds = [gold for gold in map(normalize_answer, example.answers) if gold]
     return {
-        SPAN: float(any(f" {gold} " in f" {said} " for gold in golds)),
-        EXACT: float(said in golds),
-        F1: max((word_f1(said, gold) for gold in golds), default=0.0),
-        VALID: float(bool(said)),
+        SPAN: float(any(f" {gold} " in f" {answer} " for gold in golds)),
+        EXACT: float(answer in golds),
+        F1: max((word_f1(answer, gold) for gold in golds), default=0.0),
+        VALID: float(bool(answer)),
     }
 
 
-def word_f1(said: str, gold: str) -> float:
-    """Harmonic mean of precision and recall over words, each counted as often as it occurs (SQuAD).
+def word_f1(answer: str, gold: str) -> float:
+    """Return the harmonic mean of precision and recall over words, each counted as often as it occurs (SQuAD).
 
     Parameters
     ----------
-    said, gold : str
-        Normalised texts.
+    answer, gold : str
+        Normalized texts.
 
     Returns
     -------
     float
-        In [0, 1]; 0 where they share no word.
+        Score in [0, 1]; 0 if they share no word.
     """
-    words, wanted = said.split(), gold.split()
-    shared = sum((Counter(words) & Counter(wanted)).values())
-    return 2 * shared / (len(words) + len(wanted)) if shared else 0.0
+    answer_words, gold_words = answer.split(), gold.split()
+    shared = sum((Counter(answer_words) & Counter(gold_words)).values())
+    return 2 * shared / (len(answer_words) + len(gold_words)) if shared else 0.0
 
 
-def show(example: OpenQAExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The accepted answers, and what the model writes."""
+def show(example: OpenQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the accepted answers, and the text that the model writes."""
     return " / ".join(example.answers), answers[0].text.strip()
 
 

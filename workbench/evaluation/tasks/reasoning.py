@@ -1,4 +1,4 @@
-"""Reasoning: grade-school word problems with a number for an answer.
+"""Reasoning: grade-school word problems whose answer is a number.
 
 GSM8K (Cobbe et al. 2021), test split, 1,319 problems. A record:
 
@@ -8,7 +8,7 @@ GSM8K (Cobbe et al. 2021), test split, 1,319 problems. A record:
                 So the total amount of fabric is 2+1=<<2+1=3>>3 bolts of fabric
                 #### 3
 
-The paper's prompt holds the gold reasoning, with the answer in it: `paper` measures reading more than reasoning.
+The paper's prompt contains the gold reasoning, and so the answer: `paper` measures reading more than reasoning.
 """
 
 import re
@@ -17,35 +17,37 @@ from decimal import Decimal
 
 from workbench.data.tasks.examples import ReasoningExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Scores, Task, TaskProtocol
 
 SOLVED = "solve_rate"
 _NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|-?(?<!\w)\.\d+")
 
 
-def numbers_in(text: str) -> list[Decimal]:
-    """Numbers in a text, thousands commas read as such; a minus sign counts where no digit or letter is before it.
+def find_numbers(text: str) -> list[Decimal]:
+    """Return the numbers in a text.
+
+    Thousands commas are recognized; a minus sign counts unless a digit or letter comes before it.
 
     Parameters
     ----------
     text : str
-        What a model or a data set writes.
+        Text of a model or a data set.
 
     Returns
     -------
     list of Decimal
-        In order.
+        The numbers in the order of the text.
     """
-    found = []
+    numbers = []
     for match in _NUMBER.finditer(text):
         digits = match.group().replace(",", "")
         before = text[match.start() - 1 : match.start()]
-        found.append(Decimal(digits.lstrip("-") if before.isalnum() else digits))
-    return found
+        numbers.append(Decimal(digits.lstrip("-") if before.isalnum() else digits))
+    return numbers
 
 
-def ask(example: ReasoningExample, protocol: Protocol) -> tuple[Query, ...]:
-    """`paper`: the problem with its worked solution, five tokens. `standard`: the problem alone, one line."""
+def ask(example: ReasoningExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return the problem: in `paper` with its worked solution and five tokens to write, in `standard` alone."""
     if protocol == "paper":
         prompt = (
             f"Q: {example.question} A:Let's think step by step. {example.reasoning} "
@@ -55,19 +57,19 @@ def ask(example: ReasoningExample, protocol: Protocol) -> tuple[Query, ...]:
     return (Query(f"Question: {example.question}\nAnswer:", max_new_tokens=48, stop=("\n",)),)
 
 
-def score(example: ReasoningExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Share solved, and share of answers that hold a number.
+def score(example: ReasoningExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return whether the problem is solved, and whether the answer contains a number.
 
-    `paper`: the gold number is one of the numbers written (equal as numbers: 8 is not in 18). `standard`: it is the
-    last one.
+    It is solved if the gold number is one of the numbers written (`paper`; equal as numbers, so 8 is not in 18), or
+    the last of them (`standard`).
     """
-    found, gold = numbers_in(answers[0].text), Decimal(example.answer)
-    solved = gold in found if protocol == "paper" else found[-1:] == [gold]
-    return {SOLVED: float(solved), VALID: float(bool(found))}
+    numbers, gold = find_numbers(answers[0].text), Decimal(example.answer)
+    solved = gold in numbers if protocol == "paper" else numbers[-1:] == [gold]
+    return {SOLVED: float(solved), VALID: float(bool(numbers))}
 
 
-def show(example: ReasoningExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The right number, and what the model writes."""
+def show(example: ReasoningExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the right number, and the text that the model writes."""
     return example.answer, answers[0].text.strip()
 
 

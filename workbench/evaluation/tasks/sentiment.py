@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import SentimentExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, choice_scores, most_probable, shown_choice
-from workbench.evaluation.tasks.task import Protocol, Scores, Task
+from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, most_probable_option, score_choice, show_choice
+from workbench.evaluation.tasks.task import Scores, Task, TaskProtocol
 
 LABELS = ("negative", "positive")
 
 
-def ask(example: SentimentExample, protocol: Protocol) -> tuple[Query, ...]:
-    """One question, with both labels as options."""
+def ask(example: SentimentExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return one question, with both labels as options."""
     if protocol == "paper":
         prompt = (
             "For each snippet of text,label the sentiment of the text as positive or negative."
@@ -28,14 +28,14 @@ def ask(example: SentimentExample, protocol: Protocol) -> tuple[Query, ...]:
     return (Query(prompt, LABELS, max_new_tokens=8, stop=("\n",)),)
 
 
-def score(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """Accuracy over all, valid rate, accuracy of the choice by log-likelihood."""
-    return choice_scores(answers[0].text, most_probable(answers[0]), LABELS, int(example.positive))
+def score(example: SentimentExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return accuracy, valid rate, and accuracy of the choice by log-likelihood."""
+    return score_choice(answers[0].text, most_probable_option(answers[0]), LABELS, int(example.positive))
 
 
-def show(example: SentimentExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The right label, and the model's answer: written (paper) or chosen (standard)."""
-    return shown_choice(answers[0], LABELS, int(example.positive), protocol)
+def show(example: SentimentExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
+    return show_choice(answers[0], LABELS, int(example.positive), protocol)
 
 
 TASK = Task("sentiment", "Sentiment", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)

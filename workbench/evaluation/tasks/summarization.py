@@ -7,7 +7,7 @@ SAMSum (Gliwa et al. 2019); the paper's file is the validation split, 818 chats.
                 …
     summary     A will go to the animal shelter tomorrow to get a puppy for her son. They already visited the shelter …
 
-ROUGE is rouge-score's (Lin 2004), with stemming off; the paper used `rouge` 1.0.1, whose numbers differ a little.
+ROUGE (Lin 2004) is that of rouge-score, without stemming; the paper used `rouge` 1.0.1, whose numbers differ a little.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from workbench.data.tasks.examples import SummarizationExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.task import VALID, Protocol, Scores, Task
+from workbench.evaluation.tasks.task import VALID, Scores, Task, TaskProtocol
 
 MEAN = "rouge_mean"
 ROUGES = ("rouge1", "rouge2", "rougeL")
@@ -28,23 +28,23 @@ def _scorer() -> RougeScorer:
     return RougeScorer(list(ROUGES), use_stemmer=False)
 
 
-def ask(example: SummarizationExample, protocol: Protocol) -> tuple[Query, ...]:
-    """The chat; twenty-five tokens (paper) or forty."""
+def ask(example: SummarizationExample, protocol: TaskProtocol) -> tuple[Query, ...]:
+    """Return the chat, with at most twenty-five tokens to write (paper) or forty (standard)."""
     if protocol == "paper":
         return (Query(f"{example.dialogue}\nTL;DR:", max_new_tokens=25),)
     message = f"{example.dialogue}\n\nSummarize the conversation above in one sentence."
     return (Query(message, max_new_tokens=40, stop=("\n",), chat=True),)
 
 
-def score(example: SummarizationExample, answers: Sequence[Answer], protocol: Protocol) -> Scores:
-    """ROUGE-1, ROUGE-2 and ROUGE-L F1 and their mean; `valid_rate`: something was written."""
-    found = _scorer().score(example.summary, answers[0].text)
-    each = {name: found[name].fmeasure for name in ROUGES}
-    return {MEAN: sum(each.values()) / len(each), **each, VALID: float(bool(answers[0].text.strip()))}
+def score(example: SummarizationExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+    """Return ROUGE-1, ROUGE-2 and ROUGE-L F1 and their mean; `valid_rate`: the summary is not empty."""
+    rouges = _scorer().score(example.summary, answers[0].text)
+    by_name = {name: rouges[name].fmeasure for name in ROUGES}
+    return {MEAN: sum(by_name.values()) / len(by_name), **by_name, VALID: float(bool(answers[0].text.strip()))}
 
 
-def show(example: SummarizationExample, answers: Sequence[Answer], protocol: Protocol) -> tuple[str, str]:
-    """The summary by a person, and the model's."""
+def show(example: SummarizationExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+    """Return the reference summary, and the model's."""
     return example.summary, answers[0].text.strip()
 
 

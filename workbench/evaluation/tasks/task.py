@@ -1,57 +1,59 @@
-"""What a task is: how an example becomes queries, and answers become scores.
+"""Definition of a task: how an example becomes queries, and how answers become scores.
 
-Two protocols. `paper` asks as Gu et al. 2024 do (prompts, numbers of new tokens), scored by what their text says where
-their code slips. `standard`, the default, gives no answer away, asks chat models through their template, and has the
-score that tells models apart as its headline: the choice by log-likelihood where a task has options.
+There are two protocols. `paper` asks as Gu et al. 2024 do (prompts, numbers of new tokens); where their code and text
+differ, the text decides how answers are scored. `standard`, the default, gives no answer away, asks chat models through
+their template, and takes as headline the score that tells models apart: the choice by log-likelihood for tasks with
+options.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
-from workbench.data.tasks.examples import TaskExample
 from workbench.evaluation.engine import Answer, Query
 
-Protocol = Literal["standard", "paper"]
-VALID = "valid_rate"  # in every task: the share of answers that are of the kind asked for
-PROTOCOLS: tuple[Protocol, ...] = ("standard", "paper")
+TaskProtocol = Literal["standard", "paper"]
+VALID = "valid_rate"  # metric of every task: the share of answers that are of the kind asked for
+PROTOCOLS: tuple[TaskProtocol, ...] = ("standard", "paper")
+
+Example = TypeVar("Example")
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A score that is summed over examples, numerator and denominator apart, before it is divided: micro averages."""
+    """A score whose numerator and denominator are summed over examples before the division, for micro averages."""
 
     numerator: float
     denominator: float
 
 
-Scores = dict[str, float | Ratio]  # metric -> one example's score, in [0, 1]
+Scores = dict[str, float | Ratio]  # metric -> score of one example, in [0, 1]
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[Example]):
     """One of the eight abilities.
 
     Attributes
     ----------
     name, title : str
-        As in code and command lines, and as in figures.
+        Name in code and on the command line, and title in figures.
     ask : callable
-        (example, protocol) -> the queries that an example takes.
+        Function (example, protocol) -> queries of the example.
     score : callable
-        (example, answers, protocol) -> metric -> score; the metrics are the same for every example.
+        Function (example, answers, protocol) -> scores by metric; the metrics are the same for every example.
     show : callable
-        (example, answers, protocol) -> what a person compares: the expected answer, and the model's.
+        Function (example, answers, protocol) -> the expected answer and the model's, as texts for a reader to compare.
     headline : dict
-        Protocol -> the metric that stands for the task.
+        Headline metric of each protocol.
     floor : float
-        What guessing reaches in the headline: one over the number of options, or 0 where answers are written.
+        Headline score of guessing: one over the number of options, or 0 for written answers.
     """
 
     name: str
     title: str
-    ask: Callable[[TaskExample, Protocol], tuple[Query, ...]]
-    score: Callable[[TaskExample, Sequence[Answer], Protocol], Scores]
-    show: Callable[[TaskExample, Sequence[Answer], Protocol], tuple[str, str]]
-    headline: dict[Protocol, str]
+    ask: Callable[[Example, TaskProtocol], tuple[Query, ...]]
+    score: Callable[[Example, Sequence[Answer], TaskProtocol], Scores]
+    show: Callable[[Example, Sequence[Answer], TaskProtocol], tuple[str, str]]
+    headline: dict[TaskProtocol, str]
     floor: float = 0.0
