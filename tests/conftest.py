@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: tiny models of every family, the embedded model, a cache of one's own, the CLI."""
+"""Fixtures that many tests share: tiny models of every family, the embedded model, an empty cache, the CLI."""
 
 import logging
 import os
@@ -18,16 +18,16 @@ import workbench as wb
 from tests.tiny_models import MODEL_TYPES, build_tiny_lm, save_tiny_lm
 from workbench.cli import main
 
-torch.set_num_threads(1)  # on tiny tensors and busy cores, threads wait for one another far longer than they compute
+torch.set_num_threads(1)  # on tiny tensors and busy cores, threads wait for one another much longer than they compute
 
-if _SHARERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # the kernels of notebooks share the cores, too
+if _SHARERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):  # the kernels of notebooks share the cores too
     os.environ["OMP_NUM_THREADS"] = str(min(4, max(1, (os.cpu_count() or 1) // _SHARERS)))
 
 _LONGEST = ("test_notebooks_run.py", "test_explorer_in_a_browser.py")
 
 
 def pytest_collection_modifyitems(items):
-    """Put the longest modules first: of several processes, none is left with one of them at the end."""
+    """Put the longest modules first, so that no process starts one of them last."""
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
@@ -51,7 +51,7 @@ def smollm2() -> wb.LanguageModel:
 
 @pytest.fixture(scope="module")
 def browser():
-    """Give a headless Chromium, closed behind each module; skip where there is none."""
+    """Give a headless Chromium, closed after each module; skip where there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)
@@ -65,13 +65,13 @@ def browser():
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch) -> Path:
-    """Give an empty cache folder, in force for this test."""
+    """Give an empty cache folder, which this test uses."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 class CliResult(NamedTuple):
-    """What a run of the command line left."""
+    """Exit code and output of a run of the command line."""
 
     code: int
     out: str

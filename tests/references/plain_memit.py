@@ -89,7 +89,7 @@ def plain_memit(
 
 
 def _ends(lm: LanguageModel, request: EditRequest, context: str, layer: int, last: int) -> tuple[Tensor, Tensor]:
-    """Return a layer's key and the hidden state after `last`, both at the subject's last token, from an unpadded pass."""
+    """Return a layer's key and the hidden state after `last` at the subject's last token, from an unpadded pass."""
     encoded = encode_request(lm.tokenizer, request, context=context, target="")
     n, at, seen = len(encoded.ids), encoded.subject_last, {}
 
