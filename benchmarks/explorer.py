@@ -24,9 +24,9 @@ MAX_SECONDS = 1.0  # per move
 def show(session: Session, request: wb.EditRequest) -> None:
     """Compute everything that the panel shows of an edit."""
     view = session.weight_view()
-    heatmap_picture(view).html()
-    histogram_picture(view, session.edits[-1].regularizer.label).html()
-    session.kept()
+    heatmap_picture(view).to_html()
+    histogram_picture(view, session.edits[-1].regularizer.label).to_html()
+    session.measure_kept()
     session.predict(request)
     session.growth()
 

@@ -1,4 +1,4 @@
-"""The explorer as an app and in JupyterLab, and a folder for screenshots."""
+"""Servers of the explorer, as an app and in JupyterLab, and a folder for screenshots."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ PATIENCE = 90  # seconds
 
 @pytest.fixture(scope="session")
 def shots() -> Path:
-    """Give the folder that screenshots are kept in."""
+    """Give the folder of the screenshots."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     return SHOTS
 
@@ -42,7 +42,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def wait_for_answer(process: subprocess.Popen, address: str, log: Path) -> None:
-    """Wait until a server answers anything at all."""
+    """Wait until a server answers, with whatever status."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -62,7 +62,7 @@ def serve(shots) -> Iterator[Callable[..., str]]:
 
         def start(name: str, command: list[str], folder: Path, *, probe: str) -> str:
             port, log = free_port(), shots / f"{name}.log"
-            # one thread each: the browser needs a core, and threads that wait for one another do nothing else
+            # one thread each: the browser needs a core, and waiting threads would keep the others busy
             env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
             command = [part.replace("PORT", str(port)) for part in command]
             output = stack.enter_context(open(log, "w"))
@@ -85,7 +85,7 @@ def app(serve, tmp_path_factory, smollm2) -> str:
 
 @pytest.fixture(scope="session")
 def lab(serve, tmp_path_factory, smollm2) -> str:
-    """Give the address of a JupyterLab with its dark theme, in a copy of the notebook's folder."""
+    """Give the address of a JupyterLab with the dark theme, in a folder with a copy of the notebook."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copy(ROOT / "notebooks" / "00_explorer.ipynb", folder)
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"

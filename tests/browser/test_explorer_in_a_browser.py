@@ -1,4 +1,4 @@
-"""The explorer as people meet it: in a browser, with the embedded model. Screenshots stay in build/screenshots."""
+"""The explorer in a browser, with the embedded model. Screenshots are kept in build/screenshots."""
 
 import json
 import re
@@ -11,18 +11,18 @@ pytestmark = pytest.mark.slow
 MILLISECONDS = 60_000
 NARROW, WIDE = {"width": 1280, "height": 900}, {"width": 1920, "height": 1080}
 SUBJECT, PROMPT, NEW, TRUE = "Big Ben", "Visitors who want to see {} travel to the city of", "Rome", "London"
-ABOVE = 240  # pixels of title and margins
+ABOVE = 240  # pixels above and around the panel
 
 
 class Panel:
-    """The explorer on a page, by what a person reads."""
+    """The explorer on a page, by its visible texts."""
 
     def __init__(self, page):
         self.page = page
         page.set_default_timeout(MILLISECONDS)
 
     def ready(self):
-        """Wait until nothing is being worked on."""
+        """Wait until no job runs."""
         self.page.wait_for_function(
             """() => { const s = document.querySelector('.wb-status');
                        return s && s.textContent.includes('parameters') && !s.textContent.includes('working'); }"""
@@ -53,18 +53,18 @@ class Panel:
         self.page.locator(selector).filter(has_text=re.compile(text)).first.wait_for()
 
     def shot(self, path):
-        """The whole panel, which scrolls in a window of its own."""
+        """Save a screenshot of the whole panel, which scrolls inside the page."""
         size = self.page.viewport_size
         height = self.page.evaluate("document.querySelector('.wb-explorer').offsetHeight") + ABOVE
         self.page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
-        self.page.wait_for_timeout(300)  # tables and figures find their places
+        self.page.wait_for_timeout(300)  # the layout of tables and figures settles
         self.page.screenshot(path=path)
         self.page.set_viewport_size(size)
 
 
 @pytest.fixture
 def open_page(browser, shots, request):
-    """Give a function that opens a page of some size, and notes every request that leaves this machine."""
+    """Give a function that opens a page of a given size, and lists its requests to other machines as `strangers`."""
     contexts = []
 
     def open_page(address, size):
@@ -72,27 +72,27 @@ def open_page(browser, shots, request):
         contexts.append(context)
         page = context.new_page()
         page.strangers = []
-        page.on("request", lambda r: None if is_here(r.url) else page.strangers.append(r.url))
+        page.on("request", lambda r: None if is_local(r.url) else page.strangers.append(r.url))
         page.goto(address, timeout=MILLISECONDS)
         return page
 
     yield open_page
     for i, context in enumerate(contexts):
-        context.pages[0].screenshot(path=shots / f"last-{request.node.name}-{i}.png")  # what a failure looked like
+        context.pages[0].screenshot(path=shots / f"last-{request.node.name}-{i}.png")  # for looking at a failure
         context.close()
 
 
-def is_here(url):
+def is_local(url):
     return re.match(r"(https?|ws)://(localhost|127\.0\.0\.1)[:/]|data:|blob:|file:", url) is not None
 
 
 def overflow(page):
-    """How many pixels stick out at the right."""
+    """Return the number of pixels by which the page is too wide."""
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
-def ground(page):
-    """The brightest channel of the page's own color, to 255."""
+def background(page):
+    """Return the brightest channel of the page's background color, at most 255."""
     color = page.evaluate("getComputedStyle(document.body).backgroundColor")
     return max(map(int, re.findall(r"\d+", color)[:3]))
 
@@ -102,13 +102,13 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     page = open_page(app, NARROW)
     panel = Panel(page)
     page.locator(".wb-explorer").wait_for()
-    seconds = {"panel is there": time.monotonic() - begun}
+    seconds = {"panel shown": time.monotonic() - begun}
     panel.ready()
-    seconds["model is there"] = time.monotonic() - begun
+    seconds["model loaded"] = time.monotonic() - begun
     assert "The unedited model predicts Paris" in panel.verdict()
-    panel.shot(shots / "01-first-sight-1280.png")
+    panel.shot(shots / "01-loaded-1280.png")
 
-    # a fact that is typed in
+    # a fact that the user types
     panel.fill(Subject=SUBJECT, Prompt=PROMPT, New_answer=NEW, True_answer=TRUE)
     panel.fill(Rephrasings="To see {}, one has to go to", Left_alone="The capital of Italy is => Rome")
     panel.press("Ask only")
@@ -221,14 +221,14 @@ def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(ap
     first.page.set_viewport_size(NARROW)
     first.shot(shots / "08-two-edits-dark-1280.png")
     assert overflow(first.page) <= 0
-    assert ground(first.page) < 60
+    assert background(first.page) < 60
     first.press("Undo 1 to 2")
     first.wait_for(".wb-status", "no edits")
 
 
 def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     page = open_page(f"{lab}/tree/00_explorer.ipynb?reset", WIDE)
-    page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=MILLISECONDS)  # cells run before are forgotten
+    page.get_by_text(re.compile(r"\| Idle$")).wait_for(timeout=MILLISECONDS)  # cells that run earlier are dropped
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     panel = Panel(page).ready()
@@ -239,12 +239,12 @@ def test_the_same_panel_in_jupyterlab(lab, open_page, shots):
     panel.wait_for(".wb-card", r"40\.0 % of the entries changed")
     panel.ready()
     page.screenshot(path=shots / "09-jupyterlab-dark-1920.png")
-    dark = ground(page)
+    dark = background(page)
     page.get_by_role("menuitem", name="Settings", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("Theme", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("JupyterLab Light", exact=True).click()
     page.wait_for_function("document.body.dataset.jpThemeLight == 'true'")
     page.set_viewport_size(NARROW)
-    page.wait_for_timeout(500)  # the theme's files are loaded
+    page.wait_for_timeout(500)  # the files of the theme load
     page.screenshot(path=shots / "09-jupyterlab-light-1280.png")
-    assert dark < 128 < ground(page)
+    assert dark < 128 < background(page)

@@ -27,7 +27,7 @@ def test_every_bundled_fact_is_the_same_after_filling_the_form(form):
     assert len(requests) > 300
     for request in requests:
         form.fill(request)
-        assert form.request() == replace(request, relation=None)
+        assert form.read_request() == replace(request, relation=None)
 
 
 def test_a_search_matches_all_words_in_any_place_and_fills_in_nothing(form, picked):
@@ -46,7 +46,7 @@ def test_a_search_matches_all_words_in_any_place_and_fills_in_nothing(form, pick
 def test_picking_a_fact_fills_it_in_and_calls_on_pick(form, picked):
     form._search.value = "Big Ben"
     form._list.index = 0
-    assert form.request().subject == "Big Ben"
+    assert form.read_request().subject == "Big Ben"
     assert picked == [1]
 
 
@@ -70,5 +70,5 @@ def test_texts_that_describe_no_fact_are_refused_in_one_sentence(form, field):
     form.fill(FACT)
     getattr(form, field).value = text
     with pytest.raises(RequestError) as caught:
-        form.request()
+        form.read_request()
     assert str(caught.value) == sentence

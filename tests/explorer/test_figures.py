@@ -28,7 +28,7 @@ def test_the_heatmap_draws_the_block_maxima(edited):
     picture = heatmap_picture(view)
     drawn = picture.figure.axes[0].collections[0].get_array().ravel()
     assert np.allclose(np.sort(drawn), np.sort(view.maxima["value"].clip(lower=view.limits[0])))
-    assert picture.html().startswith('<img class="wb-figure" alt="Heatmap of |ΔW| of ')
+    assert picture.to_html().startswith('<img class="wb-figure" alt="Heatmap of |ΔW| of ')
 
 
 def test_the_alt_text_of_the_abilities_holds_every_score(edited, small_tasks):

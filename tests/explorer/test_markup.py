@@ -1,5 +1,7 @@
 """Tables agree with the numbers, and escape what they are given."""
 
+from xml.etree import ElementTree
+
 import pytest
 
 import workbench as wb
@@ -10,6 +12,8 @@ from workbench.explorer.markup import (
     render_answers,
     render_code,
     render_continuations,
+    render_edit,
+    render_growth,
     render_verdict,
 )
 
@@ -51,3 +55,32 @@ def test_answers_and_prompts_are_escaped(session):
     table = render_answers(session.predict(request)[0], 1) + render_verdict(session.predict(request)[0], 1)
     assert "&lt;img src=x&gt;" in table
     assert not any(tag in table for tag in ("<img", "<i>", "<u>"))
+
+
+def test_an_edit_of_the_history_shows_the_fact_and_how_it_was_edited(edited):
+    [edit] = edited.edits
+    [record], [losses] = edit.computed.records, edit.computed.records[0].losses
+    _, [answered] = edited.predict(FACT)
+    before, now = (
+        format_probability(each.probabilities[FACT.target_new]) for each in (answered.before, answered.after)
+    )
+    text = "".join(ElementTree.fromstring(render_edit(1, edit, answered)).itertext())
+    assert " ".join(text.split()) == (
+        f"1{FACT.filled_prompt} … Paris → Rome, Italy ROME, layer 1, Unregularized · {edit.seconds:.1f} s · "
+        f"loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps · "
+        f"denominator {record.diagnostics['denominator']:.3g} · P(Rome, Italy) {before} → {now} now"
+    )
+
+
+def test_every_table_of_an_edit_is_well_formed(edited):
+    answers, [answered] = edited.predict(FACT)
+    continuations = edited.continue_prompts(["The river"], 2)
+    parts = [
+        render_verdict(answers, 1),
+        render_answers(answers, 1),
+        render_continuations(continuations, True),
+        render_edit(1, edited.edits[0], answered),
+        render_growth(edited.growth(), edited.thresholds),
+    ]
+    for part in parts:
+        ElementTree.fromstring(f"<div>{part}</div>")

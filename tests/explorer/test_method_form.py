@@ -36,7 +36,7 @@ def field(form, name):
 @pytest.mark.parametrize("method", methods())
 def test_untouched_fields_give_the_preset(form, session, method):
     form._method.value = method
-    chosen, fields = form.chosen()
+    chosen, fields = form.read_choice()
     assert chosen == method
     assert len(fields) >= 2
     assert session.editor(method, fields) == session.editor(method)
@@ -54,15 +54,15 @@ def test_typed_values_replace_those_of_the_preset_until_it_is_restored(form):
     form._method.value = "memit"
     field(form, "layers").value = "0, 2"
     field(form, "v_lr").value = "1e-1"
-    assert form.chosen()[1] | {"layers": (0, 2), "v_lr": 0.1} == form.chosen()[1]
+    assert form.read_choice()[1] | {"layers": (0, 2), "v_lr": 0.1} == form.read_choice()[1]
     form._preset.click()
-    assert form.chosen()[1]["v_lr"] == 0.5
+    assert form.read_choice()[1]["v_lr"] == 0.5
 
 
 def test_an_empty_field_is_none_where_none_is_allowed(form, session):
     form._method.value = "ft-l"
     field(form, "norm_constraint").value = " "
-    assert session.editor(*form.chosen()).norm_constraint is None
+    assert session.editor(*form.read_choice()).norm_constraint is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_value_that_is_not_allowed_is_refused_in_the_declared_sentence(form, m
     form._method.value = method
     field(form, name).value = text
     with pytest.raises(EditError) as caught:
-        form.chosen()
+        form.read_choice()
     assert str(caught.value) == sentence
 
 
@@ -123,7 +123,7 @@ def test_a_registered_method_is_offered_with_its_hyperparameters(session, monkey
     assert field(form, "size").tooltip == "size: what is added to each entry; must be a positive number"
     field(form, "rate").value = "2"
     with pytest.raises(EditError) as caught:
-        form.chosen()
+        form.read_choice()
     assert str(caught.value) == "Learning rate must lie in (0, 1]; got 2.0."
     field(form, "rate").value = "0.5"
-    assert form.chosen() == ("ones", {"size": 0.5, "rate": 0.5})
+    assert form.read_choice() == ("ones", {"size": 0.5, "rate": 0.5})

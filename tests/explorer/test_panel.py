@@ -118,7 +118,7 @@ def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(pa
     assert panel.wait(PATIENCE)
     press(panel, "Undo last")
     assert panel.session.edits == (first,)
-    assert panel._regularizer.chosen() == ("none", None)
+    assert panel._regularizer.read_choice() == ("none", None)
     press(panel, "Edit")
     assert button(panel, "Undo 1 to 2")
 

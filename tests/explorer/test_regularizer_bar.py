@@ -37,12 +37,12 @@ def test_every_regularizer_can_be_chosen_and_shown(bar, changes, name):
     cls = regularizer_row(name).regularizer
     bar._kind.value = name
     has_keep = "keep" in cls.__dataclass_fields__
-    assert bar.chosen() == (name, 0.4 if has_keep else None)
+    assert bar.read_choice() == (name, 0.4 if has_keep else None)
     bar._kind.value = "none"
     assert len(changes) == (0 if name == "none" else 2)
     changes.clear()
     bar.set(cls(keep=0.25) if has_keep else cls())
-    assert bar.chosen() == (name, 0.25 if has_keep else None)
+    assert bar.read_choice() == (name, 0.25 if has_keep else None)
     assert changes == []
 
 
@@ -57,4 +57,4 @@ def test_a_registered_regularizer_is_offered(monkeypatch):
     assert ("Halve", "halve") in bar._kind.options
     bar.set(wb.RECT(0.2))
     bar._kind.value = "halve"
-    assert bar.chosen() == ("halve", None)
+    assert bar.read_choice() == ("halve", None)

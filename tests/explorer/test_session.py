@@ -141,7 +141,7 @@ def test_undoing_an_edit_that_is_not_there_is_refused(edited, number):
     assert str(caught.value) == f"there is no edit {number}; the sequence has edits 1 to 1."
 
 
-@pytest.mark.parametrize("act", ["undo", "kept", "weight_view"])
+@pytest.mark.parametrize("act", ["undo", "measure_kept", "weight_view"])
 def test_what_needs_an_edit_is_refused_without_one(session, act):
     with pytest.raises(EditError) as caught:
         getattr(session, act)()
@@ -320,7 +320,7 @@ def test_the_threshold_is_the_smallest_relative_change_that_rect_keeps(edited, k
     with edited.edits[0].update.applied(edited.lm):
         delta = relative_change(edit.computed.delta(name), edited.lm.weight(name))
     assert view.threshold == pytest.approx(float(delta[edit.update.delta(name) != 0].min()))
-    kept = edited.kept()
+    kept = edited.measure_kept()
     assert kept.share == pytest.approx(keep, abs=1e-3)
     assert kept.total == delta.numel()
 
@@ -329,7 +329,7 @@ def test_what_is_kept_of_the_norm_is_the_ratio_of_the_squares(edited):
     edit = edited.regularize(wb.RandomK(0.3))
     [name] = edit.update
     ratio = edit.update.delta(name).norm() ** 2 / edit.computed.delta(name).norm() ** 2
-    assert edited.kept().norm_share == pytest.approx(float(ratio), rel=1e-5)
+    assert edited.measure_kept().norm_share == pytest.approx(float(ratio), rel=1e-5)
 
 
 def test_the_color_scale_stays_when_the_regularizer_changes(edited):
@@ -355,7 +355,7 @@ def test_every_method_that_needs_no_files_edits_with_its_preset(session, method)
     edit = session.edit(FACT, session.editor(method, fields), wb.RECT(0.4))
     sizes = [(int((dW != 0).sum()), dW.numel()) for dW in map(edit.computed.delta, edit.computed)]
     expected = sum(min(changed, round(0.4 * size)) for changed, size in sizes)  # KN changes few entries by itself
-    assert session.kept().entries == expected > 0
+    assert session.measure_kept().entries == expected > 0
 
 
 def test_an_edit_of_few_entries_counts_from_no_relative_change(session):

@@ -54,7 +54,7 @@ class FactForm(widgets.VBox):
         self._list.observe(lambda change: self._fill(), "value")
         self._filter()
 
-    def request(self) -> EditRequest:
+    def read_request(self) -> EditRequest:
         """Return the fact that the fields describe.
 
         Raises
@@ -71,7 +71,7 @@ class FactForm(widgets.VBox):
             locality=tuple(_probe(line) for line in filled_lines(self._locality.value)),
         )
 
-    def first(self) -> None:
+    def fill_first(self) -> None:
         """Fill in the first fact of the list."""
         self.fill(self._facts[0])
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from workbench.explorer.weights import WeightView
 from workbench.html import render
-from workbench.plots.abilities import before_after_figure, edits_label
-from workbench.plots.style import styled
+from workbench.plots.abilities import before_after_figure
+from workbench.plots.style import edits_label, styled
 from workbench.plots.weights import kept_change_panel, weight_heatmap
 
 _DRAWING = threading.RLock()  # all threads share matplotlib's settings and caches
@@ -54,11 +54,11 @@ class Picture:
     figure: Figure
     table: pd.DataFrame
 
-    def html(self) -> Markup:
+    def to_html(self) -> Markup:
         """Return the figure as an image element with embedded data."""
-        return image_html(self.png(), self.alt, width=round(self.figure.get_figwidth() * _CSS_DPI))
+        return render_image(self.to_png(), self.alt, width=round(self.figure.get_figwidth() * _CSS_DPI))
 
-    def png(self) -> bytes:
+    def to_png(self) -> bytes:
         """Return the figure as a PNG for screens."""
         buffer = io.BytesIO()
         with drawing(), mpl.rc_context({"savefig.bbox": "standard"}):
@@ -66,7 +66,7 @@ class Picture:
         return buffer.getvalue()
 
 
-def image_html(png: bytes, alt: str, *, width: int) -> Markup:
+def render_image(png: bytes, alt: str, *, width: int) -> Markup:
     """Return a PNG as an image element with embedded data.
 
     Parameters

@@ -51,7 +51,7 @@ _TOKENS = """
 """
 _EDIT = """
 <div class="wb-edit"><span class="wb-number">{{ number }}</span><div>{{ prompt }} …
-{% if true %}{{ true }} {% endif %}→ <b>{{ new }}</b>
+{{ old }} → <b>{{ new }}</b>
 <div class="wb-small">{{ details }} · P({{ new }}) {{ before }} → <b>{{ now }}</b> now</div></div></div>
 """
 _CODE = """
@@ -117,7 +117,7 @@ def render_edit(number: int, edit: Edit, answered: BeforeAfter) -> Markup:
         _EDIT,
         number=number,
         prompt=printable(request.filled_prompt),
-        true=printable(request.target_true or ""),
+        old=printable(request.target_true or ""),
         new=printable(request.target_new.strip()),
         details=printable(" · ".join([settings, f"{edit.seconds:.1f} s", *_diagnostics(edit)])),
         before=format_probability(answered.before.probabilities[target]),

@@ -52,7 +52,7 @@ class MethodForm(widgets.VBox):
         self._method.disabled = self._preset.disabled = False
         self._show_preset()
 
-    def chosen(self) -> tuple[str, dict[str, Any]]:
+    def read_choice(self) -> tuple[str, dict[str, Any]]:
         """Return the name of the method and its hyperparameters.
 
         Raises

@@ -11,9 +11,9 @@ from workbench.explorer.figures import Picture
 from workbench.explorer.markup import render_answers, render_code, render_continuations, render_edit, render_growth
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
-from workbench.explorer.style import style
+from workbench.explorer.style import read_style
 from workbench.html import render
-from workbench.plots.abilities import edits_label
+from workbench.plots.style import edits_label
 from workbench.printable import printable
 from workbench.versions import library_versions
 
@@ -70,13 +70,13 @@ def render_page(
     return render(
         _PAGE,
         title=printable(f"{edits_label(n_edits)} of {session.lm.name}"),
-        style=Markup(style()),
+        style=Markup(read_style()),
         edits=[render_edit(number, *each) for number, each in enumerate(edited, start=1)],
         answers=[render_answers(prompts, n_edits) for prompts, _ in answers],
         continuations=render_continuations(continued, edited=True) if continued else "",
-        weights=[picture.html() for picture in pictures if picture.name != "abilities"],
+        weights=[picture.to_html() for picture in pictures if picture.name != "abilities"],
         growth=render_growth(session.growth(), session.thresholds),
-        abilities=[picture.html() for picture in pictures if picture.name == "abilities"],
+        abilities=[picture.to_html() for picture in pictures if picture.name == "abilities"],
         code=render_code(script_of(session.lm, session.edits)),
         provenance=_provenance(session),
     )

@@ -16,7 +16,7 @@ from workbench.explorer.method_form import MethodForm
 from workbench.explorer.progress import Cancelled, Progress, ProgressMonitor
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.results import Results
-from workbench.explorer.style import style
+from workbench.explorer.style import read_style
 from workbench.explorer.widgets import add_classes, button, row
 from workbench.explorer.worker import Job, Work, Worker
 from workbench.html import render
@@ -80,7 +80,7 @@ class Explorer(widgets.VBox):
                 "export": self._export,
             },
         )
-        super().__init__([widgets.HTML(f"<style>{style()}</style>"), self._head(model), self._columns()])
+        super().__init__([widgets.HTML(f"<style>{read_style()}</style>"), self._head(model), self._columns()])
         self.add_class("wb-explorer")
         self._enable(None)
         self._worker = Worker(
@@ -88,7 +88,7 @@ class Explorer(widgets.VBox):
             on_start=self._show_start,
             on_end=self._show_end,
         )
-        self._facts.first()
+        self._facts.fill_first()
         self._load()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -148,7 +148,7 @@ class Explorer(widgets.VBox):
     def _read_fact(self) -> "EditRequest | None":
         """Return the fact that the form describes; show the error and return None if it describes none."""
         try:
-            return self._facts.request()
+            return self._facts.read_request()
         except WorkbenchError as err:
             self._show_error(err)
             return None
@@ -158,23 +158,24 @@ class Explorer(widgets.VBox):
         if self._edit_button.disabled or (request := self._read_fact()) is None:
             return
         try:
-            method, fields = self._method.chosen()
+            method, fields = self._method.read_choice()
         except WorkbenchError as err:
             self._show_error(err)
             return
-        work = partial(self._do_edit, request=request, method=method, fields=fields, chosen=self._regularizer.chosen())
+        chosen = self._regularizer.read_choice()
+        work = partial(self._do_edit, request=request, method=method, fields=fields, chosen=chosen)
         self._edit_button.disabled = True
         self._submit("edit", work, slow=True)
 
     def _regularize(self) -> None:
         if self.session and self.session.edits:
-            self._submit("regularize", partial(self._do_regularize, chosen=self._regularizer.chosen()))
+            self._submit("regularize", partial(self._do_regularize, chosen=self._regularizer.read_choice()))
 
     def _undo(self, number: int | None) -> None:
         self._submit("undo", partial(self._do_undo, number))
 
     def _continue(self) -> None:
-        self._submit("continue", partial(self._do_continue, *self._results.continuations.chosen()), slow=True)
+        self._submit("continue", partial(self._do_continue, *self._results.continuations.read_choice()), slow=True)
 
     def _check(self) -> None:
         self._submit("check", partial(self._do_check, self._results.abilities.limit.value), slow=True)
@@ -199,7 +200,7 @@ class Explorer(widgets.VBox):
         self._method.attach(session)
         self._results.clear()
         self._regularizer.show(None)
-        self._do_predict(self._facts.request(), ProgressMonitor())
+        self._do_predict(self._facts.read_request(), ProgressMonitor())
 
     def _do_predict(self, request: "EditRequest", monitor: ProgressMonitor) -> None:
         session = self._require_session()
@@ -242,7 +243,7 @@ class Explorer(widgets.VBox):
         if session.edits:
             self._results.offer_matrices(session.matrices())
             self._show_figures()
-            self._regularizer.show(session.kept())
+            self._regularizer.show(session.measure_kept())
         answers, history = session.predict(request)
         self._results.show_answers(answers, len(session.edits))
         if session.edits:
@@ -250,7 +251,7 @@ class Explorer(widgets.VBox):
             self._submit("code", lambda monitor: self._show_code(session), idle_only=True)
         if self._pictures.pop("abilities", None):
             self._results.abilities.fade()
-        prompts, n_tokens = self._results.continuations.chosen()
+        prompts, n_tokens = self._results.continuations.read_choice()
         if prompts:
             self._submit("continue again", partial(self._do_continue, prompts, n_tokens), idle_only=True)
 

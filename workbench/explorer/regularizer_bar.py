@@ -54,7 +54,7 @@ class RegularizerBar(widgets.VBox):
         for widget in (self._kind, self._keep):
             widget.observe(lambda change: None if self._is_setting else self._on_change(), "value")
 
-    def chosen(self) -> tuple[str, float | None]:
+    def read_choice(self) -> tuple[str, float | None]:
         """Return the name of the regularizer and the share it keeps, None for one that keeps no share."""
         return self._kind.value, None if self._keep.disabled else self._keep.value / 100
 

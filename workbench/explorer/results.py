@@ -81,7 +81,7 @@ class Results(widgets.VBox):
 
     def show_figures(self, heatmap: "Picture", histogram: "Picture") -> None:
         """Show the figures of a matrix."""
-        self._heatmap.value, self._histogram.value = heatmap.html(), histogram.html()
+        self._heatmap.value, self._histogram.value = heatmap.to_html(), histogram.to_html()
 
     @property
     def matrix(self) -> str:

@@ -23,9 +23,9 @@ from workbench.evaluation.predictions import BeforeAfter, PromptPrediction, pred
 from workbench.evaluation.tasks import TASKS
 from workbench.explorer.edits import Answers, Continuation, Edit, expected_passes
 from workbench.explorer.progress import ProgressMonitor, passes_counted
-from workbench.explorer.weights import KeptShare, WeightView, growth_row, kept_share, thresholds_of, weight_view
+from workbench.explorer.weights import KeptShare, WeightView, growth_row, measure_kept, thresholds_of, weight_view
 from workbench.lm import LanguageModel
-from workbench.plots.abilities import edits_label
+from workbench.plots.style import edits_label
 from workbench.registry import make_editor
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
@@ -324,10 +324,10 @@ class Session:
         with self._exclusive(None), earlier.applied(self.lm):
             return weight_view(self.lm, last, name)
 
-    def kept(self) -> KeptShare:
+    def measure_kept(self) -> KeptShare:
         """Return what the regularizer leaves of the last edit; raise `EditError` if there is no edit."""
         last = self._last()
-        return kept_share(last.computed, last.update)
+        return measure_kept(last.computed, last.update)
 
     @contextmanager
     def _exclusive(self, monitor: ProgressMonitor | None) -> Iterator[None]:

@@ -3,6 +3,6 @@
 from importlib import resources
 
 
-def style() -> str:
+def read_style() -> str:
     """Return the CSS as text."""
     return resources.files("workbench.explorer").joinpath("style.css").read_text(encoding="utf-8")

@@ -92,7 +92,7 @@ class ContinuationsTab(widgets.VBox):
         self._table = widgets.HTML()
         super().__init__([self._prompts, row(self._n_tokens, self.button), self._table])
 
-    def chosen(self) -> tuple[list[str], int]:
+    def read_choice(self) -> tuple[list[str], int]:
         """Return the prompts and the number of tokens to generate."""
         return filled_lines(self._prompts.value), self._n_tokens.value
 
@@ -132,7 +132,7 @@ class AbilitiesTab(widgets.VBox):
 
     def show(self, picture: "Picture") -> None:
         """Show the figure of the current scores."""
-        self._figure.value = picture.html()
+        self._figure.value = picture.to_html()
         self._figure.remove_class("wb-stale")
 
     def fade(self) -> None:

@@ -70,7 +70,7 @@ class WeightView:
     threshold: float | None
 
 
-def kept_share(computed: WeightUpdate, update: WeightUpdate) -> KeptShare:
+def measure_kept(computed: WeightUpdate, update: WeightUpdate) -> KeptShare:
     """Return what is left of the `computed` update in the regularized `update`."""
     after = [update.delta(name) for name in computed]
     entries = sum(int(torch.count_nonzero(dW)) for dW in after)
