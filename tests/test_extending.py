@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from tests.pages import code_blocks
 from workbench import registry
 from workbench.encoding import encode
@@ -47,9 +48,9 @@ def test_the_regularizer_bounds_every_entry_and_leaves_the_small_ones(names, tin
 
 
 def test_the_method_lowers_the_targets_nll_and_leaves_the_model(names, tiny_lm):
-    weights = {name: weight.clone() for name, weight in tiny_lm.model.named_parameters()}
+    weights = weights_of(tiny_lm)
     update = names["GradientStep"].for_model(tiny_lm).compute_update(tiny_lm, [REQUEST])
-    assert all(torch.equal(weights[name], weight) for name, weight in tiny_lm.model.named_parameters())
+    assert_same_bits(tiny_lm, weights)
     before = nll(tiny_lm)
     with update.applied(tiny_lm):
         assert nll(tiny_lm) < before

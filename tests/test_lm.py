@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
+from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.errors import EditError, ModelError, UpdateError
 from workbench.lm import DTYPES
@@ -29,29 +30,18 @@ def save(lm, folder):
     return folder
 
 
-def error_of(*args, **kwargs):
-    """Give the sentence with which loading fails."""
-    with pytest.raises(ModelError) as caught:
-        wb.load(*args, **kwargs)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
+def loading_error(*args, **kwargs):
+    """Return the one-line message with which loading fails."""
+    sentence = error_of(ModelError, wb.load, *args, **kwargs)
+    assert len(sentence.splitlines()) == 1
+    return sentence
 
 
 def folder_error(folder, reason_start):
     """Check the sentence about a damaged folder, which quotes what transformers or safetensors says."""
-    sentence = error_of(str(folder))
+    sentence = loading_error(str(folder))
     assert sentence.startswith(f"the model folder {folder} cannot be loaded ({reason_start}")
     assert sentence.endswith("); it must hold config.json, weights and tokenizer.")
-
-
-def weights_of(lm):
-    return {name: parameter.clone() for name, parameter in lm.model.named_parameters()}
-
-
-def assert_same_bits(lm, weights):
-    assert weights
-    for name, parameter in lm.model.named_parameters():
-        assert torch.equal(parameter, weights[name]), name
 
 
 def an_update(lm, layer=1, seed=0, scale=0.1):
@@ -101,7 +91,7 @@ def test_a_device_map_is_passed_on(folder):
 
 
 def test_a_name_that_is_nowhere_is_refused():
-    sentence = error_of("no-such-model")
+    sentence = loading_error("no-such-model")
     assert sentence.startswith(
         "no model 'no-such-model': it is neither 'smollm2-135m', nor a folder, nor a hub id that can be reached ("
     )
@@ -109,19 +99,19 @@ def test_a_name_that_is_nowhere_is_refused():
 
 
 def test_device_and_device_map_exclude_each_other():
-    sentence = error_of("no-such-model", device="cpu", device_map="auto")
+    sentence = loading_error("no-such-model", device="cpu", device_map="auto")
     assert sentence == "give device or device_map, not both: device puts the whole model in one place."
 
 
 @pytest.mark.parametrize("dtype", ["int8", torch.int8])
 def test_an_unknown_dtype_is_refused(dtype):
-    assert error_of("no-such-model", dtype=dtype) == (
+    assert loading_error("no-such-model", dtype=dtype) == (
         f"dtype {dtype!r} is unknown; known: float32, float16, bfloat16, float64."
     )
 
 
 def test_an_unknown_device_is_refused(folder):
-    sentence = error_of(str(folder), device="abacus")
+    sentence = loading_error(str(folder), device="abacus")
     assert sentence.startswith(f"{folder} cannot be put on device 'abacus' (Expected one of cpu, cuda, ")
     assert sentence.endswith(").")
 
@@ -155,7 +145,7 @@ def test_a_weight_that_the_checkpoint_lacks_is_named_and_never_made_up(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.down_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert error_of(str(folder)) == (
+    assert loading_error(str(folder)) == (
         f"the checkpoint of {folder} lacks 1 of the model's weights, among them model.layers.1.mlp.down_proj.weight; "
         "get the whole checkpoint."
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import EditError, UpdateError
 from workbench.regularize import keep_most_changed
@@ -303,11 +304,11 @@ def test_the_two_forms_differ(tiny_lm):
 def test_neither_model_nor_update_is_changed(tiny_lm, regularizer):
     for kind in (Dense, LowRank):
         update, name = edit_of(tiny_lm, kind=kind)
-        weights = {n: p.detach().clone() for n, p in tiny_lm.model.named_parameters()}
+        weights = weights_of(tiny_lm)
         parts = {part: tensor.clone() for part, tensor in update[name].tensors().items()}
         records = update.records
         regularizer(update, tiny_lm)
-        assert all(torch.equal(p, weights[n]) for n, p in tiny_lm.model.named_parameters())
+        assert_same_bits(tiny_lm, weights)
         assert all(torch.equal(tensor, parts[part]) for part, tensor in update[name].tensors().items())
         assert update.records == records
         assert [record.regularizer for record in records] == [None, None]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.changes import low_rank
 from workbench.errors import EditError, UpdateError
@@ -17,10 +18,6 @@ FACTS = [
     wb.EditRequest("Oslo", "{} is the capital of", "France"),
 ]
 ROME = wb.ROME(layer=1, v_num_grad_steps=3, contexts=("{}",))
-
-
-def weights_before(lm):
-    return {name: p.detach().clone() for name, p in lm.model.named_parameters()}
 
 
 def is_unedited(lm, weights):
@@ -67,7 +64,7 @@ def test_the_total_is_the_sum_of_the_regularized_updates(tiny_lm):
 
 
 def test_between_calls_the_model_is_unedited_bit_for_bit(tiny_lm):
-    weights, sequence = weights_before(tiny_lm), wb.EditSequence(tiny_lm)
+    weights, sequence = weights_of(tiny_lm), wb.EditSequence(tiny_lm)
     for fact in FACTS:
         sequence.edit([fact], ROME)
         assert is_unedited(tiny_lm, weights)
@@ -187,7 +184,7 @@ class Exploding:
 
 
 def test_an_update_that_is_not_finite_is_refused_and_changes_nothing(tiny_lm):
-    weights, sequence = weights_before(tiny_lm), wb.EditSequence(tiny_lm)
+    weights, sequence = weights_of(tiny_lm), wb.EditSequence(tiny_lm)
     with pytest.raises(UpdateError, match="is not finite; milder hyperparameters may help"):
         sequence.edit([FACTS[0]], Exploding())
     assert sequence.edits == ()

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
+from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import UpdateError
-from workbench.update import Dense, LowRank, Sparse, WeightUpdate
+from workbench.update import WeightUpdate
 from workbench.weightstats import block_maxima, relative_change_histogram, share_above
 
 
@@ -177,9 +179,9 @@ def test_opposite_edits_move_nothing(tiny_lm):
 
 def test_measuring_changes_no_weight(tiny_lm):
     update, _ = edit_of(tiny_lm, "Dense")
-    weights = {n: p.detach().clone() for n, p in tiny_lm.model.named_parameters()}
+    weights = weights_of(tiny_lm)
     wb.weight_change(update, tiny_lm)
-    assert all(torch.equal(p, weights[n]) for n, p in tiny_lm.model.named_parameters())
+    assert_same_bits(tiny_lm, weights)
 
 
 def test_an_update_of_another_model_is_refused(tiny_lm):

@@ -7,9 +7,9 @@ import time
 
 import pandas as pd
 import pytest
-import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from workbench.editing.rome import ROME
 from workbench.errors import EditError
 from workbench.experiment import measures
@@ -139,9 +139,9 @@ def test_perplexity_is_of_as_many_windows_as_asked_for_or_none(spec, lm, tmp_pat
 
 
 def test_the_model_is_left_to_the_bit(spec, lm, tmp_path):
-    before = {name: weight.clone() for name, weight in lm.model.named_parameters()}
+    before = weights_of(lm)
     run(spec(regularizer=RECT), store=tmp_path)
-    assert all(torch.equal(before[name], weight) for name, weight in lm.model.named_parameters())
+    assert_same_bits(lm, before)
     assert lm.applied_updates == ()
 
 

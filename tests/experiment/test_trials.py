@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import assert_same_bits, weights_of
 from workbench.errors import SpecError
 from workbench.experiment import trials
 
@@ -24,28 +25,20 @@ def rome(lm: wb.LanguageModel) -> wb.ROME:
     return wb.ROME(layer=1, v_num_grad_steps=4, contexts=("{}", "So. {}"))
 
 
-def bits(lm: wb.LanguageModel) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in lm.model.named_parameters()}
-
-
-def assert_unchanged(lm: wb.LanguageModel, before: dict[str, torch.Tensor]) -> None:
-    assert all(torch.equal(parameter, before[name]) for name, parameter in lm.model.named_parameters())
-
-
 def test_single_edits_are_each_computed_on_the_unedited_model(tiny_lm):
-    before = bits(tiny_lm)
+    before = weights_of(tiny_lm)
     updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
     alone = rome(tiny_lm).compute_update(tiny_lm, [REQUESTS[2]])
     name = next(iter(alone))
     assert torch.equal(updates[2].delta(name), alone.delta(name))
-    assert_unchanged(tiny_lm, before)
+    assert_same_bits(tiny_lm, before)
 
 
 def test_single_edits_are_scored_under_every_regularizer_and_undone(tiny_lm):
-    before = bits(tiny_lm)
+    before = weights_of(tiny_lm)
     updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized(), wb.RECT(0.4)])
-    assert_unchanged(tiny_lm, before)
+    assert_same_bits(tiny_lm, before)
     assert scores.groupby(["regularizer", "metric", "protocol"]).size().tolist() == [3] * 12
     with wb.RECT(0.4)(updates[1], tiny_lm).applied(tiny_lm):
         alone = wb.score_edits(tiny_lm, [REQUESTS[1]])
@@ -59,11 +52,11 @@ def memit() -> wb.MEMIT:
 
 
 def test_batches_are_one_operation_each_and_scored_fact_by_fact(tiny_lm, own_cache):
-    before = bits(tiny_lm)
+    before = weights_of(tiny_lm)
     updates = trials.single_updates(tiny_lm, memit(), REQUESTS, batch_size=2)
     assert [len(update.info[0]["requests"]) for update in updates] == [2, 1]
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized()], batch_size=2)
-    assert_unchanged(tiny_lm, before)
+    assert_same_bits(tiny_lm, before)
     assert scores.groupby(["metric", "protocol"])["request"].apply(list).tolist() == [[0, 1, 2]] * 6
     with updates[0].applied(tiny_lm):
         together = wb.score_edits(tiny_lm, REQUESTS[:2])
