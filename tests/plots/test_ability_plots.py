@@ -4,11 +4,12 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
 from workbench.plots.abilities import ability_bars, ability_points, perplexity_curve, side_effects_figure
-from workbench.plots.style import ordered_looks
+from workbench.plots.style import ordered_styles
 
 SCORES = pd.DataFrame(
     [
@@ -22,26 +23,31 @@ SCORES = pd.DataFrame(
 PERPLEXITIES = pd.DataFrame({"n_edits": [0, 10], "value": [20.0, 35.0], "low": [18.0, 30.0], "high": [22.0, 41.0]})
 
 
+def spans(ax):
+    """Ends of the intervals that are drawn: of lines without a marker that are not dotted."""
+    lines = [line for line in ax.get_lines() if line.get_marker() == "None" and line.get_linestyle() == "-"]
+    return {(min(line.get_xdata()), max(line.get_xdata())) for line in lines}
+
+
 def test_each_point_is_a_score_with_its_interval_in_the_row_of_its_task():
     ax = ability_points(SCORES, Figure().subplots())
     titles = [label.get_text() for label in ax.get_yticklabels()]
     assert titles == ["NLI", "NER"]
-    drawn = {(round(float(c[0].get_xdata()[0]), 6), round(float(c[0].get_ydata()[0]))) for c in ax.containers}
+    points = [line for line in ax.get_lines() if line.get_marker() in ("o", "D")]
+    drawn = {(x, round(y)) for line in points for x, y in line.get_xydata()}
     assert drawn == {(row.value, titles.index(row.title)) for row in SCORES.itertuples()}
-    spans = {tuple(bar.get_segments()[0][:, 0].round(6)) for c in ax.containers for bar in c[2]}
-    assert spans == {(row.low, row.high) for row in SCORES.itertuples()}
+    assert spans(ax) == {(row.low, row.high) for row in SCORES.itertuples()}
 
 
 def test_each_bar_is_a_score_with_its_interval_in_the_row_of_its_task_the_unedited_one_on_top():
     ax = ability_bars(SCORES, Figure().subplots())
-    bars = [container.patches[0] for container in ax.containers if hasattr(container, "patches")]
+    bars = [bar for container in ax.containers for bar in container.patches]
     titles = [label.get_text() for label in ax.get_yticklabels()]
     drawn = {(round(bar.get_width(), 6), round(bar.get_y() + bar.get_height() / 2)) for bar in bars}
     assert drawn == {(row.value, titles.index(row.title)) for row in SCORES.itertuples()}
-    spans = {tuple(c.errorbar[2][0].get_segments()[0][:, 0].round(6)) for c in ax.containers if hasattr(c, "patches")}
-    assert spans == {(row.low, row.high) for row in SCORES.itertuples()}
+    assert spans(ax) == {(row.low, row.high) for row in SCORES.itertuples()}
     of_nli = sorted((bar for bar in bars if bar.get_y() < 0.5), key=lambda bar: bar.get_y())
-    assert [bar.get_width() for bar in of_nli] == [0.6, 0.5]  # the axis is upside down: task by task
+    assert [bar.get_width() for bar in of_nli] == [0.6, 0.5]  # the y axis points down
     assert ax.yaxis_inverted()
 
 
@@ -62,6 +68,13 @@ def test_the_curve_is_the_tables():
     assert band.get_paths()[0].get_extents().ymax == 41.0
 
 
+def test_a_score_without_an_interval_is_drawn_as_a_point_alone():
+    nan = float("nan")
+    ax = ability_points(SCORES.assign(low=nan, high=nan), Figure().subplots())
+    points = [line for line in ax.get_lines() if line.get_marker() in ("o", "D")]
+    assert sorted(x for line in points for x in line.get_xdata()) == [0.1, 0.3, 0.5, 0.6]
+
+
 def test_the_legend_names_each_number_of_edits_once():
     figure = side_effects_figure(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     [legend] = figure.legends
@@ -69,9 +82,9 @@ def test_the_legend_names_each_number_of_edits_once():
 
 
 def test_steps_of_a_series_differ_in_marker_and_in_brightness():
-    looks = ordered_looks(5)
-    assert len({look["marker"] for look in looks}) == 5
-    grays = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b, _ in (look["color"] for look in looks[1:])]
+    styles = ordered_styles(5)
+    assert len({style.marker for style in styles}) == 5
+    grays = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b in (to_rgb(style.color) for style in styles[1:])]
     assert grays == sorted(grays)
     assert min(b - a for a, b in pairwise(grays)) > 0.05
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
 from workbench.plots.curves import ability_curves, edit_curves
-from workbench.plots.style import LOOK
+from workbench.plots.style import styles_of
 
 SCORES = pd.DataFrame(
     [
@@ -22,14 +22,15 @@ SCORES = pd.DataFrame(
 PERPLEXITIES = SCORES[SCORES["title"] == "NER"].assign(value=[20.0, 300.0], low=[18.0, 200.0], high=[22.0, 400.0])
 
 
-def test_each_line_is_a_series_of_the_table_in_its_own_look():
+def test_each_line_is_a_series_of_the_table_in_its_own_style():
     nli = SCORES[SCORES["title"] == "NLI"]
     ax = edit_curves(nli, Figure().subplots())
-    for line in ax.get_lines():
-        rows = nli[nli["series"] == line.get_label()]
+    styles = styles_of(["Unregularized", "RECT 40 %"])
+    for line, (label, style) in zip(ax.get_lines(), styles.items(), strict=True):
+        rows = nli[nli["series"] == label]
         assert list(line.get_xdata()) == list(rows["n_edits"])
         assert list(line.get_ydata()) == list(rows["value"])
-        assert line.get_color() == LOOK[line.get_label()]["color"]
+        assert (line.get_color(), line.get_marker()) == (style.color, style.marker)
     assert len(ax.get_lines()) == 2
     extents = [band.get_paths()[0].get_extents() for band in ax.collections]
     assert [(box.ymin, box.ymax) for box in extents] == [(0.2, 0.7), (0.4, 0.7)]
@@ -54,7 +55,7 @@ def test_the_legend_names_each_series_once():
     assert [text.get_text() for text in legend.get_texts()] == ["Unregularized", "RECT 40 %", "guessing"]
 
 
-def test_series_without_a_look_of_their_own_differ_in_marker():
+def test_series_without_a_style_of_their_own_differ_in_marker():
     other = SCORES.replace({"Unregularized": "10 facts at once", "RECT 40 %": "30 facts at once"})
     ax = edit_curves(other[other["title"] == "NLI"], Figure().subplots())
     assert len({line.get_marker() for line in ax.get_lines()}) == 2

@@ -9,7 +9,7 @@ from workbench.plots import settings
 
 @pytest.fixture
 def table():
-    """Give three operations a setting, four facts in a batch."""
+    """Give a table with three operations per setting and four facts per batch."""
     return editing_settings(n_operations=3, batch_size=4)
 
 
@@ -24,7 +24,7 @@ def test_every_setting_has_its_panel_in_the_papers_order(table):
     assert [ax.get_title() for ax in figure.axes] == names
 
 
-def test_each_operation_is_an_arrow_with_its_facts_to_a_state_of_its_own(table):
+def test_each_operation_has_its_facts_and_its_own_resulting_state(table):
     figure = settings.editing_settings(table, Figure())
     states, facts = drawn(figure.axes[3])
     assert states == [f"$\\theta_{{{t}}}$" for t in range(4)]

@@ -1,1 +1,1 @@
-"""Figures: a tidy table and an Axes in, the Axes out; laying out several Axes and writing files are apart."""
+"""Figures from tidy tables: functions that draw on an Axes or lay out a Figure, and one that writes the files."""

@@ -1,33 +1,38 @@
-"""Scores against the number of edits, one curve a regularizer or method."""
+"""Scores against the number of edits, one curve per regularizer or method."""
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from workbench.plots.style import edits_locator, looks_of, perplexity_axis, require_columns
+from workbench.plots.intervals import draw_lines
+from workbench.plots.style import (
+    edits_locator,
+    guessing_line,
+    legend_line,
+    require_columns,
+    set_perplexity_axis,
+    styles_of,
+)
+
+_COLUMNS = 3  # of panels
 
 
 def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
-    """Value against number of facts edited, one line for each label in the column `series`; bands are intervals."""
+    """Draw the value against the number of edited facts, one line per label in the column `series`, with intervals."""
     require_columns(curves, "series", "n_edits", "value", "low", "high")
-    looks = looks_of(list(dict.fromkeys(curves["series"])))
-    for label, curve in curves.groupby("series", sort=False):
-        look = looks[label]
-        ax.plot(curve["n_edits"], curve["value"], label=label, **look)
-        ax.fill_between(curve["n_edits"], curve["low"], curve["high"], color=look["color"], alpha=0.15, linewidth=0)
+    draw_lines(curves, ax, x="n_edits", series="series")
+    ax.set(xlabel="", ylabel="")
     ax.xaxis.set_major_locator(edits_locator())
-    ax.grid(axis="y", color="0.9", zorder=0)
+    ax.grid(axis="y")
     return ax
 
 
 def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
-    """A panel an ability, with what guessing reaches, and one of the perplexity; one legend."""
+    """Draw one panel per ability, with the score that guessing reaches, and one of the perplexity, under one legend."""
     require_columns(scores, "title", "floor", "series", "high")
     titles = list(dict.fromkeys(scores["title"]))
-    n_columns = 3
-    n_rows = -(-(len(titles) + 1) // n_columns)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    n_rows = -(-(len(titles) + 1) // _COLUMNS)
+    axes = figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel()
     highest = max(scores["high"].max(), scores["value"].max())
     for ax, title in zip(axes, titles, strict=False):
         panel = scores[scores["title"] == title]
@@ -38,12 +43,11 @@ def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Fig
     last = axes[len(titles)]
     edit_curves(perplexities, last)
     last.set(title="perplexity of held-out text")
-    perplexity_axis(last, perplexities)
+    set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
-    figure.supxlabel("number of facts edited", fontsize="medium")
-    looks = looks_of(list(dict.fromkeys(scores["series"])))
-    handles = [Line2D([], [], **look, label=label) for label, look in looks.items()]
-    handles.append(Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing"))
+    figure.supxlabel("number of edited facts", fontsize="medium")
+    styles = styles_of(list(dict.fromkeys(scores["series"])))
+    handles = [*(legend_line(style, label) for label, style in styles.items()), guessing_line()]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

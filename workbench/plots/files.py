@@ -1,11 +1,69 @@
-"""Writing a figure: .png, .svg and the .csv of what is drawn, each whole or not at all."""
+"""The files of a figure: .png, .svg and the .csv of its data, each written whole or not at all."""
 
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from workbench.plots.style import styled
 from workbench.storage.files import write_atomically
+
+
+def draw_and_save(
+    draw: Callable[..., object],
+    tables: pd.DataFrame | Sequence[pd.DataFrame],
+    folder: str | Path,
+    name: str,
+    *,
+    figsize: tuple[float, float],
+    saved: pd.DataFrame | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw a figure in the workbench's style and write its files.
+
+    Parameters
+    ----------
+    draw : callable
+        Function that takes the tables and a Figure to draw on, such as `workbench.plots.curves.ability_curves`.
+    tables : DataFrame or sequence of DataFrame
+        The data to draw.
+    folder : str or Path
+        Folder of the files; created if it does not exist.
+    name : str
+        File name without ending.
+    figsize : tuple of float
+        Width and height in inches.
+    saved : DataFrame, optional
+        The table to write; by default the first that is drawn.
+    title : str
+        Title above all panels.
+
+    Returns
+    -------
+    Figure
+    """
+    drawn = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
+    with styled():
+        figure = Figure(figsize=figsize, layout="constrained")
+        draw(*drawn, figure)
+        if title:
+            figure.suptitle(title)
+        save_figure(figure, drawn[0] if saved is None else saved, folder, name)
+    return figure
+
+
+def on_one_axes(draw: Callable[..., object]) -> Callable[..., object]:
+    """Return a function that draws on a Figure's only Axes, from one that takes tables and an Axes."""
+
+    @wraps(draw)
+    def draw_on_figure(*tables_and_figure: pd.DataFrame | Figure) -> object:
+        *tables, figure = tables_and_figure
+        assert isinstance(figure, Figure)
+        return draw(*tables, figure.subplots())
+
+    return draw_on_figure
 
 
 def save_figure(figure: Figure, table: pd.DataFrame, folder: str | Path, name: str) -> list[Path]:
@@ -14,11 +72,11 @@ def save_figure(figure: Figure, table: pd.DataFrame, folder: str | Path, name: s
     Parameters
     ----------
     figure : Figure
-        What to draw.
+        The figure.
     table : DataFrame
-        The data drawn in it.
+        The data that the figure shows.
     folder : str or Path
-        Made if it is not there.
+        Folder of the files; created if it does not exist.
     name : str
         File name without ending.
 
@@ -27,20 +85,16 @@ def save_figure(figure: Figure, table: pd.DataFrame, folder: str | Path, name: s
     list of Path
         The three files.
     """
-    folder = Path(folder)
+    png, svg = Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"
     return [
-        write_atomically(
-            folder / f"{name}.png", lambda path: figure.savefig(path, format="png", metadata={"Software": None})
-        ),
-        write_atomically(
-            folder / f"{name}.svg", lambda path: figure.savefig(path, format="svg", metadata={"Date": None})
-        ),
+        write_atomically(png, lambda path: figure.savefig(path, format="png", metadata={"Software": None})),
+        write_atomically(svg, lambda path: figure.savefig(path, format="svg", metadata={"Date": None})),
         save_table(table, folder, name),
     ]
 
 
 def save_table(table: pd.DataFrame, folder: str | Path, name: str) -> Path:
-    """Write ``name.csv`` into a folder, made if it is not there; numbers with six digits."""
+    """Write ``name.csv``, numbers with six digits, to a folder, which is created if it does not exist."""
     return write_atomically(
         Path(folder) / f"{name}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g")
     )

@@ -1,36 +1,58 @@
-"""Figure 6: RECT by a worked example, drawn by the code that regularizes."""
+"""Figure 6: RECT by a worked example, and the share of the update that it keeps."""
 
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from workbench.plots.style import HEATMAP, look_of, require_columns
+from workbench.plots.style import HEATMAP, require_columns, styles_of
 
 
-def number_grid(entries: pd.DataFrame, ax: Axes, *, vmax: float, number_format: str = "{:g}") -> Axes:
-    """A small matrix as shaded cells with its numbers; cells with `kept` false are struck out.
+def number_grid(entries: pd.DataFrame, ax: Axes, *, vmax: float) -> Axes:
+    """Draw a small matrix as shaded cells with their numbers; those not kept are a gray 0.
 
-    `entries` has the columns row, column, value, kept.
+    Parameters
+    ----------
+    entries : DataFrame
+        Table with the columns row, column, value and kept.
+    ax : Axes
+        The Axes to draw on.
+    vmax : float
+        Value of the brightest color.
+
+    Returns
+    -------
+    Axes
     """
     require_columns(entries, "row", "column", "value", "kept")
-    grid = entries.pivot(index="row", columns="column", values="value").to_numpy()
-    ax.pcolormesh(grid, cmap=HEATMAP, vmin=0, vmax=vmax, edgecolors="white", linewidth=1.5, alpha=0.85)
-    for cell in entries.itertuples():
-        dark = cell.value < 0.55 * vmax
-        text = number_format.format(cell.value) if cell.kept else "0"
-        color = ("white" if dark else "black") if cell.kept else "0.6"
-        weight = "bold" if cell.kept else "normal"
-        ax.text(cell.column + 0.5, cell.row + 0.5, text, ha="center", va="center", color=color, fontweight=weight)
-    ax.invert_yaxis()
-    ax.set_aspect("equal")
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
+    values, kept = (entries.pivot(index="row", columns="column", values=name) for name in ("value", "kept"))
+    texts = values.map("{:g}".format).where(kept, "0")
+    sns.heatmap(
+        values,
+        annot=texts,
+        fmt="",
+        cmap=HEATMAP,
+        vmin=0,
+        vmax=vmax,
+        alpha=0.85,
+        linewidths=1.5,
+        linecolor="white",
+        square=True,
+        cbar=False,
+        xticklabels=False,
+        yticklabels=False,
+        ax=ax,
+    )
+    cells = zip(ax.texts, values.to_numpy().ravel(), kept.to_numpy().ravel(), strict=True)
+    for text, value, is_kept in cells:
+        shade = "white" if value < 0.55 * vmax else "black"  # seaborn's own choice is hard to read on middle shades
+        text.set(color=shade if is_kept else "0.6", fontweight="bold" if is_kept else "normal")
+    ax.set(xlabel="", ylabel="")
     return ax
 
 
 def rect_example(entries: pd.DataFrame, figure: Figure) -> Figure:
-    """The four matrices W, ΔW, δ and the regularized ΔW in a row; `entries` has a column `matrix` besides."""
+    """Draw the matrices W, ΔW, δ and the regularized ΔW side by side; `entries` has a column `matrix` too."""
     require_columns(entries, "matrix", "row", "column", "value", "kept")
     names = list(dict.fromkeys(entries["matrix"]))
     axes = figure.subplots(1, len(names))
@@ -42,16 +64,19 @@ def rect_example(entries: pd.DataFrame, figure: Figure) -> Figure:
 
 
 def kept_share_curves(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of ‖ΔW‖² that survives against the share of entries kept, one line a regularizer.
+    """Draw the share of ‖ΔW‖² that is kept against the share of entries kept, one line per regularizer.
 
-    `table` has the columns keep, regularizer, value, both in [0, 1].
+    `table` has the columns keep, regularizer and value; keep and value lie in [0, 1].
     """
     require_columns(table, "keep", "regularizer", "value")
+    names = {name: f"{name} 40 %" for name in dict.fromkeys(table["regularizer"])}  # each in the style of one share
+    styles = styles_of(list(names.values()))
     for name, curve in table.groupby("regularizer", sort=False):
-        ax.plot(100 * curve["keep"], 100 * curve["value"], label=name, **look_of(f"{name} 40 %"))
-    ends = np.array([0, 100])
-    ax.plot(ends, ends, color="0.7", linewidth=0.8, linestyle=":")
+        style = styles[names[name]]
+        [line] = ax.plot(100 * curve["keep"], 100 * curve["value"], label=name)
+        line.set(**style.as_dict())
+    ax.plot([0, 100], [0, 100], color="0.7", linewidth=0.8, linestyle=":")
     ax.set(xlabel="entries kept (%)", ylabel="‖ΔW‖² kept (%)", xlim=(0, 102), ylim=(0, 102))
-    ax.grid(color="0.92")
+    ax.grid()
     ax.legend(loc="lower right")
     return ax

@@ -1,107 +1,115 @@
-"""One look for all figures: a regularizer or series has one color, marker and dash everywhere."""
+"""The style of all figures: theme, the style of each series, axes, and the check of a table's columns."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from zlib import crc32
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from workbench.errors import SpecError
+from workbench.registry import BLACK, BLUE, GREEN, ORANGE, VERMILION, SeriesStyle, series_styles
 
-# Okabe and Ito's palette: safe for the color-blind; markers and dashes tell the same apart in gray
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
-    *("#000000", "#E69F00", "#56B4E9", "#009E73"),
-    *("#F0E442", "#0072B2", "#D55E00", "#CC79A7"),
-)
-
-LOOK: dict[str, dict] = {
-    "Unregularized": {"color": BLACK, "marker": "o", "linestyle": "-"},
-    "RECT 80 %": {"color": SKY, "marker": "^", "linestyle": "-"},
-    "RECT 60 %": {"color": GREEN, "marker": "s", "linestyle": "--"},
-    "RECT 40 %": {"color": BLUE, "marker": "D", "linestyle": "-"},
-    "RECT 20 %": {"color": PURPLE, "marker": "v", "linestyle": "-."},
-    "Random 40 %": {"color": ORANGE, "marker": "P", "linestyle": "--"},
-    "PCA 40 %": {"color": VERMILION, "marker": "X", "linestyle": ":"},
-    "ROME": {"color": BLACK, "marker": "o", "linestyle": "-"},
-    "R-ROME": {"color": "#777777", "marker": "p", "linestyle": "--"},
-    "MEMIT": {"color": BLUE, "marker": "D", "linestyle": "-"},
-    "KN": {"color": VERMILION, "marker": "X", "linestyle": ":"},
-    "MEND": {"color": GREEN, "marker": "s", "linestyle": "--"},
-    "FT": {"color": ORANGE, "marker": "P", "linestyle": "-."},
-    "FT-L": {"color": PURPLE, "marker": "v", "linestyle": "-."},
-    "reliability": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "generalization": {"color": ORANGE, "marker": "s", "linestyle": "--"},
-    "perplexity": {"color": VERMILION, "marker": "o", "linestyle": "-"},
-    "locality": {"color": GREEN, "marker": "^", "linestyle": "-."},
+_METRICS = {
+    "reliability": SeriesStyle(BLUE, "o", "-"),
+    "generalization": SeriesStyle(ORANGE, "s", "--"),
+    "locality": SeriesStyle(GREEN, "^", "-."),
+    "perplexity": SeriesStyle(VERMILION, "o", "-"),
 }
+# For labels that no row of the registry has, beside labels that one has: other markers, and Tol's muted colors.
+_SPARE = (
+    SeriesStyle("#332288", "<", "-"),
+    SeriesStyle("#882255", "h", "--"),
+    SeriesStyle("#999933", "*", "-."),
+    SeriesStyle("#44AA99", ">", "-"),
+    SeriesStyle("#AA4499", "d", "--"),
+    SeriesStyle("#DDCC77", "8", "-."),
+)
 _MARKERS = "oDs^vPXp"
-_SPARE = ("#444444", "#777777", "#AAAAAA")
 
-HEATMAP = "cividis"  # even in brightness, the same for all eyes
+HEATMAP = "cividis"  # even in brightness, and the same for color-blind readers
 
 RC = {
+    **sns.axes_style("ticks"),
+    **sns.plotting_context("paper", font_scale=0.95),
     "figure.dpi": 110,
     "savefig.dpi": 200,
     "savefig.bbox": "tight",
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "grid.color": "0.9",
     "legend.frameon": False,
-    "legend.fontsize": 8,
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "workbench",  # the same figure, the same file
+    "svg.fonttype": "none",  # text is stored as text
+    "svg.hashsalt": "workbench",  # the same figure gives the same file
 }
 
 
-def look_of(label: str) -> dict:
-    """Color, marker and line style of a series; labels outside `LOOK` get a gray by their name."""
-    if label in LOOK:
-        return LOOK[label]
-    return {"color": _SPARE[sum(map(ord, label)) % len(_SPARE)], "marker": "o", "linestyle": "-"}
+def styles_of(labels: Sequence[str]) -> dict[str, SeriesStyle]:
+    """Return a style for each series of a figure, by its label.
+
+    Methods, regularizers and metrics have the same style in every figure. Other labels are steps of one series, from
+    dark to light, if they are alone; otherwise each gets a style that no other label has.
+    """
+    known = {label: SeriesStyle(**style) for label, style in series_styles().items()} | _METRICS
+    others = [label for label in labels if label not in known]
+    if len(others) == len(labels):
+        return dict(zip(labels, ordered_styles(len(labels)), strict=True))
+    styles = {label: known[label] for label in labels if label in known}
+    for label in others:
+        start = crc32(label.encode())
+        rotated = [_SPARE[(start + i) % len(_SPARE)] for i in range(len(_SPARE))]
+        styles[label] = next((style for style in rotated if style not in styles.values()), rotated[0])
+    return {label: styles[label] for label in labels}
 
 
-def looks_of(labels: Sequence[str]) -> dict[str, dict]:
-    """A look for each series of a figure: those that have one everywhere; else steps from dark to light."""
-    if all(label in LOOK for label in labels):
-        return {label: LOOK[label] for label in labels}
-    return dict(zip(labels, ordered_looks(len(labels)), strict=True))
-
-
-def ordered_looks(n: int) -> list[dict]:
-    """Looks of n steps of one series: the first black, the others from dark to light, each with its own marker."""
+def ordered_styles(n: int) -> list[SeriesStyle]:
+    """Return the styles of `n` steps of one series: black, then dark to light, each with its own marker."""
     colors = mpl.colormaps[HEATMAP]
-    return [
-        {
-            "color": BLACK if i == 0 else colors(0.15 + 0.6 * (i - 1) / max(n - 2, 1)),
-            "marker": _MARKERS[i % len(_MARKERS)],
-        }
-        for i in range(n)
-    ]
+    shades = [BLACK, *(to_hex(colors(0.15 + 0.6 * i / max(n - 2, 1))) for i in range(n - 1))]
+    return [SeriesStyle(shades[i], _MARKERS[i % len(_MARKERS)], "-") for i in range(n)]
+
+
+def legend_line(style: SeriesStyle, label: str) -> Line2D:
+    """Return the legend's entry for a line with markers."""
+    line = Line2D([], [], label=label)
+    line.set(**style.as_dict())
+    return line
+
+
+def legend_point(style: SeriesStyle, label: str) -> Line2D:
+    """Return the legend's entry for points."""
+    return Line2D([], [], color=style.color, marker=style.marker, linestyle="", label=label)
+
+
+def guessing_line() -> Line2D:
+    """Return the legend's entry for the score that guessing reaches."""
+    return Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing")
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """The workbench's matplotlib settings for the time of the block."""
+    """Use the workbench's matplotlib settings inside the ``with`` block; in a notebook, show figures as pictures."""
     _show_figures_in_notebooks()
     with mpl.rc_context(RC):
         yield
 
 
 def _show_figures_in_notebooks() -> None:
-    """In a notebook, let a Figure that a cell ends in be a picture; without pyplot, nobody has asked for that."""
+    """Let IPython show a Figure as a picture, which it otherwise does only for figures of pyplot."""
     if "IPython" not in sys.modules:
         return
-    from IPython import get_ipython
+    from IPython import get_ipython  # an optional package, imported only where it is in use
     from IPython.core.pylabtools import print_figure
 
     shell = get_ipython()
@@ -110,25 +118,25 @@ def _show_figures_in_notebooks() -> None:
         formatters["image/png"].for_type(Figure, partial(print_figure, fmt="png", base64=True))
 
 
-def error_bar(row: object) -> list[list[float]]:
-    """Lengths of an error bar below and above `row.value`, from `row.low` to `row.high`, as matplotlib takes them."""
-    return [[max(row.value - row.low, 0)], [max(row.high - row.value, 0)]]
+def edits_label(n_edits: int) -> str:
+    """Return the name of a number of edits in legends and titles."""
+    return "unedited" if n_edits == 0 else f"{n_edits} edit{'s' * (n_edits > 1)}"
 
 
 def edits_locator() -> MaxNLocator:
-    """Ticks for numbers of edits: a few whole ones, at steps of 1, 2 or 5 and their tens."""
+    """Return the ticks of an axis of numbers of edits: a few integers, at steps of 1, 2, 5 or 10 times these."""
     return MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
 
 
-def perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
-    """A log axis for the perplexities of a table, with a few ticks whether they span a decade or twenty."""
+def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
+    """Give the y axis a log scale with a few ticks, however far the perplexities of a table spread."""
     low, high = table["low"].min(), table["high"].max()
     wide = np.log10(high / low) > 4
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(LogFormatterSciNotation() if wide else StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    if high < 3 * low:  # too few whole ticks on so short an axis
+    if high < 3 * low:  # too short an axis for two ticks
         ax.set_ylim(low / 1.5, high * 1.5)
 
 

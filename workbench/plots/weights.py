@@ -2,29 +2,56 @@
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from workbench.plots.style import BLACK, BLUE, HEATMAP, ORANGE, VERMILION, require_columns
+from workbench.plots.style import HEATMAP, edits_label, require_columns
+from workbench.registry import BLACK, BLUE, ORANGE, VERMILION
+
+_DASHES = ("-", "--", "-.", ":")
+_DELTA_AXES = {"xscale": "log", "xlabel": "relative change δ = |ΔW / W|", "ylabel": "share of entries in bin (%)"}
 
 
 def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:
-    """|ΔW| as block maxima on a log color scale, between `limits`; panels that are compared share them."""
+    """Draw |ΔW| as block maxima on a log color scale.
+
+    Parameters
+    ----------
+    maxima : DataFrame
+        Table with the columns row and column (where a block begins) and value (the largest |ΔW| of the block).
+    ax : Axes
+        The Axes to draw on.
+    limits : tuple of float
+        Values of the darkest and the brightest color; panels that are compared share them.
+
+    Returns
+    -------
+    Axes
+    """
     require_columns(maxima, "row", "column", "value")
-    grid = maxima.pivot(index="row", columns="column", values="value")
-    ends = [
-        np.append(starts, 2 * starts[-1] - starts[-2]) for starts in (grid.columns.to_numpy(), grid.index.to_numpy())
-    ]
-    ax.pcolormesh(*ends, grid.to_numpy().clip(min=limits[0]), cmap=HEATMAP, norm=LogNorm(*limits), rasterized=True)
-    ax.set_ylim(ends[1][-1], 0)
-    ax.locator_params(nbins=4)
+    grid = maxima.pivot(index="row", columns="column", values="value").clip(lower=limits[0])
+    sns.heatmap(
+        grid,
+        cmap=HEATMAP,
+        norm=LogNorm(*limits),
+        cbar=False,
+        rasterized=True,
+        xticklabels=False,
+        yticklabels=False,
+        ax=ax,
+    )
+    _label_blocks(ax.xaxis, grid.columns.to_numpy())
+    _label_blocks(ax.yaxis, grid.index.to_numpy())
     ax.set(xlabel="column of W", ylabel="row of W")
     return ax
 
 
 def weight_heatmaps(maxima: pd.DataFrame, figure: Figure) -> Figure:
-    """One heatmap for each value of `n_edits`, side by side with shared limits and one color bar."""
+    """Draw one heatmap per value of `n_edits`, side by side, with shared limits and one color bar."""
     require_columns(maxima, "n_edits", "row", "column", "value")
     positive = maxima.loc[maxima["value"] > 0, "value"]
     limits = (float(np.quantile(positive, 0.01)), float(positive.max()))
@@ -32,7 +59,7 @@ def weight_heatmaps(maxima: pd.DataFrame, figure: Figure) -> Figure:
     axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for ax, count in zip(axes, counts, strict=True):
         weight_heatmap(maxima[maxima["n_edits"] == count], ax, limits=limits)
-        ax.set_title(f"{count} edit{'s' if count > 1 else ''}")
+        ax.set_title(edits_label(count))
         ax.label_outer()
     bar = figure.colorbar(axes[0].collections[0], ax=axes, fraction=0.046 / len(counts) * 2, pad=0.02)
     bar.set_label("|ΔW|, largest of block")
@@ -40,71 +67,95 @@ def weight_heatmaps(maxima: pd.DataFrame, figure: Figure) -> Figure:
 
 
 def relative_change_panel(histogram: pd.DataFrame, thresholds: pd.DataFrame, ax: Axes) -> Axes:
-    """Histogram of δ on a log axis, a line for each number of edits, and the thresholds as vertical lines.
+    """Draw the distribution of δ on a log axis, one line per number of edits, and the thresholds as vertical lines.
 
-    `histogram` has the columns n_edits, low, high, share; `thresholds` has quantile and value.
+    Parameters
+    ----------
+    histogram : DataFrame
+        Table with the columns n_edits, low and high (the edges of a bin) and share (of all entries).
+    thresholds : DataFrame
+        Table with the columns quantile and value, in two rows.
+    ax : Axes
+        The Axes to draw on.
+
+    Returns
+    -------
+    Axes
     """
     require_columns(histogram, "n_edits", "low", "high", "share")
     require_columns(thresholds, "quantile", "value")
     counts = list(dict.fromkeys(histogram["n_edits"]))
-    shades = np.linspace(0.35, 1.0, len(counts))
-    dashes = ["-", "--", "-.", ":"]
+    shades = sns.light_palette(BLUE, len(counts) + 1)[1:]
     for i, (count, shade) in enumerate(zip(counts, shades, strict=True)):
         bins = histogram[histogram["n_edits"] == count]
-        label = f"{count} edit{'s' if count > 1 else ''}"
+        dash = _DASHES[i % len(_DASHES)]
         ax.stairs(
-            100 * bins["share"],
-            [*bins["low"], bins["high"].iloc[-1]],
-            label=label,
-            color=BLUE,
-            alpha=float(shade),
-            linestyle=dashes[i % len(dashes)],
-            linewidth=1.5,
+            100 * bins["share"], _edges(bins), label=edits_label(count), color=shade, linestyle=dash, linewidth=1.5
         )
-    sides = ((ORANGE, "right", -4), (VERMILION, "left", 4))
-    for row, (color, align, shift) in zip(thresholds.itertuples(), sides, strict=True):
-        ax.axvline(row.value, color=color, linewidth=1.2)
-        ax.annotate(
-            f"{100 * row.quantile:.0f} % quantile\nof single edits: {row.value:.3f}",
-            (row.value, 0.99),
-            xycoords=("data", "axes fraction"),
-            xytext=(shift, 0),
-            textcoords="offset points",
-            color=color,
-            fontsize=7.5,
-            va="top",
-            ha=align,
-        )
-    ax.set(xscale="log", xlabel="relative change δ = |ΔW / W|", ylabel="share of entries in bin (%)")
-    ax.set_ylim(0, 1.2 * ax.get_ylim()[1])  # room for the thresholds' names
+    sides = ((ORANGE, "right"), (VERMILION, "left"))
+    for row, (color, side) in zip(thresholds.to_dict("records"), sides, strict=True):
+        text = f"{100 * row['quantile']:.0f} % quantile\nof single edits: {row['value']:.3f}"
+        _mark_threshold(ax, row["value"], text, color=color, side=side)
+    ax.set(**_DELTA_AXES)
+    ax.set_ylim(0, 1.2 * ax.get_ylim()[1])  # space for the labels of the thresholds
     ax.legend(loc="center left")
     return ax
 
 
 def kept_change_panel(histogram: pd.DataFrame, threshold: float | None, ax: Axes) -> Axes:
-    """Histogram of δ before regularization, as a line, and of the entries kept, filled; where RECT's threshold lies.
+    """Draw the distribution of δ before regularization, as a line, and of the entries kept, filled.
 
-    `histogram` has the columns kind ("all" or "kept"), low, high, share (of all entries).
+    Parameters
+    ----------
+    histogram : DataFrame
+        Table with the columns kind ("all" or "kept"), low and high (the edges of a bin) and share (of all entries).
+    threshold : float or None
+        The smallest δ that RECT keeps; None for other regularizers.
+    ax : Axes
+        The Axes to draw on.
+
+    Returns
+    -------
+    Axes
     """
     require_columns(histogram, "kind", "low", "high", "share")
-    parts = {kind: histogram[histogram["kind"] == kind] for kind in ("kept", "all")}
-    edges = [*parts["all"]["low"], parts["all"]["high"].iloc[-1]]
-    kept = ax.stairs(100 * parts["kept"]["share"], edges, fill=True, color=BLUE, alpha=0.55, label="applied")
-    kept.set_gid("kept")
-    ax.stairs(100 * parts["all"]["share"], edges, color=BLACK, linewidth=1.2, label="as computed")
+    kept, everything = (histogram[histogram["kind"] == kind] for kind in ("kept", "all"))
+    patch = ax.stairs(
+        100 * kept["share"], _edges(everything), fill=True, color=BLUE, linewidth=0, alpha=0.55, label="applied"
+    )
+    patch.set_gid("kept")
+    ax.stairs(100 * everything["share"], _edges(everything), color=BLACK, linewidth=1.2, label="as computed")
     if threshold is not None and 0 < threshold < np.inf:
-        ax.axvline(threshold, color=VERMILION, linewidth=1.3)
-        ax.annotate(
-            f"kept from δ = {threshold:.3g} up",
-            (threshold, 0.99),
-            xycoords=("data", "axes fraction"),
-            xytext=(-4, 0),
-            textcoords="offset points",
-            color=VERMILION,
-            va="top",
-            ha="right",
-        )
-    ax.set(xscale="log", xlabel="relative change δ = |ΔW / W|", ylabel="share of entries in bin (%)")
-    ax.set_ylim(0, 1.2 * float(100 * parts["all"]["share"].max()))  # the same for every threshold
+        _mark_threshold(ax, threshold, f"kept from δ = {threshold:.3g} up", color=VERMILION, side="right")
+    ax.set(**_DELTA_AXES)
+    ax.set_ylim(0, 1.2 * float(100 * everything["share"].max()))  # the same for every threshold
     ax.legend(loc="upper left", bbox_to_anchor=(0, 0.92))
     return ax
+
+
+def _label_blocks(axis: Axis, starts: np.ndarray) -> None:
+    """Label an axis of blocks, whose unit is one block, with round numbers of rows or columns."""
+    size = starts[1] - starts[0] if len(starts) > 1 else 1
+    end = size * len(starts)
+    ticks = [tick for tick in MaxNLocator(4, integer=True).tick_values(0, end) if 0 <= tick <= end]
+    axis.set_ticks([tick / size for tick in ticks], [f"{tick:g}" for tick in ticks])
+
+
+def _edges(bins: pd.DataFrame) -> list[float]:
+    return [*bins["low"], bins["high"].iloc[-1]]
+
+
+def _mark_threshold(ax: Axes, value: float, text: str, *, color: str, side: str) -> None:
+    """Draw a vertical line with its label at the top, whose right or left side is at the line."""
+    ax.axvline(value, color=color, linewidth=1.2)
+    ax.annotate(
+        text,
+        (value, 0.99),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if side == "right" else 4, 0),
+        textcoords="offset points",
+        color=color,
+        fontsize=7.5,
+        va="top",
+        ha=side,
+    )
