@@ -302,7 +302,10 @@ def test_anything_but_one_request_is_refused(tiny_lm, requests):
         ({"contexts": ("The river. {}",)}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
         ({"contexts": ("{}", "a")}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
         ({"contexts": ()}, "contexts must begin with '{}', the bare prompt, and hold it once each."),
-        ({"negative_prompts": "The sea is"}, "negative_prompts must be a list of texts; got the text 'The sea is'."),
+        (
+            {"negative_prompts": "The sea is"},
+            "negative_prompts must be a list in which each entry is a text; got 'The sea is'.",
+        ),
         ({"negative_prompts": ("The sea is", " ")}, "negative_prompts must not hold an empty text."),
     ],
 )
@@ -387,7 +390,7 @@ def test_easyedits_file_with_an_unknown_field_is_refused(hparams):
 
 def test_easyedits_file_with_a_value_of_another_kind_is_refused(hparams):
     path = hparams("steps: 20", "steps: many")
-    assert yaml_error(path) == f"{path}: steps must be a whole number; got 'many'."
+    assert yaml_error(path) == f"{path}: steps must be a whole number of at least 1; got 'many'."
 
 
 def test_easyedits_file_of_another_method_is_refused(hparams):

@@ -162,7 +162,7 @@ class FT:
         lm : LanguageModel
             The model, with earlier edits if any are applied.
         requests : list of EditRequest
-            N facts, which form minibatches in this order.
+            The N facts to write, which form minibatches in this order.
 
         Returns
         -------

@@ -182,7 +182,7 @@ class MEMIT:
         lm : LanguageModel
             The model, with earlier edits if any are applied.
         requests : list of EditRequest
-            N facts.
+            The N facts to write.
 
         Returns
         -------
