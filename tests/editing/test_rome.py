@@ -96,7 +96,7 @@ def test_r_rome_maps_the_averaged_key_to_the_target_value(every_tiny_lm):
     keys, values = (torch.stack(both) for both in zip(*(ends(lm, 1, context) for context in CONTEXTS), strict=True))
     dW = paper_orientation(lm, rome.compute_update(lm, [REQUEST]).delta(name_of(lm))).double()
     published = paper_orientation(lm, FEW.compute_update(lm, [REQUEST]).delta(name_of(lm))).double()
-    target_value = values[0] + published @ keys[0]  # both variants optimise the same v*
+    target_value = values[0] + published @ keys[0]  # both variants optimize the same v*
     # W' k̄ = v*, where W k̄ is the mean of the values, biases included
     assert relative_difference(values.mean(dim=0) + dW @ keys.mean(dim=0), target_value) < 1e-5
 

@@ -89,13 +89,17 @@ def choose_editor(
     ------
     EditError
         If the file or a value cannot be used.
+    SpecError
+        If the method reads no such files.
     """
     row, cls = method_row(method), method_row(method).editor
     known = parameters_of(cls)
     fields = ({"seed": seed} if "seed" in known else {}) | fields
     if hparams is not None:
         variant = dict(row.fields) if method in ("r-rome", "ft") else {}
-        editor = replace(cls.from_yaml(hparams), **(variant | fields))  # type: ignore[type-var]  # editors are dataclasses
+        if not hasattr(cls, "from_yaml"):
+            raise SpecError(f"--hparams is not for {method}, which reads no hparams files of EasyEdit.")
+        editor = replace(cls.from_yaml(hparams), **(variant | fields))
         _check_constraint(method, editor, str(hparams))
         return lambda lm: editor
     placeholders = {"layer": 0, "layers": (0,), "mom2_update_weight": 1.0}

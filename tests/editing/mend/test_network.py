@@ -229,7 +229,7 @@ def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
         for metric in ("reliability", "locality")
     }
     assert mean["reliability"] > 0.8
-    assert mean["locality"] > 0.5  # of near neighbours; an edit that ruins the model leaves next to none
+    assert mean["locality"] > 0.5  # of near neighbors; an edit that ruins the model leaves next to none
 
 
 @pytest.mark.slow
