@@ -6,7 +6,7 @@ use. Other packages add rows through the entry points ``workbench.methods`` and 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -84,6 +84,12 @@ class MethodRow:
     def supports_batch(self) -> bool:
         """Whether several requests can make one edit."""
         return self.editor.supports_batch
+
+    def check_fields(self, names: Iterable[str]) -> None:
+        """Raise `SpecError` unless the method has hyperparameters of these names."""
+        known = [f.name for f in dataclasses.fields(self.editor)]
+        if unknown := [name for name in names if name not in known]:
+            raise SpecError(f"{self.name} has no hyperparameter {unknown[0]!r}; known: {', '.join(known)}.")
 
 
 @dataclass(frozen=True)
@@ -323,9 +329,7 @@ def make_editor(name: str, lm: "LanguageModel", fields: Mapping[str, Any] | None
     """
     row = method_row(name)
     given = {**row.fields, **(fields or {})}
-    known = [f.name for f in dataclasses.fields(row.editor)]
-    if unknown := [field for field in given if field not in known]:
-        raise SpecError(f"{name} has no hyperparameter {unknown[0]!r}; known: {', '.join(known)}.")
+    row.check_fields(given)
     preset: Editor = getattr(row.editor, row.preset)(lm)
     return dataclasses.replace(preset, **given)
 
