@@ -42,6 +42,10 @@ def test_a_phrase_is_found_across_a_line_break():
     assert hits("# the numbers hang\n    # on the seed") == [(1, "hang on")]
 
 
+def test_a_phrase_does_not_cross_a_paragraph():
+    assert hits("# What follows a method\n\nA method is a class.") == []
+
+
 @pytest.mark.parametrize(
     ("british", "american"),
     [
