@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from workbench.analysis.tables import rect_example
+from workbench.analysis.tables import make_rect_example
 from workbench.errors import SpecError
 from workbench.plots import editing, overview, weights
 from workbench.plots.style import styles_of
@@ -129,7 +129,7 @@ def test_relative_change_panel_draws_the_shares_in_percent_and_both_thresholds()
 
 
 def test_rect_example_writes_the_numbers_of_the_papers_figure():
-    figure = overview.rect_example(rect_example(keep=0.25), Figure())
+    figure = overview.rect_example(make_rect_example(keep=0.25), Figure())
     texts = [text.get_text() for text in figure.axes[3].texts]
     assert texts == ["0", "0.6", "0", "0", "0", "0", "0.1", "0", "0.8", "0", "0", "0", "0", "0", "0", "0.2"]
 

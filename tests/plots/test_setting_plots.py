@@ -3,14 +3,14 @@
 import pytest
 from matplotlib.figure import Figure
 
-from workbench.analysis.tables import editing_settings
+from workbench.analysis.tables import tabulate_settings
 from workbench.plots import settings
 
 
 @pytest.fixture
 def table():
     """Give a table with three operations per setting and four facts per batch."""
-    return editing_settings(n_operations=3, batch_size=4)
+    return tabulate_settings(n_operations=3, batch_size=4)
 
 
 def drawn(ax):

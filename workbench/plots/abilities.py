@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from workbench.plots.intervals import draw_lines, given_interval, given_value, stack_intervals
+from workbench.plots.intervals import GIVEN, draw_lines, draw_points, stack_intervals
 from workbench.plots.style import (
     edits_label,
     edits_locator,
@@ -17,7 +17,7 @@ from workbench.plots.style import (
     require_columns,
     set_perplexity_axis,
 )
-from workbench.registry import BLUE
+from workbench.registry import BLUE, SeriesStyle
 
 _NEEDED = ("title", "n_edits", "value", "low", "high", "floor")
 _STEP = 0.18  # distance between the points of one task, whose rows have height 1
@@ -28,26 +28,9 @@ _BEFORE_AFTER = ("0.78", BLUE)
 def ability_points(scores: pd.DataFrame, ax: Axes) -> Axes:
     """Draw one row per task, with a point and its 95 % interval for each number of edits, and the score of guessing."""
     require_columns(scores, *_NEEDED)
-    n_counts = scores["n_edits"].nunique()
-    styles = ordered_styles(n_counts)
-    sns.pointplot(
-        stack_intervals(scores),
-        x="value",
-        y="title",
-        hue="n_edits",
-        hue_order=list(dict.fromkeys(scores["n_edits"])),
-        estimator=given_value,
-        errorbar=given_interval,
-        palette=[style.color for style in styles],
-        markers=[style.marker for style in styles],
-        linestyle="none",
-        linewidth=1.5,
-        markersize=5,
-        dodge=_STEP * (n_counts - 1) if n_counts > 1 else False,
-        capsize=0.08,
-        legend=False,
-        ax=ax,
-    )
+    styles = _styles(scores)
+    series = scores["n_edits"].map(edits_label)
+    draw_points(scores.assign(series=series), ax, x="value", y="title", styles=styles, dodge=_STEP * (len(styles) - 1))
     return _set_task_rows(scores, ax)
 
 
@@ -55,24 +38,16 @@ def ability_bars(scores: pd.DataFrame, ax: Axes) -> Axes:
     """Draw one row per task, with a bar and its 95 % interval before and after the edits, and the score of guessing."""
     require_columns(scores, *_NEEDED)
     counts = list(dict.fromkeys(scores["n_edits"]))
-    sns.barplot(
-        stack_intervals(scores),
-        x="value",
-        y="title",
-        hue="n_edits",
-        hue_order=counts,
-        estimator=given_value,
-        errorbar=given_interval,
-        palette=list(_BEFORE_AFTER[: len(counts)]),
-        saturation=1,
-        width=_BARS,
-        linewidth=0,
-        capsize=0.3,
-        err_kws={"linewidth": 1, "color": "0.1"},
-        legend=False,
-        ax=ax,
-    )
+    bars = {"hue": "n_edits", "hue_order": counts, "palette": list(_BEFORE_AFTER[: len(counts)]), "saturation": 1}
+    options = {"width": _BARS, "linewidth": 0, "capsize": 0.3, "err_kws": {"linewidth": 1, "color": "0.1"}}
+    sns.barplot(stack_intervals(scores), x="value", y="title", **bars, **options, **GIVEN, legend=False, ax=ax)
     return _set_task_rows(scores, ax)
+
+
+def _styles(scores: pd.DataFrame) -> dict[str, SeriesStyle]:
+    """Return the style of each number of edits, by its name in legends."""
+    labels = [edits_label(n) for n in dict.fromkeys(scores["n_edits"])]
+    return dict(zip(labels, ordered_styles(len(labels)), strict=True))
 
 
 def _set_task_rows(scores: pd.DataFrame, ax: Axes) -> Axes:
@@ -106,9 +81,7 @@ def side_effects_figure(scores: pd.DataFrame, perplexities: pd.DataFrame, figure
     least, most = scores["n"].min(), scores["n"].max()
     left.set_title(f"abilities ({most if least == most else f'{least} to {most}'} examples each)")
     perplexity_curve(perplexities, right)
-    counts = list(dict.fromkeys(scores["n_edits"]))
-    pairs = zip(counts, ordered_styles(len(counts)), strict=True)
-    _add_legend(figure, [legend_point(style, edits_label(n)) for n, style in pairs])
+    _add_legend(figure, [legend_point(style, label) for label, style in _styles(scores).items()])
     return figure
 
 

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from workbench.plots.intervals import draw_lines, given_interval, given_value, stack_intervals
+from workbench.plots.intervals import draw_lines, draw_points
 from workbench.plots.style import require_columns, styles_of
 
 _PROTOCOL_FILLS = (None, "white", "0.8")  # of the points of each protocol; None is the method's color
@@ -18,22 +17,7 @@ def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the scores of one metric, a point with its 95 % interval per regularizer, in the table's order."""
     require_columns(scores, "regularizer", "value", "low", "high")
     styles = styles_of(list(scores["regularizer"]))
-    sns.pointplot(
-        stack_intervals(scores),
-        x="regularizer",
-        y="value",
-        hue="regularizer",
-        estimator=given_value,
-        errorbar=given_interval,
-        palette={label: style.color for label, style in styles.items()},
-        markers=[style.marker for style in styles.values()],
-        linestyle="none",
-        linewidth=1.5,
-        markersize=6,
-        capsize=0.25,
-        legend=False,
-        ax=ax,
-    )
+    draw_points(scores.assign(series=scores["regularizer"]), ax, x="regularizer", y="value", styles=styles)
     ax.axhline(scores["value"].iloc[0], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
     ax.set_xticks(range(len(scores)), scores["regularizer"], rotation=40, ha="right", rotation_mode="anchor")
     ax.set(xlabel="", ylabel="", ylim=(-0.03, 1.03), xlim=(-0.6, len(scores) - 0.4))
@@ -71,9 +55,8 @@ def methods_compared(table: pd.DataFrame, figure: Figure) -> Figure:
     """Draw one panel per metric and one of the seconds per edit, with one row per method and batch size."""
     require_columns(table, "method", "batch_size", "metric", "protocol", "value", "low", "high", "seconds")
     metrics, protocols = (list(dict.fromkeys(table[column])) for column in ("metric", "protocol"))
-    names = table["method"].where(
-        table["batch_size"] == 1, table["method"] + ", " + table["batch_size"].astype(str) + " at once"
-    )
+    batches = table["method"] + ", " + table["batch_size"].astype(str) + " at once"
+    names = table["method"].where(table["batch_size"] == 1, batches)
     table = table.assign(name=names)
     order = list(dict.fromkeys(names))
     axes = figure.subplots(1, len(metrics) + 1, sharey=True)
@@ -83,10 +66,8 @@ def methods_compared(table: pd.DataFrame, figure: Figure) -> Figure:
     _draw_cost(table, axes[-1], order=order)
     axes[0].set_yticks(range(len(order)), order)
     axes[0].set_ylim(len(order) - 0.4, -0.6)
-    fills = [fill or "0.3" for fill in _PROTOCOL_FILLS]
-    handles = [
-        Line2D([], [], markerfacecolor=fills[i], color="0.3", marker="o", linestyle="") for i in range(len(protocols))
-    ]
+    fills = [fill or "0.3" for fill in _PROTOCOL_FILLS[: len(protocols)]]
+    handles = [Line2D([], [], markerfacecolor=fill, color="0.3", marker="o", linestyle="") for fill in fills]
     figure.legend(handles, [p.replace("_", " ") for p in protocols], loc="outside lower center", ncols=len(protocols))
     return figure
 
@@ -99,9 +80,8 @@ def _draw_metric(rows: pd.DataFrame, ax: Axes, *, order: list[str], protocols: l
         height = order.index(row["name"]) + 0.3 * (i - (len(protocols) - 1) / 2)
         ends = [[max(row["value"] - row["low"], 0)], [max(row["high"] - row["value"], 0)]]
         fill = _PROTOCOL_FILLS[i] or style.color
-        ax.errorbar(
-            row["value"], height, xerr=ends, color=style.color, marker=style.marker, markerfacecolor=fill, capsize=2
-        )
+        bar = ax.errorbar(row["value"], height, xerr=ends, color=style.color, marker=style.marker, capsize=2)
+        bar.lines[0].set_markerfacecolor(fill)
     ax.set(xlim=(-0.03, 1.03), xlabel="score")
     ax.grid(axis="x")
 

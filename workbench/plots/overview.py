@@ -27,22 +27,9 @@ def number_grid(entries: pd.DataFrame, ax: Axes, *, vmax: float) -> Axes:
     require_columns(entries, "row", "column", "value", "kept")
     values, kept = (entries.pivot(index="row", columns="column", values=name) for name in ("value", "kept"))
     texts = values.map("{:g}".format).where(kept, "0")
-    sns.heatmap(
-        values,
-        annot=texts,
-        fmt="",
-        cmap=HEATMAP,
-        vmin=0,
-        vmax=vmax,
-        alpha=0.85,
-        linewidths=1.5,
-        linecolor="white",
-        square=True,
-        cbar=False,
-        xticklabels=False,
-        yticklabels=False,
-        ax=ax,
-    )
+    colors = {"cmap": HEATMAP, "vmin": 0, "vmax": vmax, "alpha": 0.85, "linewidths": 1.5, "linecolor": "white"}
+    bare = {"square": True, "cbar": False, "xticklabels": False, "yticklabels": False}
+    sns.heatmap(values, annot=texts, fmt="", **colors, **bare, ax=ax)
     cells = zip(ax.texts, values.to_numpy().ravel(), kept.to_numpy().ravel(), strict=True)
     for text, value, is_kept in cells:
         shade = "white" if value < 0.55 * vmax else "black"  # seaborn's own choice is hard to read on middle shades

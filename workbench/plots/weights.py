@@ -34,16 +34,8 @@ def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float
     """
     require_columns(maxima, "row", "column", "value")
     grid = maxima.pivot(index="row", columns="column", values="value").clip(lower=limits[0])
-    sns.heatmap(
-        grid,
-        cmap=HEATMAP,
-        norm=LogNorm(*limits),
-        cbar=False,
-        rasterized=True,
-        xticklabels=False,
-        yticklabels=False,
-        ax=ax,
-    )
+    bare = {"cbar": False, "xticklabels": False, "yticklabels": False}
+    sns.heatmap(grid, cmap=HEATMAP, norm=LogNorm(*limits), rasterized=True, **bare, ax=ax)
     _label_blocks(ax.xaxis, grid.columns.to_numpy())
     _label_blocks(ax.yaxis, grid.index.to_numpy())
     ax.set(xlabel="column of W", ylabel="row of W")
