@@ -108,6 +108,14 @@ def test_the_lock_fits_any_build_of_torch():
     assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
 
 
+def test_every_data_file_of_the_package_is_installed():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["workbench"]
+    installed = {path for pattern in patterns for path in (ROOT / "workbench").glob(pattern)}
+    files = [path for path in (ROOT / "workbench").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    assert len(files) > 20
+    assert [path for path in files if path not in installed] == []
+
+
 def conda_environment():
     return yaml.safe_load((ROOT / "environment.yml").read_text())
 
