@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-MILLISECONDS = 60_000
+MILLISECONDS = 120_000
 NARROW, WIDE = {"width": 1280, "height": 900}, {"width": 1920, "height": 1080}
 SUBJECT, PROMPT, NEW, TRUE = "Big Ben", "Visitors who want to see {} travel to the city of", "Rome", "London"
 ABOVE = 240  # pixels above and around the panel
