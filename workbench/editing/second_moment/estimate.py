@@ -126,7 +126,7 @@ class SecondMoment:
         Parameters
         ----------
         lm : LanguageModel
-            The model.
+            The model whose files are listed.
         layers : list of int
             The layers to look up.
 
