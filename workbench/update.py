@@ -126,7 +126,7 @@ class WeightUpdate(Mapping[str, Change]):
 
     @classmethod
     def of_edit(cls, lm: LanguageModel, changes: Mapping[str, Change], record: EditRecord) -> "WeightUpdate":
-        """Return the update of one edit of `lm`."""
+        """Return the update of one edit of `lm`: its `changes` by parameter name, and its `record`."""
         return cls(changes, (record,), lm.name, lm.fingerprint)
 
     def __getitem__(self, name: str) -> Change:
