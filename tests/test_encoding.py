@@ -1,4 +1,4 @@
-"""Ids, borders and the subject's place, in the manners of both tokenizer families; padding by worked examples."""
+"""Token ids, boundaries and the subject's position for both kinds of tokenizers; padding by worked examples."""
 
 import pytest
 
@@ -28,7 +28,7 @@ TWICE = EditRequest(
 
 @pytest.fixture(params=[*TOKENIZERS, "the embedded model's"])
 def tokenizer(request):
-    """Give a tokenizer of each manner, and the embedded model's own."""
+    """Give a tokenizer of each kind, and that of the embedded model."""
     if request.param in TOKENIZERS:
         return TOKENIZERS[request.param]()
     return request.getfixturevalue("smollm2").tokenizer
@@ -56,7 +56,7 @@ def test_a_blank_after_the_prompt_belongs_to_the_targets_first_token(tokenizer):
     assert encode(tokenizer, "It is in ", "Rome") == encode(tokenizer, "It is in", "Rome")
 
 
-def test_without_a_target_everything_is_prompt(tokenizer):
+def test_without_a_target_all_tokens_are_of_the_prompt(tokenizer):
     encoded = encode(tokenizer, "It is in the north")
     assert list(encoded.ids) == tokenizer("It is in the north")["input_ids"]
     assert encoded.target_ids == ()
@@ -86,7 +86,7 @@ def test_the_subject_is_the_marked_one_however_often_it_occurs(tokenizer, contex
 
 
 @pytest.mark.parametrize("subject", ["The", "Edith Piaf", "Marie Curie's", "I"])
-def test_the_subject_may_open_the_text(tokenizer, subject):
+def test_the_subject_may_begin_the_text(tokenizer, subject):
     request = EditRequest(subject=subject, prompt="{} is in", target_new="Rome")
     expected = tokenizer(f"{subject} is in Rome").char_to_token(len(subject) - 1)
     assert encode_request(tokenizer, request).subject_last == expected
@@ -132,12 +132,12 @@ def test_closing_special_tokens_are_cut_off():
         assert encode_request(closing, request, target=target) == encode_request(plain, request, target=target)
 
 
-def test_encoded_parts_are_cut_at_the_border():
+def test_prompt_and_target_are_divided_at_n_prompt():
     encoded = Encoded(ids=(7, 8, 9), n_prompt=2)
     assert (encoded.prompt_ids, encoded.target_ids) == ((7, 8), (9,))
 
 
-def test_padding_lines_up_the_chosen_tokens():
+def test_padding_aligns_the_chosen_tokens():
     batch = pad([(11, 12, 13), (21, 22)], align=[2, 0], pad_id=9)
     assert batch.ids.tolist() == [[11, 12, 13, 9], [9, 9, 21, 22]]
     assert batch.mask.tolist() == [[1, 1, 1, 0], [0, 0, 1, 1]]
@@ -145,14 +145,14 @@ def test_padding_lines_up_the_chosen_tokens():
     assert batch.positions[1].tolist() == [0, 0, 0, 1]
 
 
-def test_padding_is_on_the_right_unless_told_otherwise():
+def test_padding_is_on_the_right_by_default():
     batch = pad([(11, 12, 13), (21,)])
     assert batch.ids.tolist() == [[11, 12, 13], [21, 0, 0]]
     assert batch.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch.positions[0].tolist() == [0, 1, 2]
 
 
-def test_lining_up_the_last_tokens_pads_on_the_left():
+def test_aligning_the_last_tokens_pads_on_the_left():
     batch = pad([(11, 12, 13), (21,)], align=[2, 0])
     assert batch.ids.tolist() == [[11, 12, 13], [0, 0, 21]]
     assert batch.mask.tolist() == [[1, 1, 1], [0, 0, 1]]

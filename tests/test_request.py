@@ -1,4 +1,4 @@
-"""A request is checked when it is made: one sentence that says what is wrong and what would be right."""
+"""A request is checked when it is created: one sentence says what is wrong and what would be right."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def test_the_subject_takes_the_place_of_the_braces():
     assert request.filled_rephrase == ("Where is The Eiffel Tower? It is in", "Paris is where it stands:")
 
 
-def test_other_braces_and_a_second_mention_stay_as_they_are():
+def test_other_braces_and_a_second_mention_are_unchanged():
     request = wb.EditRequest(subject="x{y}", prompt="In x{y} and {}, f{0} is", target_new="1")
     assert request.filled_prompt == "In x{y} and x{y}, f{0} is"
 
@@ -38,7 +38,7 @@ def test_a_request_is_frozen_and_hashable():
     assert len({request, dataclasses.replace(request)}) == 1
 
 
-def test_what_is_not_given_is_empty():
+def test_optional_fields_are_empty_by_default():
     request = wb.EditRequest(**FACT)
     assert (request.target_true, request.relation, request.rephrase, request.locality) == (None, None, (), ())
 
@@ -82,7 +82,7 @@ def test_what_is_not_given_is_empty():
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_sentence(changes, sentence):
+def test_invalid_fields_are_refused_in_one_sentence(changes, sentence):
     with pytest.raises(RequestError) as caught:
         wb.EditRequest(**{**FACT, **changes})
     assert str(caught.value) == sentence

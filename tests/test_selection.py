@@ -1,4 +1,4 @@
-"""Selection is exact: numpy's sort, stable sort and quantile are the references."""
+"""Exact selection, compared with NumPy's sort, stable sort and quantile."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ ARRAYS = {
     "one zero": [0.0],
     "all equal": [0.25] * 50,
     "zeros, infinities and denormals": [0, np.inf, TINY, 2 * TINY, 0, 1e-38, np.inf, 1, 3e38, TINY],
-    "neighbours that share their upper bits": np.float32(1) + np.arange(300) * np.finfo(np.float32).eps,
+    "neighbors that share their upper bits": np.float32(1) + np.arange(300) * np.finfo(np.float32).eps,
     "random": np.random.default_rng(0).exponential(size=1000),
     "heavy tails": np.abs(np.random.default_rng(1).standard_cauchy(size=1000)) ** 5,
     "many ties": np.random.default_rng(2).integers(0, 7, size=1000) / 7,
@@ -24,12 +24,12 @@ EVERY_ARRAY = pytest.mark.parametrize("values", [np.asarray(a, np.float32) for a
 
 
 def counts_of(n):
-    """All counts of a short array; for a long one both ends and some in between."""
+    """Return all counts of a short array; for a long one, both ends and some in between."""
     return range(1, n + 1) if n <= 60 else (1, 2, 3, n // 10, n // 3, n // 2, n - 2, n - 1, n)
 
 
 def naive_top_mask(scores, count):
-    """A stable sort by falling score puts equal ones in row-major order."""
+    """Return the mask from a stable sort by descending score, which keeps equal scores in row-major order."""
     mask = np.zeros(scores.size, dtype=bool)
     mask[np.argsort(-scores.reshape(-1), kind="stable")[:count]] = True
     return mask.reshape(scores.shape)
@@ -103,7 +103,7 @@ def test_a_matrix_longer_than_the_real_chunk_is_sorted_exactly():
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_the_way_for_accelerators_gives_the_same(monkeypatch, name):
+def test_selection_with_torch_equals_selection_with_numpy(monkeypatch, name):
     monkeypatch.setattr(selection, "_uses_numpy", lambda tensor: False)
     monkeypatch.setattr(selection, "_CHUNK", 64)
     values = np.asarray(ARRAYS[name], np.float32)
@@ -116,7 +116,7 @@ def test_the_way_for_accelerators_gives_the_same(monkeypatch, name):
     assert quantiles(scores, (0.5,)) == [np.sort(values)[-(-len(values) // 2) - 1]]
 
 
-def test_selection_leaves_the_scores_alone():
+def test_selection_does_not_change_the_scores():
     scores = torch.tensor([3.0, 1, 2, 2])
     top_mask(scores, 2)
     kth_largest(scores, 2)
@@ -136,7 +136,7 @@ def test_entries_where_are_those_of_the_mask_in_row_major_order(monkeypatch, dty
 
 
 @pytest.mark.slow
-def test_twenty_million_entries_are_ranked_where_torch_quantile_refuses():
+def test_twenty_million_entries_are_ranked_although_torch_quantile_refuses():
     values = np.random.default_rng(7).exponential(size=20_000_000).astype(np.float32)
     scores = torch.from_numpy(values)
     with pytest.raises(RuntimeError, match="too large"):

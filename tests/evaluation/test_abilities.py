@@ -42,7 +42,7 @@ both_protocols = pytest.mark.parametrize("protocol", ["standard", "paper"])
 
 
 def disturbance(lm, *, size=5.0):
-    """A random update of the weights of one layer, large enough to change answers."""
+    """Return a random update of the weights of one layer, large enough to change answers."""
     name = lm.arch.mlp_out_weight(1)
     W = lm.weight(name)
     noise = torch.randn(W.shape, generator=torch.Generator().manual_seed(0))
@@ -50,7 +50,7 @@ def disturbance(lm, *, size=5.0):
 
 
 def generated(lm, prompt, n):
-    """Greedy continuation by transformers, of one prompt alone."""
+    """Return the greedy continuation of a single prompt, by transformers."""
     inputs = lm.tokenizer(prompt, return_tensors="pt")
     whole = lm.model.generate(**inputs, max_new_tokens=n, do_sample=False, pad_token_id=0)
     return lm.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -77,7 +77,7 @@ def test_the_table_has_a_row_for_each_task_and_metric(tiny_lm, small_sets, set_s
 
 
 @both_protocols
-def test_every_table_tells_protocol_source_and_split(tiny_lm, tmp_path, small_sets, protocol):
+def test_every_table_names_protocol_source_and_split(tiny_lm, tmp_path, small_sets, protocol):
     gsm8k = {"question": "Ann has 2 cats and 3 dogs. How many?", "answer": "2 + 3 = <<2+3=5>>5.\n#### 5"}
     test_split = write_lines(tmp_path / "gsm8k" / "test.jsonl", [gsm8k])
     data = {"reasoning": test_split, "nli": small_sets / "nli.jsonl", "sentiment": "bundled"}
@@ -163,21 +163,21 @@ def test_a_limit_keeps_the_first_examples(tiny_lm, small_sets, set_sizes):
     assert [len(run.data) for run in beyond] == list(set_sizes.values())  # nothing is repeated
 
 
-def test_tasks_come_in_the_order_asked_for(tiny_lm, small_sets):
+def test_tasks_are_in_the_requested_order(tiny_lm, small_sets):
     runs = ask_tasks(tiny_lm, tasks=["sentiment", "nli"], data=small_sets, limit=1)
     assert [run.task.name for run in runs] == ["sentiment", "nli"]
     table = evaluate_tasks(tiny_lm, tasks=["sentiment", "nli"], data=small_sets, limit=1)
     assert table["task"].unique().tolist() == ["sentiment", "nli"]
 
 
-def test_a_file_does_for_one_task_and_a_mapping_for_some(tiny_lm, small_sets):
+def test_data_may_be_a_file_for_one_task_or_a_mapping_for_several(tiny_lm, small_sets):
     [from_folder] = ask_tasks(tiny_lm, tasks="nli", data=small_sets)
     [from_file] = ask_tasks(tiny_lm, tasks="nli", data=small_sets / "nli.jsonl")
     [from_text] = ask_tasks(tiny_lm, tasks="nli", data={"nli": str(small_sets / "nli.jsonl")})
     assert from_file == from_folder == from_text
 
 
-def test_examples_at_hand_are_asked_as_loaded_ones_and_nothing_is_loaded(tiny_lm, small_sets, monkeypatch):
+def test_run_task_answers_as_ask_tasks_and_loads_nothing(tiny_lm, small_sets, monkeypatch):
     [expected] = ask_tasks(tiny_lm, tasks="nli", protocol="paper", data=small_sets, limit=3)
     data = load_task("nli", small_sets)
     monkeypatch.setattr(abilities, "load_task", lambda *_: pytest.fail("loaded"))
@@ -192,12 +192,12 @@ def test_examples_at_hand_are_asked_as_loaded_ones_and_nothing_is_loaded(tiny_lm
         ({"batch_size": 0}, "batch_size must be at least 1; got 0."),
     ],
 )
-def test_settings_out_of_range_are_refused_for_examples_at_hand(tiny_lm, small_sets, changes, sentence):
+def test_run_task_refuses_settings_out_of_range(tiny_lm, small_sets, changes, sentence):
     with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
         run_task(tiny_lm, load_task("nli", small_sets), **changes)
 
 
-def test_a_task_that_a_mapping_leaves_out_has_its_default(tiny_lm, small_sets, monkeypatch):
+def test_a_task_missing_from_a_mapping_has_the_default_source(tiny_lm, small_sets, monkeypatch):
     monkeypatch.delenv("WORKBENCH_DATA", raising=False)
     runs = ask_tasks(tiny_lm, tasks=["nli", "ner"], data={"nli": small_sets}, limit=1)
     assert [run.data.source for run in runs] == ["nli.jsonl", "bundled"]
@@ -226,7 +226,7 @@ def test_a_task_that_a_mapping_leaves_out_has_its_default(tiny_lm, small_sets, m
         ),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_any_work(tiny_lm, changes, sentence):
+def test_invalid_settings_are_refused_before_any_work(tiny_lm, changes, sentence):
     handle = tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("worked"))
     try:
         for ask in (ask_tasks, evaluate_tasks):
@@ -236,7 +236,7 @@ def test_what_cannot_be_asked_is_refused_before_any_work(tiny_lm, changes, sente
         handle.remove()
 
 
-def test_data_that_cannot_be_had_are_refused_before_any_work(tiny_lm, small_sets, tmp_path):
+def test_missing_data_are_refused_before_any_work(tiny_lm, small_sets, tmp_path):
     handle = tiny_lm.model.register_forward_pre_hook(lambda *_: pytest.fail("worked"))
     missing = tmp_path / "none.jsonl"
     sentence = f"{missing} does not exist; give a file or folder of data, 'bundled' or 'hub'."
@@ -257,7 +257,7 @@ def test_data_that_cannot_be_had_are_refused_before_any_work(tiny_lm, small_sets
         ("paper", "solve_rate accuracy span_match accuracy accuracy rouge_mean f1 accuracy"),
     ],
 )
-def test_headlines_are_one_row_a_task_with_title_and_floor(tiny_lm, small_sets, protocol, standing):
+def test_headlines_are_one_row_per_task_with_title_and_floor(tiny_lm, small_sets, protocol, standing):
     table = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, limit=2)
     found = select_headlines(table)
     assert found["task"].tolist() == list(METRICS)
@@ -267,7 +267,7 @@ def test_headlines_are_one_row_a_task_with_title_and_floor(tiny_lm, small_sets, 
     same(found[COLUMNS], table.loc[found.index])
 
 
-def test_headlines_of_two_protocols_stand_side_by_side(tiny_lm, small_sets):
+def test_headlines_of_two_protocols_are_both_kept(tiny_lm, small_sets):
     tables = [evaluate_tasks(tiny_lm, tasks="nli", protocol=p, data=small_sets) for p in ("paper", "standard")]
     found = select_headlines(pd.concat(tables, ignore_index=True))
     assert found[["protocol", "metric"]].to_numpy().tolist() == [
@@ -296,7 +296,7 @@ def test_headlines_of_no_rows_are_no_rows(tiny_lm, small_sets):
 
 
 def hand_run(protocol="paper"):
-    """Three pairs, of which the first is right, the second wrong and the third not answered."""
+    """Return three answered pairs: the first is right, the second wrong and the third without an answer."""
     [run] = ask_tasks(build_tiny_lm("gpt2"), tasks="nli", protocol=protocol, data="bundled", limit=3)
     labels = [str(example.entailment) for example in run.data.examples]
     wrong = {"True": "False", "False": "True"}[labels[1]]
@@ -349,14 +349,14 @@ def test_rejected_records_are_not_asked(tiny_lm, tmp_path):
 
 
 def chat_of(lm, n):
-    """A record whose paper prompt, with the 25 tokens to be written, is n tokens long."""
+    """Return a record whose paper prompt, with the 25 tokens to be written, has n tokens."""
     empty = len(lm.tokenizer("Ann: \nTL;DR:")["input_ids"])
     record = {"dialogue": "Ann: " + "x" * (n - 25 - empty), "summary": "Ann."}
     assert len(lm.tokenizer(record["dialogue"] + "\nTL;DR:")["input_ids"]) + 25 == n
     return record
 
 
-def test_an_example_that_just_fits_is_asked_and_one_token_more_is_told(tiny_lm, tmp_path, caplog):
+def test_an_example_that_just_fits_is_asked_and_a_longer_one_is_logged(tiny_lm, tmp_path, caplog):
     records = [chat_of(tiny_lm, n) for n in (513, 512, 514)]
     path = write_lines(tmp_path / "summarization.jsonl", records)
     [run] = ask_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path)
@@ -381,7 +381,7 @@ def test_an_example_that_is_too_long_is_named_by_its_record(tiny_lm, tmp_path):
     assert [rejected.index for rejected in run.data.rejected] == [0, 2]
 
 
-def test_data_of_which_nothing_fits_are_refused(tiny_lm, tmp_path):
+def test_data_without_an_example_that_fits_are_refused(tiny_lm, tmp_path):
     path = write_lines(tmp_path / "summarization.jsonl", [chat_of(tiny_lm, 600), chat_of(tiny_lm, 700)])
     sentence = (
         "summarization.jsonl has no example for summarization that fits; record 0: 600 tokens, more than the 512 that "

@@ -1,6 +1,6 @@
-"""Edit metrics against one unpadded text at a time, and transformers' own greedy decoding.
+"""Edit metrics, compared with passes over single unpadded texts and with greedy decoding by transformers.
 
-The models here are tiny and taught a handful of facts, so that scores lie at, between and off the ends.
+The models are tiny and memorize a handful of facts, so that scores are 0, 1 and in between.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ REQUESTS = (
         locality=(PROBES[0],),
     ),
 )
-TAUGHT = (
+MEMORIZED = (
     "The Eiffel Tower is located in the city of Rome",
     "Where is The Eiffel Tower? It is in Rome",
     "HMS Beagle was launched in the year 1765, near Paris",
@@ -65,8 +65,8 @@ TAUGHT = (
 )
 
 
-def taught(model_type, texts, *, closing=()):
-    """A tiny model that has learned these texts by heart; `closing` ones end with the end-of-text token."""
+def trained(model_type, texts, *, closing=()):
+    """Return a tiny model that has memorized these texts; `closing` ones end with the end-of-text token."""
     base = build_tiny_lm(model_type)
     model, tokenizer = base.model.requires_grad_(True), base.tokenizer
     rows = [tokenizer(text)["input_ids"] for text in texts]
@@ -80,25 +80,25 @@ def taught(model_type, texts, *, closing=()):
         adam.zero_grad()
         model(ids, attention_mask=(labels >= 0).long(), labels=labels).loss.backward()
         adam.step()
-    return LanguageModel(f"taught-{model_type}", model, tokenizer, base.arch)
+    return LanguageModel(f"trained-{model_type}", model, tokenizer, base.arch)
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
 def original(request):
-    """A taught model; `lm` hands out copies of it."""
-    return taught(request.param, TAUGHT)
+    """Give a trained model; `lm` gives copies of it."""
+    return trained(request.param, MEMORIZED)
 
 
 @pytest.fixture
 def lm(original):
-    """A taught model of one's own, of which nothing has been asked yet."""
+    """Give a copy of the trained model with an empty memo."""
     copy = build_tiny_lm(original.model.config.model_type).model
     copy.load_state_dict(original.model.state_dict())
     return LanguageModel(original.name, copy, original.tokenizer, original.arch)
 
 
 def disturbance(lm, *, seed=1, size=2.0, layer=1):
-    """A random update that changes some answers and leaves others."""
+    """Return a random update that changes some answers and keeps others."""
     name = lm.arch.mlp_out_weight(layer)
     W = lm.weight(name)
     noise = torch.randn(W.shape, generator=torch.Generator().manual_seed(seed))
@@ -110,7 +110,7 @@ def disturbance(lm, *, seed=1, size=2.0, layer=1):
 
 @dataclass
 class Naive:
-    """What a model makes of one prompt and target, read off whole forward passes of single texts."""
+    """Answer of a model to one prompt and target, from whole forward passes of single texts."""
 
     target: list
     argmax: list
@@ -137,13 +137,13 @@ def naive(lm, prompt, target):
     )
 
 
-def share(said, wanted):
-    assert len(said) == len(wanted) > 0
-    return sum(a == b for a, b in zip(said, wanted, strict=True)) / len(wanted)
+def share(tokens, expected):
+    assert len(tokens) == len(expected) > 0
+    return sum(a == b for a, b in zip(tokens, expected, strict=True)) / len(expected)
 
 
-def same_text(said, wanted):
-    return float(normalize_answer(said) == normalize_answer(wanted))
+def same_text(text, expected):
+    return float(normalize_answer(text) == normalize_answer(expected))
 
 
 def more_probable(lm, prompt, target, rival):
@@ -151,7 +151,7 @@ def more_probable(lm, prompt, target, rival):
 
 
 def naive_scores(lm, unedited, requests):
-    """(request, metric, protocol) → score, in plain loops."""
+    """Return scores by (request, metric, protocol), computed in plain loops."""
     values = {}
 
     def note(*key_and_value):
@@ -176,7 +176,7 @@ def naive_scores(lm, unedited, requests):
 
 
 def as_dict(table):
-    """The scores of `score_edits`, keyed like `naive_scores`."""
+    """Return the scores of `score_edits` with the keys of `naive_scores`."""
     keys = table[["request", "metric", "protocol"]].itertuples(index=False, name=None)
     return dict(zip(keys, table["value"], strict=True))
 
@@ -196,7 +196,7 @@ def test_scores_are_those_of_one_unpadded_text_at_a_time(lm, original, size):
         assert scores == pytest.approx(naive_scores(lm, original, REQUESTS))
 
 
-def test_the_taught_model_scores_at_between_and_off_the_ends(lm):
+def test_the_trained_model_scores_zero_one_and_in_between(lm):
     scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
     assert scores[0, "reliability", "teacher_forced"] == scores[0, "reliability", "generated"] == 1
     assert scores[0, "reliability", "probability"] == 1
@@ -205,7 +205,7 @@ def test_the_taught_model_scores_at_between_and_off_the_ends(lm):
     assert scores[1, "reliability", "generated"] == 0
 
 
-def test_a_disturbance_leaves_locality_between_the_ends(lm):
+def test_a_random_update_leaves_locality_between_zero_and_one(lm):
     with disturbance(lm).applied(lm):
         scores = as_dict(wb.score_edits(lm, REQUESTS))
     of_probes = {scores[i, "locality", "teacher_forced"] for i in (0, 1, 3)}
@@ -247,9 +247,9 @@ def test_the_order_of_requests_changes_no_score(lm):
     assert there == {(last - i, metric, protocol): value for (i, metric, protocol), value in back.items()}
 
 
-def test_generated_answers_are_compared_after_normalisation():
-    taught_texts = ("The mother tongue of Edith Piaf is: It", "In the north of the country is Paris,")
-    lm = taught("gpt2", taught_texts)
+def test_generated_answers_are_compared_after_normalization():
+    texts = ("The mother tongue of Edith Piaf is: It", "In the north of the country is Paris,")
+    lm = trained("gpt2", texts)
     requests = [
         wb.EditRequest(subject="Edith Piaf", prompt="The mother tongue of {} is:", target_new="it"),
         wb.EditRequest(subject="the country", prompt="In the north of {} is", target_new="Paris."),
@@ -260,9 +260,9 @@ def test_generated_answers_are_compared_after_normalisation():
     assert scores[0, "reliability", "generated"] == scores[1, "reliability", "generated"] == 1
 
 
-def test_a_generated_answer_is_over_where_the_model_ends_its_text():
+def test_a_generated_answer_ends_where_the_model_ends_its_text():
     prompt, target = "You may ask where it is. It is", "very old, near the sea"
-    lm = taught("llama", TAUGHT, closing=(f"{prompt} very old",))
+    lm = trained("llama", MEMORIZED, closing=(f"{prompt} very old",))
     probe = wb.LocalityProbe(prompt, target)
     request = wb.EditRequest(subject="Italy", prompt="The capital of {} is", target_new="Rome", locality=(probe,))
     assert naive(lm, prompt, target).generated == "very old"

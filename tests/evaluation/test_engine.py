@@ -1,4 +1,4 @@
-"""The answering engine against the model's own `generate` and whole, unpadded forward passes."""
+"""Answers to queries, compared with the model's own `generate` and whole, unpadded forward passes."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def queries(n=6):
 
 
 def generated(lm, prompt, n):
-    """Greedy continuation by transformers, of one prompt alone."""
+    """Return the greedy continuation of a single prompt, by transformers."""
     inputs = lm.tokenizer(prompt, return_tensors="pt")
     whole = lm.model.generate(**inputs, max_new_tokens=n, do_sample=False, pad_token_id=0)
     return lm.tokenizer.decode(whole[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -26,7 +26,7 @@ def generated(lm, prompt, n):
 
 @torch.no_grad()
 def log_likelihood(lm, prompt, option):
-    """Summed log-probability of the option's tokens, in one whole pass of prompt and option."""
+    """Return the summed log-probability of the option's tokens, from one whole pass of prompt and option."""
     n = len(lm.tokenizer(prompt)["input_ids"])
     ids = torch.tensor([lm.tokenizer(f"{prompt} {option}")["input_ids"]])
     log_probs = lm.model(ids).logits[0, :-1].float().log_softmax(-1)
@@ -55,7 +55,7 @@ def test_batch_size_never_changes_an_answer(every_tiny_lm):
 
 
 def shapes_run(lm, queries, **given):
-    """Rows and columns of each forward pass, and the answers."""
+    """Return rows and columns of each forward pass, and the answers."""
     seen = []
     embedding = lm.model.get_input_embeddings()
     hook = embedding.register_forward_hook(lambda module, args, output: seen.append(tuple(args[0].shape)))
@@ -65,7 +65,7 @@ def shapes_run(lm, queries, **given):
         hook.remove()
 
 
-def test_passes_hold_no_more_than_they_may_and_answers_stay(tiny_lm, monkeypatch):
+def test_the_limit_of_tokens_per_pass_is_kept_and_changes_no_answer(tiny_lm, monkeypatch):
     whole = answer_queries(tiny_lm, queries())
     tiny_lm.memo.clear()
     monkeypatch.setattr(engine, "_TOKENS_AT_ONCE", 60)
@@ -78,7 +78,7 @@ def test_passes_hold_no_more_than_they_may_and_answers_stay(tiny_lm, monkeypatch
         assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
 
 
-def test_a_beginning_that_all_share_is_run_once_and_changes_no_answer(every_tiny_lm):
+def test_a_prefix_that_all_prompts_share_is_run_once_and_changes_no_answer(every_tiny_lm):
     shared = [Query(OPENING + text, OPTIONS, max_new_tokens=4) for text in SENTENCES]
     rows = [every_tiny_lm.tokenizer(q.prompt)["input_ids"] for q in shared]
     opening = next(i for i, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1)
@@ -90,7 +90,7 @@ def test_a_beginning_that_all_share_is_run_once_and_changes_no_answer(every_tiny
     assert [a.text for a in together] == [a.text for a in alone]
 
 
-def test_a_beginning_that_some_share_is_run_once_for_them_and_changes_no_answer(every_tiny_lm):
+def test_a_prefix_that_some_prompts_share_is_run_once_and_changes_no_answer(every_tiny_lm):
     endings = (" Paris.", " It is old.", " 1820.")
     several = [Query(text + end, OPTIONS, max_new_tokens=4) for text in SENTENCES[:3] for end in endings]
     seen, together = shapes_run(every_tiny_lm, several)
@@ -113,7 +113,7 @@ def test_a_continuation_stops_at_the_end_of_text_and_at_a_stop(tiny_lm):
     assert stopped.text == free.text[: free.text.index(stop)]
 
 
-def test_an_ended_text_is_not_gone_on_with(tiny_lm):
+def test_an_ended_text_is_not_continued(tiny_lm):
     prompt = SENTENCES[1]
     ids = tiny_lm.model.generate(**tiny_lm.tokenizer(prompt, return_tensors="pt"), max_new_tokens=6, do_sample=False)
     third = int(ids[0, -4])
@@ -144,7 +144,7 @@ def test_an_edited_models_answers_are_neither_kept_nor_taken_from_the_unedited(t
     assert answer_queries(tiny_lm, queries(2)) == before
 
 
-def test_a_query_that_asks_for_nothing_more_is_answered_with_nothing_more(tiny_lm):
+def test_a_query_without_options_or_continuation_is_answered_without_them(tiny_lm):
     [answer] = answer_queries(tiny_lm, [Query("Rome", OPTIONS)])
     assert answer.text == ""
     assert len(answer.log_likelihoods) == 3
@@ -152,7 +152,7 @@ def test_a_query_that_asks_for_nothing_more_is_answered_with_nothing_more(tiny_l
     assert answer.log_likelihoods == ()
 
 
-def test_a_message_goes_through_the_chat_template_and_its_special_tokens_are_not_doubled(tiny_lm, monkeypatch):
+def test_a_message_is_formatted_by_the_chat_template_and_its_special_tokens_are_not_doubled(tiny_lm, monkeypatch):
     template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %} [assistant] "
     monkeypatch.setattr(tiny_lm.tokenizer, "chat_template", template)
     [chat] = answer_queries(tiny_lm, [Query(SENTENCES[0], OPTIONS, max_new_tokens=4, chat=True, lead="It is")])
@@ -162,7 +162,7 @@ def test_a_message_goes_through_the_chat_template_and_its_special_tokens_are_not
     assert chat.text == tiny_lm.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)
 
 
-def test_without_a_chat_template_a_message_is_a_text_with_the_lead_on_a_line_of_its_own(tiny_lm):
+def test_without_a_chat_template_the_lead_is_on_a_separate_line(tiny_lm):
     assert tiny_lm.tokenizer.chat_template is None
     chat, plain = answer_queries(
         tiny_lm,

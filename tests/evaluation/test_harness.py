@@ -1,4 +1,4 @@
-"""The lm-evaluation-harness on the model as it is now, against whole forward passes, with tasks of our own."""
+"""Scores of the lm-evaluation-harness on small local tasks, compared with whole forward passes."""
 
 import json
 import logging
@@ -84,7 +84,7 @@ def own_tasks(tmp_path):
 
 @pytest.fixture
 def quick_index(monkeypatch):
-    """Let the harness's own 14 000 files be unread, which takes seconds."""
+    """Skip reading the harness's own 14 000 files, which takes seconds."""
     from lm_eval.tasks import TaskManager
 
     real = TaskManager.__init__
@@ -102,7 +102,7 @@ def quick_index(monkeypatch):
 
 @torch.no_grad()
 def log_likelihood(lm, context, continuation):
-    """Sum of the log-probabilities of the continuation's tokens, from one pass over the whole text, in float64."""
+    """Return the summed log-probability of the continuation's tokens, from one pass over the whole text, in float64."""
     ids = lm.tokenizer(f"{context} {continuation}")["input_ids"]
     start = len(lm.tokenizer(context)["input_ids"])
     log_probs = lm.model(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
@@ -143,7 +143,7 @@ def test_log_likelihood_is_that_of_whole_passes(tiny_lm, own_tasks):
     assert mean_by_harness(tiny_lm, own_tasks) == pytest.approx(mean_by_hand(tiny_lm), abs=1e-4)
 
 
-def test_an_applied_update_is_seen_and_undo_brings_every_bit_back(tiny_lm, own_tasks):
+def test_an_applied_update_is_measured_and_undo_restores_every_bit(tiny_lm, own_tasks):
     state = {name: value.clone() for name, value in tiny_lm.model.state_dict().items()}
     before = mean_by_harness(tiny_lm, own_tasks)
     update = an_update(tiny_lm)
@@ -156,7 +156,7 @@ def test_an_applied_update_is_seen_and_undo_brings_every_bit_back(tiny_lm, own_t
     assert mean_by_harness(tiny_lm, own_tasks) == before
 
 
-def test_weights_and_training_modes_stay(every_tiny_lm, own_tasks):
+def test_weights_and_training_modes_are_unchanged(every_tiny_lm, own_tasks):
     model = every_tiny_lm.model
     parameters = dict(model.named_parameters(remove_duplicate=False))
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -172,7 +172,7 @@ def test_weights_and_training_modes_stay(every_tiny_lm, own_tasks):
     assert all(after[name] is parameter and not parameter.requires_grad for name, parameter in parameters.items())
 
 
-def test_the_tokenizer_stays(own_tasks):
+def test_the_tokenizer_is_unchanged(own_tasks):
     lm = build_tiny_lm("gpt2")
     padding_side = lm.tokenizer.padding_side
     evaluate_harness(lm, ["own_choice", "own_answer"], task_folder=own_tasks, limit=2)
@@ -180,7 +180,7 @@ def test_the_tokenizer_stays(own_tasks):
     assert lm.tokenizer.padding_side == padding_side
 
 
-def test_global_random_states_stay(tiny_lm, own_tasks):
+def test_global_random_states_are_unchanged(tiny_lm, own_tasks):
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     evaluate_harness(tiny_lm, ["own_shuffled"], task_folder=own_tasks, limit=2)
     assert random.getstate() == states[0]
@@ -220,14 +220,14 @@ def test_the_interval_is_the_value_and_1_96_standard_errors(tiny_lm, own_tasks):
     assert (acc.low, acc.high) == pytest.approx((acc.value - 1.96 * stderr, acc.value + 1.96 * stderr))
 
 
-def test_of_one_example_there_is_no_interval(tiny_lm, own_tasks):
+def test_one_example_has_no_interval(tiny_lm, own_tasks):
     acc = evaluate_harness(tiny_lm, ["own_choice"], task_folder=own_tasks, limit=1).iloc[0]
     assert acc.n == 1
     assert np.isnan([acc.low, acc.high]).all()
 
 
 @pytest.mark.usefixtures("quick_index")
-def test_a_group_has_rows_of_its_tasks_and_of_its_own(tiny_lm, own_tasks):
+def test_a_group_has_rows_for_its_tasks_and_for_itself(tiny_lm, own_tasks):
     table = evaluate_harness(tiny_lm, ["own_group"], task_folder=own_tasks)
     assert [*table.task] == ["own_choice", "own_choice", "own_loglikelihood", "own_group"]
     whole = table.iloc[-1]
@@ -235,7 +235,7 @@ def test_a_group_has_rows_of_its_tasks_and_of_its_own(tiny_lm, own_tasks):
     assert (whole.source, whole.split) == (table.source[0], "test")
 
 
-def test_solved_examples_go_in_front(tiny_lm, own_tasks):
+def test_solved_examples_come_before_the_question(tiny_lm, own_tasks):
     plain = mean_by_harness(tiny_lm, own_tasks, seed=0)
     first, second = (mean_by_harness(tiny_lm, own_tasks, num_fewshot=2, seed=seed) for seed in (0, 1))
     assert len({plain, first, second}) == 3
@@ -260,7 +260,7 @@ def test_there_is_one_bar_and_nothing_on_stdout(tiny_lm, own_tasks, capsys, capl
     assert [record for record in caplog.records if record.name.startswith("lm_eval")] == []
 
 
-def test_a_prompt_that_is_truncated_is_warned_of_once(own_tasks, caplog):
+def test_truncated_prompts_are_warned_about_once(own_tasks, caplog):
     lm = build_tiny_lm("gpt2", n_positions=16)
     with caplog.at_level(logging.WARNING):
         evaluate_harness(lm, ["own_loglikelihood"], task_folder=own_tasks, num_fewshot=2)
@@ -268,7 +268,7 @@ def test_a_prompt_that_is_truncated_is_warned_of_once(own_tasks, caplog):
     assert "exceeds model's maximum length (16)" in message
 
 
-def test_the_harness_is_as_talkative_afterwards(tiny_lm, own_tasks):
+def test_logging_of_the_harness_is_restored(tiny_lm, own_tasks):
     import lm_eval.api.task
 
     names = ["lm_eval", "lm_eval.api.task", "lm_eval.evaluator", "lm_eval.models.huggingface"]
@@ -279,7 +279,7 @@ def test_the_harness_is_as_talkative_afterwards(tiny_lm, own_tasks):
 
 
 @pytest.mark.slow
-def test_unknown_tasks_are_named_among_those_of_the_harness(own_tasks):
+def test_unknown_tasks_are_named(own_tasks):
     with pytest.raises(SpecError) as caught:
         evaluate_harness(build_tiny_lm("llama"), ["own_choice", "hellaswag", "nope", "nor_this"], task_folder=own_tasks)
     assert str(caught.value) == (
@@ -307,13 +307,13 @@ def test_unknown_tasks_are_named_among_those_of_the_harness(own_tasks):
         ),
     ],
 )
-def test_what_cannot_be_asked_is_refused(tiny_lm, own_tasks, tasks, settings, sentence):
+def test_invalid_settings_are_refused(tiny_lm, own_tasks, tasks, settings, sentence):
     with pytest.raises(SpecError) as caught:
         evaluate_harness(tiny_lm, tasks, task_folder=own_tasks, **settings)
     assert str(caught.value) == sentence
 
 
-def test_a_task_folder_that_is_not_there_is_named(tiny_lm, tmp_path):
+def test_a_missing_task_folder_is_named(tiny_lm, tmp_path):
     with pytest.raises(SpecError) as caught:
         evaluate_harness(tiny_lm, ["own_choice"], task_folder=tmp_path / "none")
     assert str(caught.value) == (
@@ -328,7 +328,7 @@ def test_a_task_folder_that_is_not_there_is_named(tiny_lm, tmp_path):
         ("doc_to_image: picture", "asks about images or sound; choose a task of text only."),
     ],
 )
-def test_what_a_task_would_do_beyond_text_is_refused(tiny_lm, own_tasks, line, reason):
+def test_tasks_with_more_than_text_are_refused(tiny_lm, own_tasks, line, reason):
     file = own_tasks / "own_choice.yaml"
     file.write_text(f"{file.read_text()}{line}\n")
     with pytest.raises(SpecError) as caught:
@@ -336,7 +336,7 @@ def test_what_a_task_would_do_beyond_text_is_refused(tiny_lm, own_tasks, line, r
     assert str(caught.value) == f"the harness task 'own_choice' {reason}"
 
 
-def test_a_file_that_is_not_understood_is_named_with_its_task(tiny_lm, own_tasks):
+def test_an_invalid_task_file_is_named_with_its_task(tiny_lm, own_tasks):
     (own_tasks / "odd.yaml").write_text("task: odd\ndataset_path: json\nquestions: 3\n")
     with pytest.raises(DataError) as caught:
         evaluate_harness(tiny_lm, ["odd"], task_folder=own_tasks)
@@ -346,7 +346,7 @@ def test_a_file_that_is_not_understood_is_named_with_its_task(tiny_lm, own_tasks
     )
 
 
-def test_data_that_cannot_be_had_are_named_with_their_task(tiny_lm, own_tasks):
+def test_missing_data_are_named_with_their_task(tiny_lm, own_tasks):
     task = {"task": "far", "dataset_path": "someone/not-here", "output_type": "multiple_choice", "test_split": "test"}
     (own_tasks / "far.yaml").write_text(yaml.safe_dump(task))
     with pytest.raises(DataError) as caught:
@@ -357,7 +357,7 @@ def test_data_that_cannot_be_had_are_named_with_their_task(tiny_lm, own_tasks):
     assert said.endswith("); check the connection and HF_HUB_OFFLINE, and the task's own file.")
 
 
-def test_where_the_harness_is_missing_the_cure_is_named(tiny_lm, monkeypatch):
+def test_a_missing_harness_is_named_with_the_extra_to_install(tiny_lm, monkeypatch):
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(MissingExtraError) as caught:
         evaluate_harness(tiny_lm, ["hellaswag"])

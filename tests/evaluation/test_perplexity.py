@@ -1,4 +1,4 @@
-"""Perplexity against one whole forward pass a window."""
+"""Perplexity, compared with one whole forward pass per window."""
 
 import math
 
@@ -21,7 +21,7 @@ def text_file(tmp_path):
 
 @torch.no_grad()
 def by_hand(lm, ids, window):
-    """exp of the mean NLL over all windows but their first tokens, a whole pass each, in float64."""
+    """Return exp of the mean NLL of all tokens but the first of each window, from one whole pass each, in float64."""
     nll, count = 0.0, 0
     for i in range(0, len(ids), window):
         row = torch.tensor([ids[i : i + window]])
@@ -33,7 +33,7 @@ def by_hand(lm, ids, window):
 
 
 @pytest.mark.parametrize("window", [2, 7, 64, 500])
-def test_it_is_the_exponential_of_the_mean_nll_of_whole_passes(tiny_lm, text_file, window):
+def test_perplexity_is_the_exponential_of_the_mean_nll_of_whole_passes(tiny_lm, text_file, window):
     ids = tiny_lm.tokenizer(TEXT)["input_ids"]
     [row] = perplexity(tiny_lm, text_file, window=window).to_dict("records")
     assert row["value"] == pytest.approx(by_hand(tiny_lm, ids, window), rel=1e-5)
@@ -41,7 +41,7 @@ def test_it_is_the_exponential_of_the_mean_nll_of_whole_passes(tiny_lm, text_fil
     assert (row["source"], row["protocol"]) == ("text.txt", f"windows of {window}")
 
 
-def test_a_model_that_knows_nothing_has_the_vocabulary_for_a_perplexity(tiny_lm, text_file):
+def test_a_uniform_model_has_the_size_of_the_vocabulary_as_perplexity(tiny_lm, text_file):
     head = tiny_lm.model.get_output_embeddings().weight
     with torch.no_grad():
         head.zero_()
@@ -54,7 +54,7 @@ def test_the_interval_holds_the_value_and_the_same_seed_gives_the_same_one(tiny_
     assert first.equals(perplexity(tiny_lm, text_file, window=8, seed=3))
 
 
-def test_an_edit_changes_it_and_undo_brings_it_back(tiny_lm, text_file):
+def test_an_edit_changes_perplexity_and_undo_restores_it(tiny_lm, text_file):
     before = perplexity(tiny_lm, text_file)
     name = tiny_lm.arch.mlp_out_weight(1)
     change = torch.randn(tiny_lm.weight(name).shape, generator=torch.Generator().manual_seed(0))
@@ -76,7 +76,7 @@ def test_the_bundled_paragraphs_are_scored_one_by_one(tiny_lm):
         ({"limit": 0}, "limit must be a whole number of at least 1; got 0."),
     ],
 )
-def test_what_is_out_of_range_is_named_with_its_range(tiny_lm, text_file, given, sentence):
+def test_a_setting_out_of_range_is_named_with_its_range(tiny_lm, text_file, given, sentence):
     with pytest.raises(wb.WorkbenchError) as caught:
         perplexity(tiny_lm, text_file, **given)
     assert str(caught.value) == sentence.format(name=tiny_lm.name)

@@ -15,7 +15,7 @@ def logits(lm, ids):
 
 
 def naive(lm, prompt, answer):
-    """Probability of an answer, its first token's distribution and the argmax at its tokens, text by text."""
+    """Return an answer's probability, its first token's distribution, and the argmax at its tokens."""
     whole = lm.tokenizer(f"{prompt} {answer}")["input_ids"]
     n_prompt = len(lm.tokenizer(prompt)["input_ids"])
     rows = logits(lm, whole)[n_prompt - 1 : -1].log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against a plain reimplementation and the normal approximation."""
+"""Bootstrap intervals, compared with a plain implementation and the normal approximation."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_the_interval_of_proportions_stays_within_them():
     assert 0 <= low < 0.9 < high <= 1
 
 
-def test_the_seed_decides():
+def test_the_seed_decides_the_interval():
     values = values_of(30)
     np.random.seed(1)  # the global state has no say
     first = bootstrap_interval(values, seed=3)
@@ -92,7 +92,7 @@ def test_summary_by_one_column():
     assert table[["task", "value", "n"]].to_numpy().tolist() == [["nli", 0.5, 2]]
 
 
-def test_summary_of_nothing_has_its_columns():
+def test_an_empty_summary_has_its_columns():
     table = summarize(pd.DataFrame(columns=["metric", "value"]), ["metric"])
     assert list(table.columns) == ["metric", "value", "n", "low", "high"]
     assert len(table) == 0
@@ -138,7 +138,7 @@ def test_the_mean_weighted_by_denominators_is_the_ratio_of_sums():
     assert (table["low"][0], table["high"][0]) == bootstrap_interval(ratios, weights=bottoms, seed=2)
 
 
-def test_every_group_has_weights_of_its_own():
+def test_every_group_uses_the_weights_of_its_rows():
     scores = pd.DataFrame({"metric": ["a", "b", "a", "b"], "value": [0.0, 0.0, 1.0, 1.0], "weight": [3, 1, 1, 3]})
     assert summarize(scores, ["metric"])["value"].tolist() == [pytest.approx(1 / 4), pytest.approx(3 / 4)]
 

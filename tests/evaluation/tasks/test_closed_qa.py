@@ -1,4 +1,4 @@
-"""Yes or no: the prompts letter for letter, and what counts as saying either."""
+"""Closed-domain QA: the exact prompts, and which answers count as yes or no."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Dialogue: the prompts letter for letter, letters that are words of their own, and the choice per character."""
+"""Dialogue: the exact prompts, letters that are separate words, and the choice per character."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Names: the prompts letter for letter, and entity F1 counted by hand over sentences."""
+"""Named entities: the exact prompts, and entity F1 counted by hand over sentences."""
 
 import pytest
 
@@ -132,7 +132,7 @@ def test_a_list_of_all_the_names_scores_one(entities):
         (" , ,", []),
     ],
 )
-def test_names_are_parted(text, names):
+def test_listed_names_are_separated(text, names):
     assert find_names(text) == names
 
 

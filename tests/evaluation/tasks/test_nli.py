@@ -1,4 +1,4 @@
-"""Entailment: the prompts letter for letter, and what counts as saying true or false."""
+"""Natural language inference: the exact prompts, and which answers count as true or false."""
 
 import pytest
 

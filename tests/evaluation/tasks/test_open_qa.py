@@ -1,4 +1,4 @@
-"""Open questions: the prompts letter for letter, spans of the continuation, and SQuAD's F1 by hand."""
+"""Open-domain QA: the exact prompts, spans of the continuation, and SQuAD's F1 computed by hand."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_pieces_of_words_gaps_and_other_orders_do_not_count(text, gold):
     assert scored(text, gold)["span_match"] == 0
 
 
-def test_any_accepted_answer_will_do():
+def test_any_accepted_answer_counts():
     assert scored("14 December 1972", "December 1972", "14 December 1972 UTC")["span_match"] == 1
     assert scored("in July", "December 1972", "14 December 1972 UTC")["span_match"] == 0
 
@@ -95,12 +95,12 @@ def test_f1_is_squads(said, gold, f1):
     assert scored(said, gold)["f1"] == pytest.approx(f1)
 
 
-def test_f1_is_of_the_best_accepted_answer_after_normalisation():
+def test_f1_is_of_the_best_accepted_answer_after_normalization():
     # "1889" gives precision 1/2 and recall 1, so 2/3; "year 1890" gives 1/2 and 1/2
     assert scored("The year 1889!", "year 1890", "1889")["f1"] == pytest.approx(2 / 3)
 
 
-def test_an_answer_with_nothing_left_after_normalisation_is_invalid():
+def test_an_answer_with_nothing_left_after_normalization_is_invalid():
     assert scored(" the ...", "1889")["valid_rate"] == 0
     assert scored(" no idea", "1889")["valid_rate"] == 1
 
@@ -112,6 +112,6 @@ def test_the_prompts_own_text_never_counts():
     assert found == {"span_match": 0, "exact_match": 0, "f1": 0, "valid_rate": 0}
 
 
-def test_an_accepted_answer_that_normalises_to_nothing_matches_nothing_else():
+def test_an_accepted_answer_that_normalizes_to_nothing_matches_nothing_else():
     assert scored("something else", "The", "Paris")["span_match"] == 0
     assert scored("", "The")["exact_match"] == 0

@@ -1,4 +1,4 @@
-"""Word problems: the prompts letter for letter, and numbers read as a person reads them."""
+"""Reasoning: the exact prompts, and numbers in the notations that people use."""
 
 from decimal import Decimal
 
@@ -129,10 +129,10 @@ def test_numbers_are_read_in_order(text, numbers):
     assert find_numbers(text) == [Decimal(number) for number in numbers]
 
 
-def test_a_decimal_without_its_leading_nought_is_not_a_whole_number():
+def test_a_decimal_without_its_leading_zero_is_not_a_whole_number():
     assert solved(" $.50", "50") == 0
     assert solved(" .5", "0.5") == 1
 
 
-def test_a_comma_with_another_than_three_digits_after_it_parts_two_numbers():
+def test_a_comma_before_other_than_three_digits_separates_two_numbers():
     assert find_numbers("10,2000") == [Decimal(10), Decimal(2000)]

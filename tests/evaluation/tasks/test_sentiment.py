@@ -1,4 +1,4 @@
-"""Sentiment: the prompts letter for letter, and what counts as saying either."""
+"""Sentiment: the exact prompts, and which answers count as positive or negative."""
 
 import pytest
 

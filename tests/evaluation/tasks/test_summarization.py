@@ -1,4 +1,4 @@
-"""Summaries: the prompts letter for letter, and ROUGE counted by hand."""
+"""Summarization: the exact prompts, and ROUGE counted by hand."""
 
 import pytest
 

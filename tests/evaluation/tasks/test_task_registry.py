@@ -1,4 +1,4 @@
-"""What holds for all eight tasks: names, order, metrics, ranges."""
+"""Properties of all eight tasks: names, order, metrics, ranges."""
 
 import re
 
@@ -45,7 +45,7 @@ every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
 def answered(task, example, protocol):
-    """Many made-up answers of a model to one example."""
+    """Return many invented answers of a model to one example."""
     queries = task.ask(example, protocol)
     for text in WRITTEN:
         for best in range(4):
@@ -67,13 +67,13 @@ def all_scores(name, protocol, folder):
     ]
 
 
-def test_all_are_the_eight_in_the_papers_order():
+def test_the_eight_tasks_are_in_the_papers_order():
     assert list(TASKS) == ORDER
     assert [task.name for task in find_tasks("all")] == ORDER
     assert [task.title for task in find_tasks("all")] == TITLES
 
 
-def test_one_name_or_several_give_those_in_the_order_asked_for():
+def test_tasks_are_found_by_one_name_or_several_in_their_order():
     assert find_tasks("ner") == (TASKS["ner"],)
     assert find_tasks(["sentiment", "nli"]) == (TASKS["sentiment"], TASKS["nli"])
 
@@ -89,7 +89,7 @@ def test_one_name_or_several_give_those_in_the_order_asked_for():
         (("nli", "ner", "nli"), "task 'nli' is named 2 times; name it once."),
     ],
 )
-def test_unknown_doubled_and_missing_names_are_refused(names, sentence):
+def test_unknown_repeated_and_missing_names_are_refused(names, sentence):
     with pytest.raises(SpecError, match=f"^{re.escape(sentence)}$"):
         find_tasks(names)
 
@@ -112,19 +112,19 @@ def test_both_protocols_have_the_same_metrics_and_their_headline_among_them(task
 
 
 @every_task
-def test_every_task_tells_the_rate_of_valid_answers(task, small_sets):
+def test_every_task_has_a_valid_rate(task, small_sets):
     assert "valid_rate" in all_scores(task, "standard", small_sets)[0]
 
 
 @pytest.mark.parametrize("task", ["nli", "closed_qa", "dialogue", "sentiment"])
-def test_where_there_are_options_accuracy_and_choice_are_apart(task, small_sets):
+def test_tasks_with_options_score_accuracy_and_choice_separately(task, small_sets):
     assert {"accuracy", "valid_rate", "choice_accuracy"} <= set(all_scores(task, "paper", small_sets)[0])
     assert TASKS[task].headline == {"standard": "choice_accuracy", "paper": "accuracy"}
 
 
 @every_protocol
 @every_task
-def test_scores_lie_between_nought_and_one(task, protocol, small_sets):
+def test_scores_lie_between_zero_and_one(task, protocol, small_sets):
     seen = 0
     for scores in all_scores(task, protocol, small_sets):
         for score in scores.values():
