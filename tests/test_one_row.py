@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import workbench as wb
 from workbench import registry
-from workbench.analysis.curves import label_series, over_seeds
+from workbench.analysis.curves import average_over_seeds, label_series
 from workbench.changes import low_rank
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.regularizer_bar import RegularizerBar
@@ -74,7 +74,14 @@ def rows(monkeypatch):
 
 def test_they_run_in_an_experiment_and_are_drawn_in_their_styles(tiny, tmp_path):
     specs = wb.grid(
-        {"model": tiny, "method": "nudge", "n_operations": 2, "batch_size": 2, "tasks": None, "perplexity": {"limit": 1}},
+        {
+            "model": tiny,
+            "method": "nudge",
+            "n_operations": 2,
+            "batch_size": 2,
+            "tasks": None,
+            "perplexity": {"limit": 1},
+        },
         {"regularizer": [{"kind": "Unregularized"}, {"kind": "Halve"}]},
     )
     results = wb.run(specs, store=tmp_path / "store")
@@ -84,7 +91,7 @@ def test_they_run_in_an_experiment_and_are_drawn_in_their_styles(tiny, tmp_path)
     assert operations["steps"].isna().all()  # nothing is optimized
     halved = operations[operations["regularizer"] == "Halve"]
     assert (halved["applied_norm"] / halved["norm"]).tolist() == pytest.approx([0.5, 0.5])
-    curves = label_series(over_seeds(results[results["task"] == "perplexity"]))
+    curves = label_series(average_over_seeds(results[results["task"] == "perplexity"]))
     ax = edit_curves(curves, Figure().subplots())
     colors = {line.get_label(): to_rgba(line.get_color()) for line in ax.lines}
     assert colors["Halve"] == to_rgba(HALVE_STYLE.color)

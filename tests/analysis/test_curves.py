@@ -1,4 +1,4 @@
-"""Curves: means over seeds with Student's interval, and a single seed's own interval."""
+"""Curves: means over seeds with Student's interval, and the interval over examples of a single seed."""
 
 import math
 
@@ -8,10 +8,10 @@ import pytest
 from workbench.analysis.curves import (
     OVER_EXAMPLES,
     OVER_SEEDS,
-    abilities_and_perplexity,
-    by_batch_size,
+    average_over_seeds,
+    join_batch_sizes,
     label_series,
-    over_seeds,
+    split_abilities,
 )
 
 PLACE = {"method": "ROME", "setting": "sequential-instance", "batch_size": 1, "task": "nli", "protocol": "standard"}
@@ -24,26 +24,26 @@ def row(seed, value, *, operation=5, regularizer="Unregularized", metric="choice
 
 
 def test_several_seeds_give_their_mean_and_students_interval():
-    [found] = over_seeds(pd.DataFrame([row(0, 0.2), row(1, 0.4), row(2, 0.6)])).itertuples()
+    [found] = average_over_seeds(pd.DataFrame([row(0, 0.2), row(1, 0.4), row(2, 0.6)])).itertuples()
     half = 4.302653 * 0.2 / math.sqrt(3)  # t of 97.5 % with two degrees of freedom; the standard deviation is 0.2
     assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4 - half, 0.4 + half))
     assert (found.seeds, found.spread, found.n) == (3, OVER_SEEDS, 40)
 
 
 def test_one_seed_keeps_its_own_interval():
-    [found] = over_seeds(pd.DataFrame([row(0, 0.2)])).itertuples()
+    [found] = average_over_seeds(pd.DataFrame([row(0, 0.2)])).itertuples()
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.1, 0.3))
     assert (found.seeds, found.spread) == (1, OVER_EXAMPLES)
 
 
-def test_what_differs_in_more_than_its_seed_is_kept_apart():
+def test_rows_that_differ_in_more_than_the_seed_are_not_averaged():
     rows = [row(0, 0.2), row(1, 0.4), row(0, 0.5, operation=10), row(0, 0.3, regularizer="RECT 40 %")]
-    assert list(over_seeds(pd.DataFrame(rows))["seeds"]) == [2, 1, 1]
+    assert list(average_over_seeds(pd.DataFrame(rows))["seeds"]) == [2, 1, 1]
 
 
-def test_the_score_that_stands_for_a_task_is_drawn_and_no_other():
+def test_only_the_headline_score_of_a_task_is_selected():
     rows = [row(0, 0.2), row(0, 0.9, metric="valid_rate"), row(0, 30.0, task="perplexity", metric="perplexity")]
-    abilities, perplexities = abilities_and_perplexity(over_seeds(pd.DataFrame(rows)))
+    abilities, perplexities = split_abilities(average_over_seeds(pd.DataFrame(rows)))
     assert list(abilities["metric"]) == ["choice_accuracy"]
     assert list(abilities["title"]) == ["NLI"]
     assert list(abilities["floor"]) == [0.5]
@@ -68,7 +68,7 @@ def test_batches_of_several_sizes_become_one_curve_from_the_unedited_model():
         return row(0, value, operation=operation) | place
 
     rows = [single(1, 0, 0.6), single(1, 1, 0.5), single(30, 0, 0.6), single(30, 1, 0.2)]
-    curve = over_seeds(by_batch_size(pd.DataFrame(rows)))
+    curve = average_over_seeds(join_batch_sizes(pd.DataFrame(rows)))
     assert list(curve["n_edits"]) == [0, 1, 30]
     assert list(curve["value"]) == [0.6, 0.5, 0.2]
     assert label_series(curve)["series"].nunique() == 1

@@ -1,4 +1,4 @@
-"""Tables for the notebooks against naive algebra, on updates of a tiny model and on experiments with one."""
+"""Tables of the notebooks against naive algebra, on updates of a tiny model and on experiments with it."""
 
 import numpy as np
 import pandas as pd
@@ -6,11 +6,13 @@ import pytest
 
 import workbench as wb
 from workbench.analysis import tables
-from workbench.analysis.comparisons import as_readme_table, compare_methods
-from workbench.analysis.sweep import sweep
+from workbench.analysis.comparisons import compare_methods, format_comparison
+from workbench.analysis.sweep import sweep_hyperparameter
 from workbench.errors import RunError
 from workbench.experiment import trials
-from workbench.experiment.runner import kept_updates, loaded
+from workbench.experiment.models import load_model
+from workbench.experiment.resolved import resolve
+from workbench.experiment.runner import read_updates
 from workbench.experiment.store import Store
 
 REQUESTS = wb.load_facts().sample(3, seed=0)
@@ -22,7 +24,7 @@ def rome(lm: wb.LanguageModel) -> wb.ROME:
 
 def sums(lm: wb.LanguageModel) -> dict[int, wb.WeightUpdate]:
     """Give the sums of the first and of the first two updates."""
-    first, second, _ = trials.single_updates(lm, rome(lm), REQUESTS)
+    first, second, _ = trials.compute_single_updates(lm, rome(lm), REQUESTS)
     return {1: first, 2: first + second}
 
 
@@ -34,34 +36,34 @@ def single(tiny) -> wb.ExperimentSpec:
     return wb.ExperimentSpec(model=tiny, hyperparameters=fast, setting="single", **what)
 
 
-def test_kept_updates_of_single_edits_are_those_of_each_alone(single, tiny, tmp_path):
+def test_stored_updates_of_single_edits_are_those_of_each_alone(single, tiny, tmp_path):
     wb.run(single, store=tmp_path)
-    lm, updates = loaded(tiny, "float32", None, None), kept_updates(single, tmp_path)
+    lm, updates = load_model(tiny, "float32"), read_updates(single, tmp_path)
     assert list(updates) == [1, 2, 3]
-    for update, batch in zip(updates.values(), single.draw_requests(), strict=True):
+    for update, batch in zip(updates.values(), resolve(single).batches, strict=True):
         alone = single.make_editor(lm).compute_update(lm, list(batch))
         assert all((update.delta(name) == alone.delta(name)).all() for name in alone)
 
 
 def test_updates_of_a_trajectory_that_was_not_run_are_refused(single, tmp_path):
     with pytest.raises(RunError, match=f"has not been run to its end in {tmp_path}; run it first"):
-        kept_updates(single, tmp_path)
+        read_updates(single, tmp_path)
 
 
 def test_the_largest_edits_come_first_and_are_those_of_dense_algebra(single, tiny, tmp_path):
-    wb.run(wb.grid(single, {"regularizer": tables.figure7_regularizers()[:2]}), store=tmp_path)
-    sizes = tables.largest_edits(Store(tmp_path).operations())
-    lm = loaded(tiny, "float32", None, None)
+    wb.run(wb.grid(single, {"regularizer": tables.list_figure7_regularizers()[:2]}), store=tmp_path)
+    sizes = tables.rank_edits(Store(tmp_path).operations())
+    lm = load_model(tiny, "float32")
     norms = [
         float(update.delta(name).norm() / lm.weight(name).norm())
-        for update in kept_updates(single, tmp_path).values()
+        for update in read_updates(single, tmp_path).values()
         for name in update
     ]
     assert sizes["relative_norm"].tolist() == pytest.approx(sorted(norms, reverse=True), rel=1e-5)
     assert sizes["denominator"].notna().all()
 
 
-def test_methods_are_compared_on_the_same_facts_with_the_seconds_of_a_fact(single, tmp_path, own_cache):
+def test_methods_are_compared_on_the_same_facts_with_the_seconds_per_fact(single, tmp_path, own_cache):
     what = {**single.model_dump(), "hyperparameters": {}, "n_operations": 2, "checkpoints": ()}
     ft = wb.ExperimentSpec(**{**what, "method": "ft", "batch_size": 2, "n_operations": 1})
     mend_free = wb.ExperimentSpec(**{**what, "method": "ft-l"})
@@ -75,18 +77,18 @@ def test_methods_are_compared_on_the_same_facts_with_the_seconds_of_a_fact(singl
     assert table.loc[table["method"] == "FT", "seconds"].unique() == pytest.approx([seconds["FT"] / 2])
 
 
-def test_the_readme_table_has_a_line_a_method_with_intervals():
+def test_the_markdown_table_has_one_line_per_method_with_intervals():
     row = {"method": "ROME", "batch_size": 1, "protocol": "teacher_forced", "value": 0.9, "low": 0.8, "high": 0.95}
     rows = [{**row, "metric": metric, "n": 3, "seconds": 7.04} for metric in ("reliability", "locality")]
-    assert as_readme_table(pd.DataFrame(rows)).splitlines() == [
-        "| method | facts an operation | reliability | locality | seconds an edit |",
+    assert format_comparison(pd.DataFrame(rows)).splitlines() == [
+        "| method | facts per operation | reliability | locality | seconds per edit |",
         "| --- | ---: | --- | --- | ---: |",
         "| ROME | 1 | 0.90 (0.80 to 0.95) | 0.90 (0.80 to 0.95) | 7 |",
     ]
 
 
 def test_the_sweep_edits_the_same_facts_at_every_value(single, tmp_path):
-    table = sweep(single, field="layer", values=[0, 2], store=tmp_path)
+    table = sweep_hyperparameter(single, field="layer", values=[0, 2], store=tmp_path)
     assert table["layer"].unique().tolist() == [0, 2]
     assert (table["n"] == 3).all()
     assert (table["relative_norm"] > 0).all()
@@ -96,8 +98,8 @@ def test_the_sweep_edits_the_same_facts_at_every_value(single, tmp_path):
 
 
 def test_thresholds_are_the_mean_quantiles_of_single_edits(tiny_lm):
-    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
-    found = tables.quantile_thresholds(updates, tiny_lm)
+    updates = trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    found = tables.compute_thresholds(updates, tiny_lm)
     name = next(iter(updates[0]))
     W = tiny_lm.weight(name).numpy()
     naive = [
@@ -109,10 +111,10 @@ def test_thresholds_are_the_mean_quantiles_of_single_edits(tiny_lm):
     assert (found["n"] == 3).all()
 
 
-def test_table_1_puts_the_published_numbers_beside_ours(tiny_lm):
+def test_table_1_has_the_published_numbers_next_to_ours(tiny_lm):
     by_edits = sums(tiny_lm)
     thresholds = pd.DataFrame({"quantile": [0.8, 0.9], "value": [0.01, 0.1]})
-    table = tables.weight_change_by_edits(by_edits, tiny_lm, thresholds)
+    table = tables.tabulate_weight_change(by_edits, tiny_lm, thresholds)
     name = next(iter(by_edits[1]))
     dW, W = by_edits[1].delta(name).double(), tiny_lm.weight(name).double()
     assert np.isclose(table["manhattan_distance"][0], float(dW.abs().sum()))
@@ -122,8 +124,8 @@ def test_table_1_puts_the_published_numbers_beside_ours(tiny_lm):
 
 
 def test_random_selection_keeps_as_much_of_the_norm_as_of_the_entries(tiny_lm):
-    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
-    table = tables.kept_norm_shares(updates, tiny_lm, keeps=(0.5, 1.0))
+    updates = trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    table = tables.compute_kept_norms(updates, tiny_lm, keeps=(0.5, 1.0))
     shares = table.set_index(["regularizer", "keep"])["value"]
     assert shares["RECT", 1.0] == shares["Random", 1.0] == 1.0
     assert abs(shares["Random", 0.5] - 0.5) < 0.1
@@ -135,6 +137,6 @@ def test_retention_is_relative_to_the_unregularized_edit():
         [("Unregularized", "reliability", "generated", 0.8), ("RECT 40 %", "reliability", "generated", 0.6)],
         columns=["regularizer", "metric", "protocol", "value"],
     )
-    kept = tables.retention(table)
+    kept = tables.compute_retention(table)
     assert np.isclose(kept.loc["RECT 40 %", ("generated", "reliability")], 0.75)
     assert kept.loc["Unregularized", ("generated", "reliability")] == 1

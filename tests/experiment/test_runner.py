@@ -1,4 +1,4 @@
-"""Experiments against edits made by hand; killed, resumed, shared, and gone on with after edits that fail."""
+"""Experiments against edits by hand; killed and resumed, sharing results, continuing after edits that fail."""
 
 import os
 import random
@@ -13,7 +13,9 @@ from tests.helpers import assert_same_bits, weights_of
 from workbench.editing.rome import ROME
 from workbench.errors import EditError
 from workbench.experiment import measures
-from workbench.experiment.runner import kept_updates, loaded, run
+from workbench.experiment.models import load_model
+from workbench.experiment.resolved import resolve
+from workbench.experiment.runner import read_updates, run
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 
@@ -24,7 +26,7 @@ KEYS = ["unit", "operation", "task", "metric", "protocol", "moment", "parameter"
 
 @pytest.fixture
 def spec(tiny):
-    """Give a function that makes a small spec, four edits in sequence unless it says otherwise."""
+    """Give a function that returns a small spec: four sequential edits, and the given fields."""
 
     def make(**fields):
         small = {"model": tiny, "hyperparameters": ROME_FIELDS, "tasks": {"tasks": ["nli"], "limit": 2}}
@@ -35,8 +37,8 @@ def spec(tiny):
 
 @pytest.fixture
 def lm(tiny):
-    """Give the model that the runner uses in this process."""
-    return loaded(tiny, "float32", None, None)
+    """Give the model that the runner uses in this process; a test undoes what it applies."""
+    return load_model(tiny, "float32")
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def value(table, **where):
     return found
 
 
-def test_a_sequence_is_what_edits_made_by_hand_give(spec, lm, tmp_path):
+def test_a_sequence_equals_edits_by_hand(spec, lm, tmp_path):
     chosen = spec(regularizer=RECT, n_operations=2, checkpoints=[0, 1])
     table = run(chosen, store=tmp_path)
-    requests = [request for [request] in chosen.draw_requests()]
+    requests = [request for [request] in resolve(chosen).batches]
     rome, rect = wb.ROME.for_model(lm), wb.RECT(0.4)
     rome = chosen.make_editor(lm)
     with lm.restored_after():
@@ -88,10 +90,10 @@ def test_a_sequence_is_what_edits_made_by_hand_give(spec, lm, tmp_path):
 def test_the_second_edit_of_a_sequence_sees_the_first(spec, lm, tmp_path):
     store = Store(tmp_path)
     run(spec(n_operations=2, checkpoints=[1]), store=store)
-    sums = kept_updates(spec(n_operations=2, checkpoints=[1]), store)
+    sums = read_updates(spec(n_operations=2, checkpoints=[1]), store)
     [name] = sums[2]
     second = sums[2].delta(name) - sums[1].delta(name)
-    alone = spec().make_editor(lm).compute_update(lm, list(spec().draw_requests()[1])).delta(name)
+    alone = spec().make_editor(lm).compute_update(lm, list(resolve(spec()).batches[1])).delta(name)
     assert (second - alone).norm() > 1e-3 * alone.norm()
 
 
@@ -99,7 +101,7 @@ def test_single_edits_start_from_the_unedited_model(spec, lm, tmp_path):
     chosen = spec(setting="single", n_operations=3, checkpoints=[3], tasks=None)
     table = run(chosen, store=tmp_path)
     scores = []
-    for batch in chosen.draw_requests():
+    for batch in resolve(chosen).batches:
         with chosen.make_editor(lm).compute_update(lm, list(batch)).applied(lm):
             scores.append(wb.score_edits(lm, batch))
     scores = pd.concat(scores)
@@ -117,7 +119,7 @@ def test_weights_are_measured_against_the_unedited_model(spec, lm, tmp_path):
     assert last["norm"] / last["weight_norm_before"] == pytest.approx(last["relative_norm"], rel=1e-6)
 
 
-def test_the_kept_update_gives_the_measured_model(spec, lm, tmp_path):
+def test_the_stored_update_reproduces_the_measured_model(spec, lm, tmp_path):
     store = Store(tmp_path)
     table = run(spec(), store=store)
     [record] = store.units().values()
@@ -127,18 +129,18 @@ def test_the_kept_update_gives_the_measured_model(spec, lm, tmp_path):
     assert again == value(table[table["operation"] == 4], task="perplexity")
 
 
-def test_perplexity_is_of_as_many_windows_as_asked_for_or_none(spec, lm, tmp_path):
+def test_perplexity_reads_the_given_number_of_windows_or_is_left_out(spec, lm, tmp_path):
     what = {"n_operations": 1, "checkpoints": [1], "setting": "single", "tasks": None}
     few = run(spec(**what, perplexity={"limit": 2, "window": 16}), store=tmp_path)
     all_of_them = run(spec(**what), store=tmp_path)
-    [update] = kept_updates(spec(**what), Store(tmp_path)).values()
+    [update] = read_updates(spec(**what), Store(tmp_path)).values()
     with update.applied(lm):
         assert value(few, task="perplexity") == wb.perplexity(lm, limit=2, window=16)["value"].item()
         assert value(all_of_them, task="perplexity") == wb.perplexity(lm)["value"].item()
     assert "perplexity" not in set(run(spec(**what, perplexity=None), store=tmp_path)["task"])
 
 
-def test_the_model_is_left_to_the_bit(spec, lm, tmp_path):
+def test_a_run_restores_every_bit_of_the_model(spec, lm, tmp_path):
     before = weights_of(lm)
     run(spec(regularizer=RECT), store=tmp_path)
     assert_same_bits(lm, before)
@@ -158,11 +160,13 @@ def test_each_operation_has_a_row(spec, tmp_path):
 def test_a_finished_run_computes_nothing(spec, tmp_path, computed, monkeypatch):
     first = run(spec(), store=tmp_path)
     assert len(computed) == 4
-    monkeypatch.setattr("workbench.experiment.runner.loaded", lambda *args: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "workbench.experiment.runner.load_model", lambda *given, **more: pytest.fail("the model was loaded")
+    )
     pd.testing.assert_frame_equal(run(spec(), store=tmp_path), first)
 
 
-def test_a_longer_run_goes_on_from_a_shorter(spec, tmp_path, computed):
+def test_a_longer_run_continues_a_shorter_one(spec, tmp_path, computed):
     run(spec(n_operations=2, checkpoints=[]), store=tmp_path / "a")
     run(spec(), store=tmp_path / "a")
     assert len(computed) == 4
@@ -171,8 +175,10 @@ def test_a_longer_run_goes_on_from_a_shorter(spec, tmp_path, computed):
 
 def test_other_tasks_are_measured_without_editing_again(spec, tmp_path, computed, monkeypatch):
     run(spec(), store=tmp_path)
-    asked, ask = [], measures.ask_tasks
-    monkeypatch.setattr(measures, "ask_tasks", lambda lm, **given: asked.append(given["tasks"]) or ask(lm, **given))
+    asked, ask = [], measures.run_task
+    monkeypatch.setattr(
+        measures, "run_task", lambda lm, data, **given: asked.append(data.task) or ask(lm, data, **given)
+    )
     run(spec(tasks={"tasks": ["nli", "sentiment"], "limit": 2}), store=tmp_path)
     assert asked == ["sentiment"] * 3
     assert len(computed) == 4
@@ -188,21 +194,21 @@ def test_regularizers_share_the_first_edit_of_a_sequence_and_all_single_ones(spe
 
 
 def test_the_unedited_model_is_measured_once_for_all(spec, tmp_path, monkeypatch):
-    asked, ask = [], measures.ask_tasks
+    asked, ask = [], measures.run_task
 
-    def counted(lm, **given):
+    def counted(lm, data, **given):
         asked.append(len(lm.applied_updates))
-        return ask(lm, **given)
+        return ask(lm, data, **given)
 
-    monkeypatch.setattr(measures, "ask_tasks", counted)
+    monkeypatch.setattr(measures, "run_task", counted)
     run([spec(), spec(regularizer=RECT), spec(seed=1)], store=tmp_path)
     assert asked.count(0) == 1
     assert len(asked) == 1 + 3 * 2
 
 
-def test_a_failed_edit_is_recorded_and_the_run_goes_on_without_it(spec, tmp_path, lm, monkeypatch):
+def test_a_failed_edit_is_recorded_and_the_run_continues_without_it(spec, tmp_path, lm, monkeypatch):
     compute, store = ROME.compute_update, Store(tmp_path)
-    second = spec().draw_requests()[1][0]
+    second = resolve(spec()).batches[1][0]
 
     def failing(self, lm, requests):
         if requests[0] == second:
@@ -231,8 +237,8 @@ def test_edits_that_diverge_are_recorded(spec, tmp_path):
     assert rows["failed"].notna().all()
 
 
-def in_a_process_that_is_killed(spec, url, kill) -> bool:
-    """Run in a forked process, in which `kill` has been called; return whether it was killed."""
+def killed_while_running(spec, url, kill) -> bool:
+    """Run a spec in a forked process after calling `kill` in it; return whether the process was killed."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -244,16 +250,17 @@ def in_a_process_that_is_killed(spec, url, kill) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def dies_at_third_new_file():
+def die_at_third_new_file():
     """Kill this process when a file is written but not yet renamed.
 
-    An edit is two files, of which the second says that it is done: two in each life are the fewest that get anywhere.
+    An edit is two files, of which the second says that it is complete: with fewer than two files per restart, a run
+    would never get anywhere.
     """
     written, rename = [], Store._rename
 
     def dying(self, scratch, path):
         written.append(path)
-        if len(written) == 4:  # the first is the unit's record, which every life writes anew
+        if len(written) == 4:  # the first is the record of the unit, which every restart writes
             os.kill(os.getpid(), signal.SIGKILL)
         rename(self, scratch, path)
 
@@ -264,7 +271,7 @@ def dies_at_third_new_file():
 def test_a_run_killed_again_and_again_ends_with_the_same_table(spec, lm, tmp_path):
     chosen = spec(regularizer=RECT)
     lives = 1
-    while in_a_process_that_is_killed(chosen, tmp_path / "killed", dies_at_third_new_file):
+    while killed_while_running(chosen, tmp_path / "killed", die_at_third_new_file):
         lives += 1
         assert lives < 100
     assert lives > 15
@@ -284,7 +291,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_table(spec, lm, tmp_p
     kills = 0
     for _ in range(12):
         seconds = draw.uniform(0.02, longest / 3)
-        kills += in_a_process_that_is_killed(
+        kills += killed_while_running(
             chosen, tmp_path / "killed", lambda s=seconds: signal.setitimer(signal.ITIMER_REAL, s)
         )
     assert kills > 2

@@ -1,10 +1,13 @@
-"""ExperimentSpec: what it takes, what it refuses, and how grids and files make several."""
+"""ExperimentSpec: accepted and refused values, grids, files, and keys of trajectories."""
+
+from dataclasses import fields
 
 import pytest
 
+from workbench.editing.kn import KN
 from workbench.errors import RequestError, SpecError
 from workbench.evaluation.task_names import TASK_NAMES
-from workbench.experiment.cache_keys import unit_key
+from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
 REGULARIZERS = "Unregularized, RECT, RandomK, PCAK"
@@ -25,7 +28,7 @@ def test_all_eight_tasks_are_measured_unless_others_are_named():
     assert ExperimentSpec(n_operations=1).tasks.tasks == tuple(TASK_NAMES)
 
 
-def test_settings_have_the_papers_names():
+def test_settings_have_their_names_in_the_paper():
     names = [
         spec(method="memit", setting=setting, batch_size=size).setting_name
         for setting in ("single", "sequential")
@@ -34,25 +37,25 @@ def test_settings_have_the_papers_names():
     assert names == ["single-instance", "single-batch", "sequential-instance", "sequential-batch"]
 
 
-def test_operations_take_the_drawn_facts_in_turn():
-    batches = spec(method="memit", n_operations=3, batch_size=2).draw_requests()
+def test_operations_take_the_drawn_facts_in_order():
+    batches = resolve(spec(method="memit", n_operations=3, batch_size=2)).batches
     assert [len(batch) for batch in batches] == [2, 2, 2]
     assert len({request for batch in batches for request in batch}) == 6
-    assert spec(method="memit", n_operations=2, batch_size=2).draw_requests() == batches[:2]
+    assert resolve(spec(method="memit", n_operations=2, batch_size=2)).batches == batches[:2]
 
 
 def test_facts_follow_the_specs_seed_unless_they_have_their_own():
-    draws = {seed: spec(seed=seed).draw_requests() for seed in (0, 1)}
+    draws = {seed: resolve(spec(seed=seed)).batches for seed in (0, 1)}
     assert draws[0] != draws[1]
-    assert spec(seed=1, facts=FactsSpec(seed=0)).draw_requests() == draws[0]
+    assert resolve(spec(seed=1, facts=FactsSpec(seed=0))).batches == draws[0]
 
 
 def test_more_edits_than_facts_are_refused():
     with pytest.raises(RequestError, match="none is drawn twice"):
-        spec(n_operations=100_000).draw_requests()
+        resolve(spec(n_operations=100_000))
 
 
-def test_a_random_regularizer_draws_anew_at_each_operation():
+def test_a_random_regularizer_has_another_seed_in_each_operation():
     chosen = spec(regularizer={"kind": "RandomK", "keep": 0.4}, seed=7)
     assert [chosen.make_regularizer(t).seed for t in (1, 2)] == [7, 8]
     assert spec(regularizer={"kind": "RECT"}).make_regularizer(1) == spec(
@@ -61,11 +64,19 @@ def test_a_random_regularizer_draws_anew_at_each_operation():
 
 
 @pytest.mark.parametrize(
-    ("fields", "sentence"),
+    ("values", "sentence"),
     [
         ({"method": "lora"}, "method: no method 'lora'; known: rome, r-rome, memit, kn, mend, ft, ft-l."),
+        (
+            {"method": "kn", "hyperparameters": {"lr": 1}},
+            "hyperparameters: kn has no hyperparameter 'lr'; known: "
+            + ", ".join(field.name for field in fields(KN))
+            + ".",
+        ),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0; got -1."),
+        ({"seed": 2**32}, "seed: Input should be less than or equal to 4294967295; got 4294967296."),
         ({"n_operations": 0}, "n_operations: Input should be greater than or equal to 1; got 0."),
-        ({"batch_size": 4}, "rome edits one fact an operation, so batch_size must be 1; got 4."),
+        ({"batch_size": 4}, "rome edits one fact per operation, so batch_size must be 1; got 4."),
         ({"checkpoints": [3]}, "checkpoint 3 lies outside 0 to n_operations, 2."),
         ({"regularizer": {"kind": "L2"}}, f"regularizer: no regularizer of kind 'L2'; known: {REGULARIZERS}."),
         ({"regularizer": {"kind": "RECT", "keep": 2}}, "regularizer: keep must lie in (0, 1]; got 2."),
@@ -73,30 +84,30 @@ def test_a_random_regularizer_draws_anew_at_each_operation():
         ({"tasks": {"tasks": ["chess"]}}, f"tasks: tasks: no task 'chess'; known: {', '.join(TASK_NAMES)}, or all."),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_sentence(fields, sentence):
+def test_a_spec_that_cannot_be_run_is_refused_in_one_sentence(values, sentence):
     with pytest.raises(SpecError) as caught:
-        spec(**fields)
+        spec(**values)
     assert str(caught.value) == sentence
 
 
-def test_an_unknown_field_is_named_with_those_there_are():
-    with pytest.raises(SpecError, match=r"^n_edits is no field of a spec; known: model, dtype, method, .*, seed\.$"):
+def test_an_unknown_field_is_named_with_the_known_ones():
+    with pytest.raises(SpecError, match=r"^n_edits is not a field of a spec; known: model, dtype, method, .*, seed\.$"):
         spec(n_edits=3)
 
 
-def test_a_grid_holds_every_combination_and_leaves_the_rest():
+def test_a_grid_holds_every_combination_and_keeps_the_other_fields():
     made = grid(spec(), {"method": ["rome", "kn"], "facts.seed": [0, 1]})
     assert [(s.method, s.facts.seed) for s in made] == [("rome", 0), ("rome", 1), ("kn", 0), ("kn", 1)]
     assert all(s.n_operations == 2 and s.tasks is None for s in made)
 
 
 @pytest.mark.parametrize("values", ["rome", [], 3])
-def test_a_grid_wants_lists(values):
+def test_a_grid_takes_lists_only(values):
     with pytest.raises(SpecError, match="grid: method must be a list of at least one value"):
         grid(spec(), {"method": values})
 
 
-def test_a_file_makes_the_specs_that_python_makes(tmp_path):
+def test_a_file_gives_the_same_specs_as_python(tmp_path):
     path = tmp_path / "specs.yaml"
     path.write_text("n_operations: 2\ntasks: null\ngrid:\n  method: [rome, kn]\n  tasks.limit: [1, 2]\n")
     assert read_specs(path) == grid(
@@ -113,7 +124,7 @@ def test_a_file_makes_the_specs_that_python_makes(tmp_path):
         ("n_operations: 2\ngrid: {method: rome}", "grid: method must be a list of at least one value; got 'rome'."),
     ],
 )
-def test_a_file_that_is_no_spec_is_refused_with_its_name(tmp_path, text, sentence):
+def test_a_file_that_holds_no_spec_is_refused_with_its_name(tmp_path, text, sentence):
     path = tmp_path / "specs.yaml"
     path.write_text(text)
     with pytest.raises(SpecError) as caught:
@@ -139,16 +150,16 @@ CHANGES = {
 
 
 def test_every_field_that_affects_numbers_changes_the_key():
-    keys = {unit_key(spec()), *(unit_key(spec(**{name: value})) for name, value in CHANGES.items())}
+    keys = {resolve(spec()).key, *(resolve(spec(**{name: value})).key for name, value in CHANGES.items())}
     assert len(keys) == len(CHANGES) + 1
-    assert unit_key(spec()) == unit_key(spec(checkpoints=[0, 2]))
+    assert resolve(spec()).key == resolve(spec(checkpoints=[0, 2])).key
 
 
 def test_the_content_of_a_model_and_of_the_facts_changes_the_key(tiny, tmp_path):
     facts = tmp_path / "facts.json"
     facts.write_text('[{"subject": "Rome", "prompt": "{} is in", "target_new": "France"}]')
     chosen = {"model": tiny, "n_operations": 1, "facts": {"source": str(facts)}}
-    before = unit_key(spec(**chosen))
+    before = resolve(spec(**chosen)).key
     facts.write_text('[{"subject": "Rome", "prompt": "{} is in", "target_new": "Spain"}]')
-    assert unit_key(spec(**chosen)) != before
-    assert unit_key(spec(**{**chosen, "model": "smollm2-135m"})) != unit_key(spec(**chosen))
+    assert resolve(spec(**chosen)).key != before
+    assert resolve(spec(**{**chosen, "model": "smollm2-135m"})).key != resolve(spec(**chosen)).key

@@ -1,4 +1,4 @@
-"""The store: whole files or none, one table from many, merged by content, in folders and elsewhere."""
+"""The store: atomic writes, one table from many files, merging by content, in folders and other file systems."""
 
 import uuid
 
@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 import torch
 
+from workbench.changes import LowRank
 from workbench.errors import SpecError
 from workbench.experiment.store import RESULTS, Store
-from workbench.update import LowRank, WeightUpdate
+from workbench.update import EditRecord, WeightUpdate
 
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request, tmp_path):
-    """Give an empty store in a folder, and one in a file system that is none."""
+    """Give an empty store in a folder, and one in memory."""
     return Store(tmp_path / "store" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
 
 
@@ -26,14 +27,14 @@ def finished(store, unit):
     store.write_json(f"units/{unit}.json", {"finished": True})
 
 
-def test_what_is_written_is_read(store):
+def test_written_files_are_read_back(store):
     store.write("edits/a.json", b"{}")
     assert store.read("edits/a.json") == b"{}"
     assert store.names("edits") == ["edits/a.json"]
     assert store.read("edits/b.json") is None
 
 
-def test_a_failed_write_leaves_what_was_there_and_nothing_else(store, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_file_and_nothing_else(store, monkeypatch):
     store.write("edits/a.json", b"old")
     monkeypatch.setattr(store, "_rename", lambda *names: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -43,7 +44,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(store, monkeypatc
     assert store._fs.ls(store._path("edits"), detail=False) == [store._path("edits/a.json")]
 
 
-def test_files_left_behind_by_a_killed_write_are_no_results(tmp_path):
+def test_files_left_by_a_killed_write_are_not_results(tmp_path):
     store = Store(tmp_path)
     finished(store, "a")
     (tmp_path / "results/a/.000002.parquet-123").write_bytes(b"half")
@@ -53,11 +54,12 @@ def test_files_left_behind_by_a_killed_write_are_no_results(tmp_path):
 
 def test_updates_come_back_bit_for_bit(store):
     factors = torch.randn(5, 2), torch.randn(4, 2)
-    store.write_update("updates/a.safetensors", WeightUpdate({"w": LowRank(*factors)}, ({"method": "ROME"},)))
+    record = EditRecord("ROME", (), {"layer": 1}, losses=((2.0, 1.0),))
+    store.write_update("updates/a.safetensors", WeightUpdate({"w": LowRank(*factors)}, (record,)))
     update = store.read_update("updates/a.safetensors")
     assert torch.equal(update["w"].rows, factors[0])
     assert torch.equal(update["w"].cols, factors[1])
-    assert update.info == ({"method": "ROME"},)
+    assert [each.as_dict() for each in update.records] == [record.as_dict()]
 
 
 def test_all_results_are_one_pandas_call(tmp_path):
@@ -71,20 +73,20 @@ def test_all_results_are_one_pandas_call(tmp_path):
     pd.testing.assert_frame_equal(store.results(["b"]), expected)
 
 
-def test_the_number_of_examples_stays_whole_beside_rows_that_have_none(tmp_path):
+def test_the_number_of_examples_stays_whole_next_to_rows_without_one(tmp_path):
     store = Store(tmp_path)
     both = pd.concat([rows("a", 0.5), rows("a", 0.25).assign(n=None)])
     store.write_table("results/a/000001.parquet", both, RESULTS)
     assert [str(n) for n in store.results()["n"]] == [str(both["n"].iloc[0]), "<NA>"]
 
 
-def test_an_empty_store_has_no_rows_but_all_columns(store):
+def test_an_empty_store_has_all_columns_and_no_rows(store):
     assert list(store.results().columns) == RESULTS.names
     assert store.results().empty
     assert store.units() == {}
 
 
-def test_merging_copies_what_is_not_there_and_completes_what_is_not_finished(tmp_path):
+def test_merging_copies_missing_files_and_completes_unfinished_units(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
     ours.write_json("units/b.json", {"finished": False})
@@ -96,7 +98,7 @@ def test_merging_copies_what_is_not_there_and_completes_what_is_not_finished(tmp
     assert ours.merge(theirs) == 0
 
 
-def test_a_finished_unit_is_not_replaced_by_one_that_is_not(tmp_path):
+def test_a_finished_unit_is_not_replaced_by_an_unfinished_one(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
     theirs.write_json("units/a.json", {"finished": False})
@@ -104,7 +106,7 @@ def test_a_finished_unit_is_not_replaced_by_one_that_is_not(tmp_path):
     assert ours.finished("a")
 
 
-def test_a_store_that_cannot_be_is_refused(tmp_path):
+def test_a_location_that_cannot_hold_a_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecError, match="is a file; give a folder"):
         Store(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Single edits and sequences on a tiny model."""
+"""Single edits of a tiny model, without a store."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def rome(lm: wb.LanguageModel) -> wb.ROME:
 
 def test_single_edits_are_each_computed_on_the_unedited_model(tiny_lm):
     before = weights_of(tiny_lm)
-    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    updates = trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
     alone = rome(tiny_lm).compute_update(tiny_lm, [REQUESTS[2]])
     name = next(iter(alone))
     assert torch.equal(updates[2].delta(name), alone.delta(name))
@@ -36,7 +36,7 @@ def test_single_edits_are_each_computed_on_the_unedited_model(tiny_lm):
 
 def test_single_edits_are_scored_under_every_regularizer_and_undone(tiny_lm):
     before = weights_of(tiny_lm)
-    updates = trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
+    updates = trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized(), wb.RECT(0.4)])
     assert_same_bits(tiny_lm, before)
     assert scores.groupby(["regularizer", "metric", "protocol"]).size().tolist() == [3] * 12
@@ -53,8 +53,8 @@ def memit() -> wb.MEMIT:
 
 def test_batches_are_one_operation_each_and_scored_fact_by_fact(tiny_lm, own_cache):
     before = weights_of(tiny_lm)
-    updates = trials.single_updates(tiny_lm, memit(), REQUESTS, batch_size=2)
-    assert [len(update.info[0]["requests"]) for update in updates] == [2, 1]
+    updates = trials.compute_single_updates(tiny_lm, memit(), REQUESTS, batch_size=2)
+    assert [len(update.records[0].requests) for update in updates] == [2, 1]
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized()], batch_size=2)
     assert_same_bits(tiny_lm, before)
     assert scores.groupby(["metric", "protocol"])["request"].apply(list).tolist() == [[0, 1, 2]] * 6
@@ -66,11 +66,11 @@ def test_batches_are_one_operation_each_and_scored_fact_by_fact(tiny_lm, own_cac
 @pytest.mark.parametrize(
     ("size", "sentence"),
     [
-        (2, "ROME edits one fact an operation, so batch_size must be 1; got 2."),
+        (2, "ROME edits one fact per operation, so batch_size must be 1; got 2."),
         (0, "batch_size must be at least 1; got 0."),
     ],
 )
 def test_a_batch_that_a_method_cannot_edit_is_refused(tiny_lm, size, sentence):
     with pytest.raises(SpecError) as err:
-        trials.single_updates(tiny_lm, rome(tiny_lm), REQUESTS, batch_size=size)
+        trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS, batch_size=size)
     assert str(err.value) == sentence

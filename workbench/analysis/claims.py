@@ -1,15 +1,16 @@
-"""The statements of Gu et al. 2024, each tested on the experiments at hand: effect, interval, verdict.
+"""Claims: the statements of Gu et al. 2024, tested on stored experiments: effect, interval, verdict.
 
-Pairs are compared: the same example, or the same fact, before and after edits, or under two regularizers. They are
-resampled together, within their task and seed. An effect whose 95 % bootstrap interval lies on the claimed side of the
-bound holds; one whose interval lies on the other side does not; else, or with fewer than ten pairs, there is not enough
-data.
+Comparisons are paired: the same example, or the same fact, before and after edits, or under two regularizers. Pairs are
+resampled together, within their task and seed. A claim holds if the 95 % bootstrap interval of its effect lies on the
+claimed side of the bound, and does not hold if it lies on the other side. Otherwise, or with fewer than ten pairs,
+there is not enough data.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -19,19 +20,22 @@ from workbench.experiment.measures import AFTER_EDIT, EDITS
 from workbench.experiment.store import Store
 from workbench.regularize import PCAK, RECT, RandomK, Unregularized
 
-FEWEST_PAIRS = 10  # a bootstrap of fewer gives intervals that are far too narrow
+FloatArray = npt.NDArray[np.float64]
+Combine = Callable[[FloatArray, FloatArray], FloatArray]
+
+FEWEST_PAIRS = 10  # the intervals of a bootstrap of fewer are far too narrow
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not enough data"
 
 PLAIN, RECT40, RANDOM40, PCA40 = (each.label for each in (Unregularized(), RECT(0.4), RandomK(0.4), PCAK(0.4)))
 
-# what makes two scores a pair, and what of it is resampled within
+# columns that identify a pair, and those within which pairs are resampled
 _STRATUM = ["facts", "seed", "task", "metric", "protocol", "source"]
 _PAIR = [*_STRATUM, "example"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A number that a claim is about, with its 95 % interval."""
+    """The measured quantity of a claim, with its 95 % interval."""
 
     value: float
     low: float
@@ -41,29 +45,29 @@ class Effect:
 
 @dataclass(frozen=True)
 class Runs:
-    """What experiments left.
+    """Scores and results of stored experiments.
 
     Attributes
     ----------
     scores : DataFrame
-        From `Store.scores`.
+        Table of `Store.scores`.
     results : DataFrame
-        From `Store.results`.
+        Table of `Store.results`.
     """
 
     scores: pd.DataFrame
     results: pd.DataFrame
 
     @classmethod
-    def of(cls, store: Store, model: str) -> "Runs":
-        """The finished trajectories of a model with each method's preset.
+    def read(cls, store: Store, model: str) -> "Runs":
+        """Read the finished trajectories of a model with the preset of each method.
 
         Parameters
         ----------
         store : Store
-            Where they are.
+            The store to read.
         model : str
-            As the specs name it.
+            Name of the model in the specs.
 
         Returns
         -------
@@ -75,41 +79,41 @@ class Runs:
             if record["finished"] and record["spec"]["model"] == model and not record["spec"]["hyperparameters"]
         ]
         scores, results = store.scores(units), store.results(units)
-        # one trajectory may have been run with other tasks, or to other checkpoints
-        alike = ["method", "regularizer", "setting", "batch_size", "operation", "moment", *_PAIR]
-        return cls(scores.drop_duplicates(alike), results)
+        # a trajectory may have been run with other tasks, or to other checkpoints
+        identity = ["method", "regularizer", "setting", "batch_size", "operation", "moment", *_PAIR]
+        return cls(scores.drop_duplicates(identity), results)
 
     def abilities(self, **where: object) -> pd.DataFrame:
-        """Scores that stand for tasks in which the unedited model is above guessing."""
-        return _chosen(self.scores[self._stands & self.scores["task"].isin(self._above_guessing)], where)
+        """Return the headline scores of tasks in which the unedited model is above chance."""
+        return _select(self.scores[self._is_headline & self.scores["task"].isin(self._tasks_above_chance)], where)
 
     def edits(self, metric: str, **where: object) -> pd.DataFrame:
-        """Scores of facts right after their edits, teacher forced as in the paper."""
+        """Return the scores of facts right after their edits, teacher forced as in the paper."""
         fixed = {"task": EDITS, "metric": metric, "protocol": "teacher_forced", "moment": AFTER_EDIT}
-        return _chosen(self.scores, {**fixed, **where})
+        return _select(self.scores, {**fixed, **where})
 
     @property
-    def _stands(self) -> pd.Series:
-        stands = {
+    def _is_headline(self) -> "pd.Series[bool]":
+        headlines = {
             (name, metric, protocol) for name, task in TASKS.items() for protocol, metric in task.headline.items()
         }
-        found = zip(self.scores["task"], self.scores["metric"], self.scores["protocol"], strict=True)
-        return pd.Series([row in stands for row in found], index=self.scores.index, dtype=bool)
+        rows = zip(self.scores["task"], self.scores["metric"], self.scores["protocol"], strict=True)
+        return pd.Series([row in headlines for row in rows], index=self.scores.index, dtype=bool)
 
     @property
-    def _above_guessing(self) -> list[str]:
+    def _tasks_above_chance(self) -> list[str]:
         unedited = self.results[(self.results["operation"] == 0) & self.results["task"].isin(list(TASKS))]
-        found = set()
-        for row in unedited.itertuples():
-            task = TASKS[row.task]
-            if task.headline[row.protocol] == row.metric and row.low > task.floor:
-                found.add(row.task)
-        return sorted(found)
+        above = set()
+        columns = (unedited[column] for column in ("task", "protocol", "metric", "low"))
+        for name, protocol, metric, low in zip(*columns, strict=True):
+            if TASKS[name].headline[protocol] == metric and low > TASKS[name].floor:
+                above.add(name)
+        return sorted(above)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper states, how it is measured here, and on which side of a bound the effect is claimed to lie."""
+    """A statement of the paper, how it is measured, and the side of a bound on which the effect must lie."""
 
     statement: str
     measured: str
@@ -118,13 +122,13 @@ class Claim:
     effect: Callable[[Runs], Effect | None]
 
 
-def judged(runs: Runs) -> pd.DataFrame:
-    """Every claim with what the experiments say of it.
+def judge_claims(runs: Runs) -> pd.DataFrame:
+    """Judge every claim by the experiments with one model.
 
     Parameters
     ----------
     runs : Runs
-        Of one model.
+        Stored experiments.
 
     Returns
     -------
@@ -133,22 +137,22 @@ def judged(runs: Runs) -> pd.DataFrame:
     """
     rows = []
     for claim in CLAIMS:
-        found = claim.effect(runs) or Effect(np.nan, np.nan, np.nan, 0)
+        effect = claim.effect(runs) or Effect(np.nan, np.nan, np.nan, 0)
         bound = f"{'>' if claim.above else '<'} {claim.bound:g}"
-        numbers = found.value, found.low, found.high, bound, found.n
-        rows.append((claim.statement, claim.measured, *numbers, verdict(claim, found)))
+        numbers = effect.value, effect.low, effect.high, bound, effect.n
+        rows.append((claim.statement, claim.measured, *numbers, judge(claim, effect)))
     return pd.DataFrame(rows, columns=["claim", "measured", "effect", "low", "high", "bound", "n", "verdict"])
 
 
-def verdict(claim: Claim, effect: Effect) -> str:
-    """What an effect says of a claim.
+def judge(claim: Claim, effect: Effect) -> str:
+    """Judge a claim by its effect.
 
     Parameters
     ----------
     claim : Claim
-        With its bound.
+        The claim, with its bound.
     effect : Effect
-        With its interval; NaN where there is none.
+        The measured effect, with its interval; NaN where there is none.
 
     Returns
     -------
@@ -161,17 +165,15 @@ def verdict(claim: Claim, effect: Effect) -> str:
     return UNDECIDED
 
 
-def compared(
-    first: pd.DataFrame, second: pd.DataFrame, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> Effect | None:
-    """Means of two sets of paired scores, combined: a difference, or a ratio.
+def compare_pairs(first: pd.DataFrame, second: pd.DataFrame, combine: Combine) -> Effect | None:
+    """Compare the means of two sets of paired scores by their difference or ratio.
 
     Parameters
     ----------
     first, second : DataFrame
-        Rows of `Store.scores`; those with a partner in the other count.
+        Rows of `Store.scores`; rows without a partner in the other table are ignored.
     combine : callable
-        Takes the means of both, each the mean over tasks and seeds of the means over examples.
+        Function of both means, each the mean over tasks and seeds of the means over examples.
 
     Returns
     -------
@@ -193,64 +195,64 @@ def compared(
     return Effect(float(value), float(low), float(high), len(pairs))
 
 
-def _difference(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+def _difference(after: FloatArray, before: FloatArray) -> FloatArray:
     return after - before
 
 
-def _share(after: np.ndarray, before: np.ndarray) -> np.ndarray:
+def _share(after: FloatArray, before: FloatArray) -> FloatArray:
     return after / before
 
 
-def _chosen(table: pd.DataFrame, where: Mapping[str, object]) -> pd.DataFrame:
+def _select(table: pd.DataFrame, where: Mapping[str, object]) -> pd.DataFrame:
     for name, wanted in where.items():
         table = table[table[name] == wanted]
     return table
 
 
 def _fall(method: str, setting: str) -> Callable[[Runs], Effect | None]:
-    """Change of the abilities from the unedited model to the last checkpoint of the longest sequences."""
+    """Effect: change of the abilities from the unedited model to the last checkpoint of the longest sequences."""
 
     def effect(runs: Runs) -> Effect | None:
         scores = runs.abilities(method=method, setting=setting, regularizer=PLAIN)
         scores = scores[scores["batch_size"] == scores["batch_size"].max()]
         last = scores[scores["operation"] == scores["operation"].max()]
-        return compared(last, scores[scores["operation"] == 0], _difference)
+        return compare_pairs(last, scores[scores["operation"] == 0], _difference)
 
     return effect
 
 
 def _left_after_one(method: str) -> Callable[[Runs], Effect | None]:
-    """Share of the abilities that is left after the first edit."""
+    """Effect: share of the abilities that is left after the first edit."""
 
     def effect(runs: Runs) -> Effect | None:
         scores = runs.abilities(method=method, setting="sequential-instance", regularizer=PLAIN)
-        return compared(scores[scores["operation"] == 1], scores[scores["operation"] == 0], _share)
+        return compare_pairs(scores[scores["operation"] == 1], scores[scores["operation"] == 0], _share)
 
     return effect
 
 
 def _larger_batch(method: str) -> Callable[[Runs], Effect | None]:
-    """Abilities after one operation on the largest batch, less those after the smallest."""
+    """Effect: abilities after one operation on the largest batch, minus those after the smallest."""
 
     def effect(runs: Runs) -> Effect | None:
         scores = runs.abilities(method=method, regularizer=PLAIN, operation=1)
         scores = scores[scores["setting"].str.startswith("single")]
         sizes = scores["batch_size"]
-        return compared(scores[sizes == sizes.max()], scores[sizes == sizes.min()], _difference)
+        return compare_pairs(scores[sizes == sizes.max()], scores[sizes == sizes.min()], _difference)
 
     return effect
 
 
 def _growth(metric: str, at: float | None = None) -> Callable[[Runs], Effect | None]:
-    """Factor an edit by which a measure of the weights grows between the checkpoints of ROME's sequences."""
+    """Effect: factor per edit by which a measure of the weights grows between the checkpoints of ROME sequences."""
 
     def effect(runs: Runs) -> Effect | None:
-        rows = _chosen(runs.results, {"method": "ROME", "setting": "sequential-instance", "regularizer": PLAIN})
+        rows = _select(runs.results, {"method": "ROME", "setting": "sequential-instance", "regularizer": PLAIN})
         rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
         rows = rows.drop_duplicates(["facts", "seed", "parameter", "operation"]).sort_values("operation")
         by_trajectory = rows.groupby(["facts", "seed", "parameter"])[["operation", "value"]]
-        steps = [np.diff(np.log(part["value"])) / np.diff(part["operation"]) for _, part in by_trajectory]
-        steps = np.concatenate([*steps, np.empty(0)])
+        parts = [np.diff(np.log(part["value"])) / np.diff(part["operation"]) for _, part in by_trajectory]
+        steps: FloatArray = np.concatenate([*parts, np.empty(0)])
         if len(steps) < 2:
             return None
         half = stats.t.ppf(0.975, len(steps) - 1) * steps.std(ddof=1) / np.sqrt(len(steps))
@@ -260,29 +262,27 @@ def _growth(metric: str, at: float | None = None) -> Callable[[Runs], Effect | N
     return effect
 
 
-def _editing(
-    metric: str, regularizer: str, rival: str, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> Callable[[Runs], Effect | None]:
-    """One regularizer's score of single ROME edits, with another's."""
+def _editing(metric: str, regularizer: str, rival: str, combine: Combine) -> Callable[[Runs], Effect | None]:
+    """Effect: score of single ROME edits under one regularizer, compared with that under another."""
 
     def effect(runs: Runs) -> Effect | None:
         rows = runs.edits(metric, method="ROME", setting="single-instance")
         first, second = (rows[rows["regularizer"] == label] for label in (regularizer, rival))
-        return compared(first, second, combine)
+        return compare_pairs(first, second, combine)
 
     return effect
 
 
 def _preserved(runs: Runs) -> Effect | None:
-    """Abilities after the last checkpoint of ROME's sequences under RECT, less those without it."""
+    """Effect: abilities at the last checkpoint of ROME sequences under RECT, minus those without it."""
     scores = runs.abilities(method="ROME", setting="sequential-instance")
     last = scores[scores["operation"] == scores["operation"].max()]
-    return compared(last[last["regularizer"] == RECT40], last[last["regularizer"] == PLAIN], _difference)
+    return compare_pairs(last[last["regularizer"] == RECT40], last[last["regularizer"] == PLAIN], _difference)
 
 
-_ABILITIES = "mean over the abilities in which the unedited model is above guessing"
-_OF_PLAIN = "share of the unregularised"
-_FALL = "Abilities fall as sequential edits grow"
+_ABILITIES = "mean over the abilities in which the unedited model is above chance"
+_OF_PLAIN = "share of the unregularized edit"
+_FALL = "Abilities fall as sequential edits accumulate"
 _BATCH = "Larger batches harm more"
 _KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
 _BEATS = "RECT 40 % edits better than {}"
@@ -296,14 +296,14 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(_BATCH, "MEND, the same", 0, False, _larger_batch("MEND")),
     Claim(
         "The weights move further with every edit",
-        "ROME, Manhattan distance, factor an edit",
+        "ROME, Manhattan distance, factor per edit",
         1,
         True,
         _growth("manhattan_distance"),
     ),
     Claim(
         "More entries change much, relative to their size",
-        "ROME, 90 % quantile of δ, factor an edit",
+        "ROME, 90 % quantile of δ, factor per edit",
         1,
         True,
         _growth("relative_change", 0.9),
@@ -318,14 +318,14 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "RECT 40 % does not lower locality",
-        "difference to the unregularised, with a margin of 0.01",
+        "difference to the unregularized edit, with a margin of 0.01",
         -0.01,
         True,
         _editing("locality", RECT40, PLAIN, _difference),
     ),
     Claim(
         "RECT 40 % preserves abilities better",
-        f"ROME, last checkpoint, difference to the unregularised; {_ABILITIES}",
+        f"ROME, last checkpoint, difference to the unregularized edit; {_ABILITIES}",
         0,
         True,
         _preserved,

@@ -1,52 +1,52 @@
-"""Methods side by side: what their edits reach, and what they cost."""
+"""Comparison of methods: the scores of their edits, and their cost."""
 
 import pandas as pd
 
-from workbench.analysis.tables import edit_metrics
+from workbench.analysis.tables import select_edit_metrics
 from workbench.evaluation.edits import EditProtocol
 
 
 def compare_methods(results: pd.DataFrame, operations: pd.DataFrame) -> pd.DataFrame:
-    """Edit metrics and cost of methods, from experiments with single edits.
+    """Compare the edit metrics and the cost of methods, from experiments with single edits.
 
     Parameters
     ----------
     results : DataFrame
-        From `workbench.run`; one trajectory a method and batch size.
+        Table of `workbench.run`, with one trajectory per method and batch size.
     operations : DataFrame
-        From `Store.operations`, of the same trajectories.
+        Table of `Store.operations`, of the same trajectories.
 
     Returns
     -------
     DataFrame
-        Columns method, batch_size, metric, protocol, value, n, low, high, and seconds (of computing an update, mean
-        over operations, divided by the facts in one; what is taken from the model once for all is not in it).
+        Columns method, batch_size, metric, protocol, value, n, low, high, and seconds (to compute an update, mean over
+        operations, divided by the facts of an operation; without the preparation of the method).
     """
-    table = edit_metrics(results)[["method", "batch_size", "metric", "protocol", "value", "n", "low", "high"]]
+    table = select_edit_metrics(results)[["method", "batch_size", "metric", "protocol", "value", "n", "low", "high"]]
     seconds = operations.groupby(["method", "batch_size"], as_index=False)["seconds"].mean()
     seconds["seconds"] /= seconds["batch_size"]
     return table.merge(seconds, on=["method", "batch_size"], validate="many_to_one")
 
 
-def as_readme_table(table: pd.DataFrame, *, protocol: EditProtocol = "teacher_forced") -> str:
-    """The comparison as a Markdown table: one row a method and batch size.
+def format_comparison(table: pd.DataFrame, *, protocol: EditProtocol = "teacher_forced") -> str:
+    """Return the comparison as a Markdown table with one row per method and batch size.
 
     Parameters
     ----------
     table : DataFrame
-        From `compare_methods`.
+        Table of `compare_methods`.
     protocol : str
-        Whose scores are shown.
+        Protocol of the scores to show.
 
     Returns
     -------
     str
-        Columns method, facts an operation, reliability, generalization, locality (95 % interval), seconds an edit.
+        Columns method, facts per operation, reliability, generalization, locality (95 % interval), seconds per edit.
     """
     chosen = table[table["protocol"] == protocol]
     metrics = list(dict.fromkeys(chosen["metric"]))
     lines = [
-        f"| method | facts an operation | {' | '.join(metrics)} | seconds an edit |",
+        f"| method | facts per operation | {' | '.join(metrics)} | seconds per edit |",
         "| --- | ---: |" + " --- |" * len(metrics) + " ---: |",
     ]
     for (method, batch_size), rows in chosen.groupby(["method", "batch_size"], sort=False):

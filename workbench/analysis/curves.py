@@ -1,4 +1,4 @@
-"""Curves over edits from the results of experiments: one value a point, with what is known of its spread."""
+"""Curves over edits from the results of experiments: one value per point, with its interval."""
 
 import numpy as np
 import pandas as pd
@@ -7,28 +7,28 @@ from scipy import stats
 from workbench.evaluation.abilities import select_headlines
 from workbench.evaluation.tasks import TASKS
 
-SERIES = ["method", "regularizer", "setting", "batch_size"]  # what tells one curve from another
+SERIES = ["method", "regularizer", "setting", "batch_size"]  # columns that identify a curve
 _PLACE = ["task", "metric", "protocol", "source", "split", "moment", "parameter", "at"]
 OVER_SEEDS, OVER_EXAMPLES = "seeds", "examples"
 
 
-def over_seeds(results: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Mean over seeds of every score of every trajectory, at each number of edits.
+def average_over_seeds(results: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Average every score of every trajectory over seeds, at each number of edits.
 
     Parameters
     ----------
     results : DataFrame
-        From `workbench.run`.
+        Table of `workbench.run`.
     confidence : float
-        Coverage of the interval, between 0 and 1.
+        Confidence level of the interval, between 0 and 1.
 
     Returns
     -------
     DataFrame
-        Columns method, regularizer, setting, batch_size, n_edits, those that say which score, value, low, high,
-        n (examples of a seed), seeds, and `spread`. Where there are several seeds, low and high are the ends of
-        Student's interval of their mean and spread is ``seeds``; with one seed they are the trajectory's own, over
-        examples, and spread is ``examples``.
+        Columns method, regularizer, setting, batch_size, n_edits, those that identify the score, value, low, high,
+        n (examples per seed), seeds, and `spread`. With several seeds, low and high are the ends of Student's interval
+        of their mean, and spread is ``seeds``; with one seed they are those of the trajectory, over examples, and
+        spread is ``examples``.
     """
     rows = []
     by = [*SERIES, "operation", "n_edits", *_PLACE]
@@ -49,43 +49,43 @@ def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]
 
 
 def label_series(table: pd.DataFrame) -> pd.DataFrame:
-    """Add the column `series`: what tells the curves of a table apart, in words.
+    """Add the column `series`, which names the curves of a table.
 
     Parameters
     ----------
     table : DataFrame
-        With the columns method, regularizer and batch_size.
+        Table with the columns method, regularizer and batch_size.
 
     Returns
     -------
     DataFrame
-        `series` holds those of the three that differ; the method where none does.
+        The table with the column `series`, made of those of the three that differ, or of the method if none does.
     """
     parts = [table["method"], table["regularizer"], table["batch_size"].astype(str) + " facts at once"]
     varying = [part for part in parts if part.nunique() > 1] or parts[:1]
     return table.assign(series=pd.concat(varying, axis=1).agg(", ".join, axis=1))
 
 
-def by_batch_size(results: pd.DataFrame) -> pd.DataFrame:
-    """Results of one operation on batches of several sizes as points of one curve: the unedited model, then each size.
+def join_batch_sizes(results: pd.DataFrame) -> pd.DataFrame:
+    """Join single operations with several batch sizes into one curve: the unedited model, then each size.
 
     Parameters
     ----------
     results : DataFrame
-        From `workbench.run`, of single operations.
+        Table of `workbench.run`, of single operations.
 
     Returns
     -------
     DataFrame
-        The rows after the first operation and one set of those before it, all as of one setting and batch size, so that
-        `n_edits` alone tells them apart.
+        The rows after the first operation and one set of those before it, with one setting and batch size, so that only
+        `n_edits` distinguishes them.
     """
     kept = results[results["operation"] <= 1].drop(columns="unit").assign(setting="single", batch_size=0)
     kept["operation"] = kept["n_edits"]
     return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
 
 
-def abilities_and_perplexity(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the score that stands for each ability, with title and floor, and those of perplexity."""
+def split_abilities(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of the headline scores of abilities, with title and floor, and those of perplexity."""
     abilities = curves[curves["task"].isin(TASKS)]
     return select_headlines(abilities), curves[curves["task"] == "perplexity"]

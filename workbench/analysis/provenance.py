@@ -1,4 +1,4 @@
-"""What the results of experiments hang on, in lines for people."""
+"""Provenance: everything that the results of experiments depend on, as a table."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -9,45 +9,45 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from workbench.experiment.cache_keys import unit_key
-from workbench.experiment.runner import opened
+from workbench.experiment.resolved import resolve_all
+from workbench.experiment.runner import open_store, read_record
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 
 
-def provenance(specs: Sequence[ExperimentSpec], store: str | Path | Store | None = None) -> pd.Series:
-    """Model, methods with their hyperparameters, facts, data, trajectories, versions.
+def collect_provenance(specs: Sequence[ExperimentSpec], store: str | Path | Store | None = None) -> "pd.Series[str]":
+    """Collect model, methods with their hyperparameters, facts, data, trajectories and versions.
 
     Parameters
     ----------
     specs : sequence of ExperimentSpec
-        What has been run.
+        Finished trajectories.
     store : str, Path or Store, optional
-        Where; as for `workbench.run`.
+        Store of the results, as for `workbench.run`.
 
     Returns
     -------
     Series
-        One line each, as text.
+        One line of text per item.
     """
-    store, units = opened(store), {unit_key(spec): spec for spec in specs}
+    store, runs = open_store(store), resolve_all(specs)
     lines: dict[str, str] = {}
-    for unit, spec in units.items():
-        record = store.read_json(f"units/{unit}.json")
+    for run in runs:
+        spec, record = run.spec, read_record(run, store)
         lines[f"model {spec.model}"] = f"fingerprint {record['fingerprint']}, {spec.dtype}"
         lines[f"method {record['method']}"] = _settings_line(record["hyperparameters"])
         drawn = f"{spec.n_facts} drawn" + ", with words before the subject" * spec.facts.words_before_subject
         lines[f"facts of seed {spec.seed}"] = f"{spec.facts.source}, {drawn}"
-        lines[f"trajectory {unit}"] = str(spec)
+        lines[f"trajectory {run.key}"] = str(spec)
         lines["versions"] = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    lines |= dict(_data_lines(store.results(list(units))))
+    lines |= dict(_data_lines(store.results([run.key for run in runs])))
     ends = {"versions": lines.pop("versions"), "python": platform.python_version(), "date": date.today().isoformat()}
     return pd.Series({**lines, **ends}, name="provenance")
 
 
 def provenance_table(specs: Sequence[ExperimentSpec], store: str | Path | Store | None = None) -> Styler:
-    """The lines of `provenance` as a table that shows each to its last word; the arguments are the same."""
-    return provenance(specs, store).to_frame().style.format(escape="html").format_index(escape="html")
+    """Return the lines of `collect_provenance` as a table that does not cut them off; the arguments are the same."""
+    return collect_provenance(specs, store).to_frame().style.format(escape="html").format_index(escape="html")
 
 
 def _data_lines(results: pd.DataFrame) -> Iterator[tuple[str, str]]:

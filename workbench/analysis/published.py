@@ -1,4 +1,4 @@
-"""Numbers that the paper prints, for putting beside ours."""
+"""Numbers printed in the paper, for comparison with ours."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Answers of a trajectory's model side by side, before and after its edits."""
+"""Answers of a model side by side, before and after the edits of a trajectory."""
 
 from pathlib import Path
 
@@ -6,46 +6,48 @@ import pandas as pd
 
 from workbench.errors import RunError
 from workbench.evaluation.tasks import TASKS
-from workbench.experiment.measures import task_answers
-from workbench.experiment.runner import opened, states
-from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.measures import read_answers
+from workbench.experiment.resolved import resolve
+from workbench.experiment.runner import open_store, read_states
+from workbench.experiment.spec import ExperimentSpec, TasksSpec
 from workbench.experiment.store import Store
 
 
-def changed_answers(
+def compare_answers(
     spec: ExperimentSpec, operation: int, *, each: int = 1, store: str | Path | Store | None = None
 ) -> pd.DataFrame:
-    """Of each task the first few answers whose score fell the most.
+    """Return the answers to each task that lost most of their score.
 
     Parameters
     ----------
     spec : ExperimentSpec
-        A trajectory that has been run, with tasks.
+        A finished trajectory with tasks.
     operation : int
-        After which operation; it and 0 are checkpoints of the spec.
+        Number of operations after which to compare with the unedited model; both must be checkpoints of the spec.
     each : int
-        Rows a task.
+        Number of rows per task.
     store : str, Path or Store, optional
-        As for `workbench.run`.
+        Store of the results, as for `workbench.run`.
 
     Returns
     -------
     DataFrame
-        Columns task, prompt, expected, unedited, edited; no row for a task whose answers all score as before.
+        Columns task, prompt, expected, unedited, edited; tasks whose answers all score as before have no row.
 
     Raises
     ------
     RunError
-        If the trajectory has not been run to its end, or one of the two is no checkpoint of it.
+        If the trajectory is not finished, or not measured at one of the two checkpoints.
     """
-    store = opened(store)
-    known = states(spec, store)
+    store, run = open_store(store), resolve(spec)
+    known = read_states(run, store)
     if missing := {0, operation} - set(known):
         raise RunError(f"{spec} was not measured after {missing.pop()} operations, only after {list(known)}.")
     parts = []
-    for name in spec.tasks.tasks if spec.tasks else ():
-        before, after = (task_answers(store, known[t], spec.tasks, name) for t in (0, operation))
-        metric = TASKS[name].headline[spec.tasks.protocol]
+    for data in run.tasks:
+        asked = spec.tasks or TasksSpec()  # a run with data of tasks has settings for them
+        before, after = (read_answers(store, known[t], asked, data) for t in (0, operation))
+        metric = TASKS[data.task].headline[asked.protocol]
         both = before.merge(after, on=["task", "example", "prompt", "expected"])
         fall = both[f"{metric}_x"] - both[f"{metric}_y"]
         parts.append(both.assign(fall=fall)[fall > 0].nlargest(each, "fall"))

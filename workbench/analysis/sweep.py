@@ -1,4 +1,4 @@
-"""Sweeps over a hyperparameter: which layer, which rates."""
+"""Sweeps over the values of a hyperparameter."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,48 +6,47 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.analysis.tables import edit_metrics
-from workbench.experiment.cache_keys import unit_key
-from workbench.experiment.runner import opened, run
+from workbench.analysis.tables import select_edit_metrics
+from workbench.experiment.resolved import resolve_all
+from workbench.experiment.runner import open_store, run
 from workbench.experiment.spec import ExperimentSpec, grid
 from workbench.experiment.store import Store
 
 
-def sweep(
+def sweep_hyperparameter(
     spec: ExperimentSpec, *, field: str, values: Sequence[Any], store: str | Path | Store | None = None
 ) -> pd.DataFrame:
-    """Edit metrics for each value of one hyperparameter, the others as in a spec.
+    """Return the edit metrics for each value of one hyperparameter; the others are those of a spec.
 
     Parameters
     ----------
     spec : ExperimentSpec
-        Single edits of the same facts for each value.
+        Single edits; each value edits the same facts.
     field : str
-        Name of a hyperparameter of its method.
+        Name of a hyperparameter of the method.
     values : sequence
-        What it takes.
+        Values of the hyperparameter.
     store : str, Path or Store, optional
-        As for `workbench.run`.
+        Store of the results, as for `workbench.run`.
 
     Returns
     -------
     DataFrame
-        Columns named after the field, metric, protocol, value, n, low, high, and relative_norm (mean ‖ΔW‖/‖W‖) and
-        steps (mean number of optimisation steps).
+        Columns: the field, metric, protocol, value, n, low, high, relative_norm (mean ‖ΔW‖/‖W‖) and steps (mean number
+        of optimization steps).
 
     Raises
     ------
     SpecError, RunError
         As `workbench.run`.
     """
-    store = opened(store)
-    specs = dict(zip(values, grid(spec, {f"hyperparameters.{field}": values}), strict=True))
-    results = edit_metrics(run(list(specs.values()), store=store))
+    store = open_store(store)
+    specs = grid(spec, {f"hyperparameters.{field}": values})
+    results = select_edit_metrics(run(specs, store=store))
     parts = []
-    for value, each in specs.items():
-        unit = unit_key(each)
-        part = results.loc[results["unit"] == unit, ["metric", "protocol", "value", "n", "low", "high"]]
+    for value, each in zip(values, resolve_all(specs), strict=True):
+        part = results.loc[results["unit"] == each.key, ["metric", "protocol", "value", "n", "low", "high"]]
         part.insert(0, field, value)
-        means = store.operations([unit])[["relative_norm", "steps"]].mean()
+        means = store.operations([each.key])[["relative_norm", "steps"]].mean()
         parts.append(part.assign(**means))
     return pd.concat(parts, ignore_index=True)

@@ -1,6 +1,7 @@
-"""Tables that notebooks show, from updates and scores."""
+"""Tables of the notebooks, from updates and scores."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,18 +30,18 @@ FIGURE7_REGULARIZERS: tuple[Regularizer, ...] = (
 )
 
 
-def figure7_regularizers() -> list[dict]:
-    """The regularizers of the paper's figure 7 as an `ExperimentSpec` takes them."""
+def list_figure7_regularizers() -> list[dict[str, Any]]:
+    """Return the regularizers of the paper's figure 7, as `ExperimentSpec` takes them."""
     return [settings_of(regularizer) for regularizer in FIGURE7_REGULARIZERS]
 
 
-def quantile_thresholds(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
-    """The 80 % and 90 % quantiles of δ, averaged over single edits: the thresholds of the paper's table 1.
+def compute_thresholds(updates: Sequence[WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+    """Compute the 80 % and 90 % quantiles of δ, averaged over single edits: the thresholds of the paper's table 1.
 
     Parameters
     ----------
     updates : sequence of WeightUpdate
-        Single edits of one matrix each.
+        Updates of single edits of one matrix.
     lm : LanguageModel
         The unedited model.
 
@@ -57,25 +58,25 @@ def quantile_thresholds(updates: Sequence[WeightUpdate], lm: LanguageModel) -> p
     return pd.DataFrame(rows, columns=["quantile", "value", "n", "low", "high"])
 
 
-def weight_change_by_edits(
+def tabulate_weight_change(
     updates: dict[int, WeightUpdate], lm: LanguageModel, thresholds: pd.DataFrame
 ) -> pd.DataFrame:
-    """The paper's table 1: how far the weights moved after some numbers of sequential edits, the paper's beside ours.
+    """Return the paper's table 1: how far the weights moved after several numbers of sequential edits.
 
     Parameters
     ----------
     updates : dict of int to WeightUpdate
-        Accumulated update by number of edits, of one matrix.
+        Accumulated update of one matrix, by number of edits.
     lm : LanguageModel
         The unedited model.
     thresholds : DataFrame
-        From `quantile_thresholds`: the 80 % and the 90 % quantile.
+        Table of `compute_thresholds`: the 80 % and the 90 % quantile.
 
     Returns
     -------
     DataFrame
         Columns n_edits, manhattan_distance, share_above_q80, share_above_q90 and, with the suffix ``_paper``, the
-        published numbers where there are any.
+        published numbers, where they exist.
     """
     values = tuple(thresholds["value"])
     rows = []
@@ -86,30 +87,30 @@ def weight_change_by_edits(
     return pd.DataFrame(rows, columns=TABLE1.columns).merge(TABLE1, on="n_edits", how="left", suffixes=("", "_paper"))
 
 
-def heatmap_table(updates: dict[int, WeightUpdate]) -> pd.DataFrame:
-    """Block maxima of |ΔW| for each number of edits: columns n_edits, row, column, value."""
+def tabulate_heatmaps(updates: dict[int, WeightUpdate]) -> pd.DataFrame:
+    """Return the block maxima of |ΔW| for each number of edits: columns n_edits, row, column, value."""
     return pd.concat([block_maxima(u, next(iter(u))).assign(n_edits=n) for n, u in updates.items()], ignore_index=True)
 
 
-def histogram_table(updates: dict[int, WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
-    """Histogram of δ for each number of edits: columns n_edits, low, high, share."""
+def tabulate_histograms(updates: dict[int, WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+    """Return the histogram of δ for each number of edits: columns n_edits, low, high, share."""
     parts = [relative_change_histogram(u, next(iter(u)), lm).assign(n_edits=n) for n, u in updates.items()]
     return pd.concat(parts, ignore_index=True)
 
 
-def kept_norm_shares(
+def compute_kept_norms(
     updates: Sequence[WeightUpdate], lm: LanguageModel, *, keeps: Sequence[float] = tuple(np.linspace(0.05, 1, 20))
 ) -> pd.DataFrame:
-    """Share of ‖ΔW‖² that RECT and RandomK leave, averaged over single edits, for each share of entries kept.
+    """Compute the share of ‖ΔW‖² that RECT and RandomK keep, averaged over single edits, for each share of entries.
 
     Parameters
     ----------
     updates : sequence of WeightUpdate
-        Single edits.
+        Updates of single edits.
     lm : LanguageModel
         The unedited model.
     keeps : sequence of float
-        Shares of entries, each in (0, 1].
+        Shares of entries kept, each in (0, 1].
 
     Returns
     -------
@@ -128,74 +129,74 @@ def _squared_norm(update: WeightUpdate) -> float:
     return sum(float((update.delta(name).double() ** 2).sum()) for name in update)
 
 
-def retention(scores: pd.DataFrame) -> pd.DataFrame:
-    """Each regularizer's mean score as a share of the unregularized one: the paper says ≥ 94 % for RECT 40 %.
+def compute_retention(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compute the mean score of each regularizer as a share of the unregularized one; the paper: ≥ 94 % for RECT 40 %.
 
     Parameters
     ----------
     scores : DataFrame
-        Columns regularizer, metric, protocol, value; one row a regularizer, metric and protocol.
+        Columns regularizer, metric, protocol, value; one row per regularizer, metric and protocol.
 
     Returns
     -------
     DataFrame
-        Regularizers by (protocol, metric); 1 where nothing is lost.
+        One row per regularizer, one column per (protocol, metric); 1 where nothing is lost.
     """
     wide = scores.pivot_table(index="regularizer", columns=["protocol", "metric"], values="value", sort=False)
     return wide / wide.loc["Unregularized"]
 
 
-def edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of experiments that say what edits reached right after they were made, at the end of each trajectory.
+def select_edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
+    """Select the scores of facts right after their own edits, at the end of each trajectory.
 
     Parameters
     ----------
     results : DataFrame
-        From `workbench.run`.
+        Table of `workbench.run`.
 
     Returns
     -------
     DataFrame
-        Those of reliability, generalization and locality, with the columns as they were.
+        Rows of reliability, generalization and locality, with the same columns.
     """
     last = results["operation"] == results.groupby("unit")["operation"].transform("max")
     return results[last & (results["moment"] == AFTER_EDIT)].reset_index(drop=True)
 
 
-def largest_edits(operations: pd.DataFrame) -> pd.DataFrame:
-    """How large each edit is, the largest first.
+def rank_edits(operations: pd.DataFrame) -> pd.DataFrame:
+    """Return the size of each edit, the largest first.
 
     Parameters
     ----------
     operations : DataFrame
-        From `Store.operations`.
+        Table of `Store.operations`.
 
     Returns
     -------
     DataFrame
-        Columns subject (of the first fact), relative_norm (‖ΔW‖/‖W‖ of all edited matrices together, before any
-        regularizer), and denominator for ROME.
+        Columns subject (of the first fact), relative_norm (‖ΔW‖/‖W‖ over all edited matrices, before the regularizer)
+        and, for ROME, denominator.
     """
     edits = operations.dropna(subset=["norm"]).drop_duplicates(["method", "operation"])
     sizes = edits[["subject", "relative_norm", "denominator"]].dropna(axis="columns", how="all")
     return sizes.sort_values("relative_norm", ascending=False, ignore_index=True)
 
 
-def editing_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:
-    """The four settings of Gu et al. 2024, figure 2: which facts each operation writes into which model.
+def tabulate_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:
+    """Return the four settings of Gu et al. 2024, figure 2: the facts and the model of each operation.
 
     Parameters
     ----------
     n_operations : int
-        Operations in each setting.
+        Number of operations in each setting.
     batch_size : int
-        Facts an operation in the settings with batches.
+        Number of facts per operation in the settings with batches.
 
     Returns
     -------
     DataFrame
-        Columns setting, operation, first_fact, last_fact, edits (the state that is edited: 0 is the unedited model) and
-        gives (the state after it).
+        Columns setting, operation, first_fact, last_fact, edits (the state that is edited; 0 is the unedited model)
+        and gives (the state after the operation).
     """
     rows = []
     for setting in ("single", "sequential"):
@@ -206,8 +207,8 @@ def editing_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["setting", "operation", "first_fact", "last_fact", "edits", "gives"])
 
 
-def rect_example(*, keep: float) -> pd.DataFrame:
-    """The paper's worked example (Gu et al. 2024, figure 6): W, ΔW, δ and RECT's ΔW̄ of a 4 × 4 matrix.
+def make_rect_example(*, keep: float) -> pd.DataFrame:
+    """Return the worked example of Gu et al. 2024, figure 6: W, ΔW, δ and RECT's ΔW̄ of a 4 × 4 matrix.
 
     Parameters
     ----------
@@ -217,7 +218,7 @@ def rect_example(*, keep: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns matrix, row, column, value, kept; `kept` is false for the entries of ΔW̄ that RECT zeros.
+        Columns matrix, row, column, value, kept; `kept` is false for the entries of ΔW̄ that RECT sets to zero.
     """
     W = torch.tensor([[2, 6, 5, 8], [3, 4, 1, 9], [8, 5, 6, 1], [6, 4, 3, 2.0]])
     dW = torch.tensor(

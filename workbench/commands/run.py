@@ -8,7 +8,7 @@ import typer
 from workbench.commands import command_app
 from workbench.commands.options import Device, DeviceMap, StoreUrl
 from workbench.commands.printing import show
-from workbench.experiment.cache_keys import unit_key
+from workbench.experiment.resolved import resolve_all
 from workbench.experiment.runner import run as run_specs
 from workbench.experiment.spec import ExperimentSpec, read_specs
 from workbench.experiment.store import Store
@@ -35,7 +35,7 @@ def run(
     """
     quiet_libraries()
     results = Store(store or default_store())
-    units = {unit_key(each): each for each in read_specs(spec)}
+    units = {run.key: run.spec for run in resolve_all(read_specs(spec))}
     _show_plan(units, [unit for unit in units if results.finished(unit)])
     if plan:
         return

@@ -15,14 +15,15 @@ from workbench.commands.files import check_file_option, load_model
 from workbench.commands.method_options import layers_from
 from workbench.commands.options import DEFAULT_MODEL, Device, Dtype, ModelName
 from workbench.commands.printing import bare_table, show
-from workbench.data.facts import BUNDLED, load_facts
+from workbench.data.facts import load_facts
+from workbench.data.records import BUNDLED
 from workbench.editing.mend.corpus import Splits, split_facts
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.network import save_network
 from workbench.editing.mend.training import MendTraining, Trainer
 from workbench.errors import EditError
 from workbench.evaluation.statistics import summarize
-from workbench.experiment.trials import score_single_edits, single_updates
+from workbench.experiment.trials import compute_single_updates, score_single_edits
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.regularize import Unregularized
@@ -174,7 +175,7 @@ def edit_success(
     DataFrame
         Columns facts, batch_size, metric, protocol, value, n, low, high.
     """
-    updates = single_updates(lm, editor, requests, batch_size=batch_size)
+    updates = compute_single_updates(lm, editor, requests, batch_size=batch_size)
     scores = score_single_edits(lm, updates, requests, [Unregularized()], batch_size=batch_size)
     return summarize(scores.assign(facts=label, batch_size=batch_size), ["facts", "batch_size", "metric", "protocol"])
 

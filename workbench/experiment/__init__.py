@@ -1,1 +1,1 @@
-"""Runs: edits of many facts, alone or in sequence, and what they did."""
+"""Experiments: trajectories of edits, the measurements along them, and the store that keeps both."""

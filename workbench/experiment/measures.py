@@ -1,12 +1,14 @@
-"""What is measured of a model in a state: edits, tasks, perplexity, weights; kept in the store by content."""
+"""Measurements of a model in a state: edits, tasks, perplexity and weights, kept in the store by content."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 import torch
 
-from workbench.data.tasks.load import load_task
-from workbench.evaluation.abilities import ask_tasks
+from workbench.data.tasks.load import TaskData
+from workbench.errors import RunError
+from workbench.evaluation.abilities import run_task
 from workbench.evaluation.edits import EditProtocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.statistics import summarize
@@ -19,57 +21,61 @@ from workbench.update import WeightUpdate
 from workbench.weightstats import weight_change
 
 EDITS, WEIGHTS = "edits", "weights"  # in the column task, beside the eight tasks and perplexity
-BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment, of edits
+BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment, for edits
 
 
-def edit_scores(
+def measure_edits(
     lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[EditProtocol]
 ) -> pd.DataFrame:
-    """Scores of each request on the model as it is now, which is in `state`: the columns of `score_edits`.
+    """Return the scores of each request on the current model, which is in `state`: the columns of `score_edits`.
 
-    Each in its own row of `request`, counted from 0.
+    Each request has its own number in the column request, from 0.
     """
     key = key_of("edits", state, tuple(requests), protocols)
-    return _kept(store, key, lambda: score_edits(lm, requests, protocols=protocols))
+    return _keep(store, key, lambda: score_edits(lm, requests, protocols=protocols))
 
 
-def task_scores(lm: LanguageModel, store: Store, state: str, tasks: TasksSpec) -> pd.DataFrame:
-    """Scores of each example of each task on the model as it is now: the columns of `TaskRun.scores`.
+def measure_tasks(
+    lm: LanguageModel, store: Store, state: str, asked: TasksSpec, tasks: Sequence[TaskData]
+) -> pd.DataFrame:
+    """Return the scores of each example of each task on the current model: the columns of `TaskRun.scores`.
 
-    The answers go to the store, where `task_answers` finds them.
+    The answers go to the store, where `read_answers` finds them.
     """
     parts = []
-    for name in tasks.tasks:
-        key = _task_key(state, tasks, name)
-        parts.append(_kept(store, key, lambda key=key, name=name: _asked(lm, store, key, tasks, name)))
+    for data in tasks:
+        key = _task_key(state, asked, data)
+        parts.append(_keep(store, key, partial(_ask, lm, store, key, asked, data)))
     return pd.concat(parts, ignore_index=True)
 
 
-def task_answers(store: Store, state: str, tasks: TasksSpec, name: str) -> pd.DataFrame | None:
-    """What the model in `state` answered to a task: the columns of `TaskRun.outputs`; None if it was not asked."""
-    return store.read_table(f"answers/{_task_key(state, tasks, name)}.parquet")
+def read_answers(store: Store, state: str, asked: TasksSpec, data: TaskData) -> pd.DataFrame:
+    """Return the stored answers of the model in `state` to a task, as from `TaskRun.outputs`."""
+    answers = store.read_table(f"answers/{_task_key(state, asked, data)}.parquet")
+    if answers is None:
+        raise RunError(f"the store {store.url} holds no answers to {data.task} of this trajectory; run it again.")
+    return answers
 
 
-def _asked(lm: LanguageModel, store: Store, key: str, tasks: TasksSpec, name: str) -> pd.DataFrame:
-    [run] = ask_tasks(lm, tasks=name, limit=tasks.limit, protocol=tasks.protocol, data=tasks.data)
+def _ask(lm: LanguageModel, store: Store, key: str, asked: TasksSpec, data: TaskData) -> pd.DataFrame:
+    run = run_task(lm, data, limit=asked.limit, protocol=asked.protocol)
     store.write_table(f"answers/{key}.parquet", run.outputs())
     return run.scores()
 
 
-def _task_key(state: str, tasks: TasksSpec, name: str) -> str:
-    data = load_task(name, tasks.data)
-    return key_of("task", state, tasks.protocol, tasks.limit, data.source, data.split, data_key(data))
+def _task_key(state: str, asked: TasksSpec, data: TaskData) -> str:
+    return key_of("task", state, asked.protocol, asked.limit, data.source, data.split, data_key(data))
 
 
-def perplexity_row(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
-    """Perplexity of the bundled paragraphs: the row of `perplexity`."""
+def measure_perplexity(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
+    """Return the perplexity of the bundled paragraphs: the row of `perplexity`."""
     key = key_of("perplexity", state, asked.window, asked.limit)
-    return _kept(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
+    return _keep(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
 
 
-def weight_rows(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:
-    """How far the weights of a state are from the unedited ones: the rows of `weight_change`, and both norms."""
-    return _kept(store, key_of("weights", state), lambda: _weights(lm, total))
+def measure_weights(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:
+    """Return how far the weights of a state are from the unedited ones: the rows of `weight_change`, and both norms."""
+    return _keep(store, key_of("weights", state), lambda: _weights(lm, total))
 
 
 def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
@@ -87,14 +93,14 @@ def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
 
 
 def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean, n and interval over facts or examples of each task, metric and moment."""
+    """Return mean, n and interval over facts or examples of each task, metric and moment."""
     return summarize(scores, ["task", "metric", "protocol", "source", "split", "moment"])
 
 
-def _kept(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def _keep(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     name = f"measures/{key}.parquet"
-    found = store.read_table(name)
-    if found is None:
-        found = compute()
-        store.write_table(name, found)
-    return found
+    table = store.read_table(name)
+    if table is None:
+        table = compute()
+        store.write_table(name, table)
+    return table

@@ -1,18 +1,18 @@
-"""What experiments leave: edits and measures by content, results by unit, in a folder or at any fsspec URL.
+"""Store: edits and measurements by content, results by unit, in a folder or at any fsspec URL.
 
 ::
 
     units/<unit>.json            the spec, the versions, the state after each checkpoint, whether it is finished
     results/<unit>/<n>.parquet   tidy scores after n operations, with intervals
-    scores/<unit>/<n>.parquet    what they are the means of: a row a fact or example
-    operations/<unit>/<n>…       a row an operation: seconds, norms, ROME's denominator, why it failed
-    edits/<key>                  an editor's update, by the state it was computed on, the method and the facts
-    measures/<key>.parquet       raw scores, by the state and what was asked
-    answers/<key>.parquet        what was answered to a task's examples
+    scores/<unit>/<n>.parquet    the scores behind them: one row per fact or example
+    operations/<unit>/<n>…       one row per operation: seconds, norms, ROME's denominator, why it failed
+    edits/<key>                  update of an editor, by the state it was computed on, the method and the facts
+    measures/<key>.parquet       raw scores, by the state and the request
+    answers/<key>.parquet        answers to the examples of a task
     updates/<state>.safetensors  the accumulated update of a state
 
-``pd.read_parquet("<store>/results")`` reads all results. Whatever is named by its content is the same whoever writes
-it, so that stores can be merged file by file. A file is written under a temporary name and renamed.
+``pd.read_parquet("<store>/results")`` reads all results. Files that are named by their content are the same whoever
+writes them, so that stores can be merged file by file. A file is written under a temporary name and renamed.
 """
 
 import io
@@ -56,7 +56,7 @@ SCORES = pa.schema(
         **_TRAJECTORY,
         "n_edits": _WHOLE,
         **dict.fromkeys(("task", "metric", "protocol", "source", "split", "moment"), _TEXT),
-        "example": _WHOLE,  # of a task, by its place in the data; of the edits, the fact by its place in the sequence
+        "example": _WHOLE,  # index in the data of a task, or of the fact in the sequence
         "value": _REAL,
         "weight": _REAL,
     }
@@ -64,7 +64,7 @@ SCORES = pa.schema(
 OPERATIONS = pa.schema(
     {
         **_TRAJECTORY,
-        "subject": _TEXT,  # of the operation's first fact
+        "subject": _TEXT,  # of the first fact of the operation
         **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator", "steps"), _REAL),
         "failed": _TEXT,
     }
@@ -77,7 +77,7 @@ class Store:
     Parameters
     ----------
     url : str or Path
-        A folder, made when something is written, or a URL that fsspec knows, such as ``s3://bucket/folder``.
+        Folder, created when something is written, or fsspec URL, such as ``s3://bucket/folder``.
 
     Raises
     ------
@@ -96,32 +96,32 @@ class Store:
 
     @property
     def address(self) -> str:
-        """Where another process finds this store: the URL, or the whole path of a folder."""
+        """Address by which another process opens this store: the URL, or the absolute path of a folder."""
         return self._root if isinstance(self._fs, LocalFileSystem) else self.url
 
     def __repr__(self) -> str:
         return f"Store({self.url!r})"
 
     def has(self, name: str) -> bool:
-        """Whether the file `name` is there."""
+        """Return whether the file `name` exists."""
         return self._fs.exists(self._path(name))
 
     def names(self, part: str) -> list[str]:
-        """Names of all files of a part, such as ``results/<unit>/00010.parquet``, sorted."""
+        """Return the sorted names of all files of a part, such as ``results/<unit>/00010.parquet``."""
         if not self._fs.isdir(self._path(part)):
             return []
         found = (path[len(self._root) :].lstrip("/") for path in self._fs.find(self._path(part)))
         return sorted(name for name in found if not Path(name).name.startswith("."))
 
     def read(self, name: str) -> bytes | None:
-        """Content of the file `name`; None if it is not there."""
+        """Return the content of the file `name`; None if it does not exist."""
         try:
             return self._fs.cat_file(self._path(name))
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write `content` under a temporary name, which readers of the folder pass over, and rename it to `name`."""
+        """Write `content` under a temporary name, which readers of the folder skip, and rename it to `name`."""
         path = self._path(name)
         folder, _, file = path.rpartition("/")
         scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
@@ -141,7 +141,7 @@ class Store:
             self._fs.mv(scratch, path)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Content of the JSON file `name`; None if it is not there."""
+        """Return the content of the JSON file `name`; None if it does not exist."""
         content = self.read(name)
         return None if content is None else json.loads(content)
 
@@ -150,12 +150,12 @@ class Store:
         self.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
     def read_table(self, name: str) -> pd.DataFrame | None:
-        """The parquet file `name` as a table; None if it is not there."""
+        """Return the parquet file `name` as a table; None if it does not exist."""
         content = self.read(name)
         return None if content is None else pd.read_parquet(io.BytesIO(content))
 
     def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
-        """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are empty."""
+        """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are left empty."""
         if schema is not None:
             table = table.reindex(columns=schema.names)
         buffer = io.BytesIO()
@@ -163,7 +163,7 @@ class Store:
         self.write(name, buffer.getvalue())
 
     def read_update(self, name: str) -> WeightUpdate | None:
-        """The update saved as `name`; None if it is not there."""
+        """Return the update saved as `name`; None if it does not exist."""
         content = self.read(name)
         if content is None:
             return None
@@ -180,65 +180,68 @@ class Store:
             self.write(name, path.read_bytes())
 
     def units(self) -> dict[str, dict[str, Any]]:
-        """The record of each unit, by its key."""
-        return {Path(name).stem: self.read_json(name) for name in self.names("units")}
+        """Return the record of each unit by its key."""
+        records = ((Path(name).stem, self.read_json(name)) for name in self.names("units"))
+        return {unit: record for unit, record in records if record is not None}
 
     def finished(self, unit: str) -> bool:
-        """Whether a unit is complete."""
+        """Return whether a unit has been run to its end."""
         record = self.read_json(f"units/{unit}.json")
         return record is not None and record["finished"]
 
     def results(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """Tidy scores of some units, or of all.
+        """Return the tidy scores of some units, or of all.
 
         Parameters
         ----------
         units : sequence of str, optional
-            Their keys.
+            Keys of the units.
 
         Returns
         -------
         DataFrame
-            The columns of `RESULTS`, by unit and number of operations.
+            The columns of `RESULTS`, ordered by unit and number of operations.
         """
         return self._tables("results", RESULTS, units)
 
     def scores(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """A row a fact or example and score of some units, or of all; the columns of `SCORES`."""
+        """Return one row per score of a fact or example, of some units or of all; the columns of `SCORES`."""
         return self._tables("scores", SCORES, units)
 
     def operations(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """A row an operation of some units, or of all; the columns of `OPERATIONS`."""
+        """Return one row per operation of some units, or of all; the columns of `OPERATIONS`."""
         return self._tables("operations", OPERATIONS, units)
 
     def _tables(self, part: str, schema: pa.Schema, units: Sequence[str] | None) -> pd.DataFrame:
         folders = [part] if units is None else [f"{part}/{unit}" for unit in units]
-        tables = [pq.read_table(io.BytesIO(self.read(name))) for folder in folders for name in self.names(folder)]
+        files = (self.read(name) for folder in folders for name in self.names(folder))
+        tables = [pq.read_table(io.BytesIO(content)) for content in files if content is not None]
         table = pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
         return table.astype({"n": "Int64"}) if "n" in table else table  # weights have none
 
     def merge(self, other: "Store") -> int:
-        """Copy what `other` has and this store lacks; a finished unit wins over one that is not.
+        """Copy the files of `other` that this store lacks; a finished unit replaces an unfinished one.
 
         Parameters
         ----------
         other : Store
-            Left as it is.
+            The other store; not changed.
 
         Returns
         -------
         int
-            Files copied.
+            Number of copied files.
         """
         copied = 0
         for name in other._merge_order():
-            if not self.has(name) or (name.startswith("units/") and not self.finished(Path(name).stem)):
-                self.write(name, other.read(name))
+            known = self.has(name) and (not name.startswith("units/") or self.finished(Path(name).stem))
+            if not known and (content := other.read(name)) is not None:
+                self.write(name, content)
                 copied += 1
         return copied
 
     def _merge_order(self) -> Iterator[str]:
-        # a unit's record says that its results are there, so it comes last
+        # the record of a unit says that its results exist, so it comes last
         for part in (*PARTS[1:], PARTS[0]):
             yield from self.names(part)
 

@@ -1,4 +1,4 @@
-"""Where the results of experiments are kept, unless somebody says otherwise; imports nothing that takes its time."""
+"""Default location of the store of results; imports nothing that takes long."""
 
 import os
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ DEFAULT_STORE = "build/store"
 
 
 def default_store() -> str:
-    """Return what the environment variable WORKBENCH_STORE says, or ``build/store`` in the working folder."""
+    """Return the value of the environment variable WORKBENCH_STORE, or ``build/store`` in the working folder."""
     return os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
 
 
 @contextmanager
 def store_for_children(folder: Path) -> Iterator[None]:
-    """Let processes started in the block keep results in a folder, unless WORKBENCH_STORE names another place."""
+    """Make processes started in the ``with`` block use a folder as store, unless WORKBENCH_STORE names another."""
     if os.environ.get(STORE_VARIABLE):
         yield
         return

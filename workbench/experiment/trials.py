@@ -1,4 +1,4 @@
-"""Single edits of facts at hand, each on the unedited model, without a store.
+"""Single edits of given facts, each on the unedited model, without a store.
 
 An edit is one operation on one fact or, where the method can, on a batch of facts.
 """
@@ -17,17 +17,17 @@ from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 
 
-def batches_of(editor: Editor, requests: Sequence[EditRequest], batch_size: int) -> list[list[EditRequest]]:
-    """Requests in the batches that make one operation each; the last may be smaller.
+def split_batches(editor: Editor, requests: Sequence[EditRequest], batch_size: int) -> list[list[EditRequest]]:
+    """Split requests into the batches of one operation each; the last batch may be smaller.
 
     Parameters
     ----------
     editor : Editor
-        The method.
+        The editing method.
     requests : sequence of EditRequest
-        N facts.
+        The N facts.
     batch_size : int
-        Facts an operation.
+        Number of facts per operation.
 
     Returns
     -------
@@ -36,35 +36,35 @@ def batches_of(editor: Editor, requests: Sequence[EditRequest], batch_size: int)
     Raises
     ------
     SpecError
-        If the batch size is below 1, or above 1 for a method that edits one fact an operation.
+        If the batch size is below 1, or above 1 for a method that edits one fact per operation.
     """
     if batch_size < 1:
         raise SpecError(f"batch_size must be at least 1; got {batch_size}.")
     if batch_size > 1 and not editor.supports_batch:
-        raise SpecError(f"{editor.label} edits one fact an operation, so batch_size must be 1; got {batch_size}.")
+        raise SpecError(f"{editor.label} edits one fact per operation, so batch_size must be 1; got {batch_size}.")
     return [list(requests[i : i + batch_size]) for i in range(0, len(requests), batch_size)]
 
 
-def single_updates(
+def compute_single_updates(
     lm: LanguageModel, editor: Editor, requests: Sequence[EditRequest], *, batch_size: int = 1
 ) -> list[WeightUpdate]:
-    """The update of each operation, computed on the model as it is now; nothing is applied.
+    """Compute the update of each operation on the current model; nothing is applied.
 
     Parameters
     ----------
     lm : LanguageModel
-        Usually unedited.
+        The model, usually unedited.
     editor : Editor
-        Its contexts are sampled once for all requests, unless given.
+        The editing method; its contexts are sampled once for all requests, unless given.
     requests : sequence of EditRequest
-        N facts.
+        The N facts.
     batch_size : int
-        Facts an operation.
+        Number of facts per operation.
 
     Returns
     -------
     list of WeightUpdate
-        One a batch.
+        One update per batch.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def single_updates(
     EditError, RequestError
         If an edit cannot be computed.
     """
-    batches, editor = batches_of(editor, requests, batch_size), editor.prepared(lm)
+    batches, editor = split_batches(editor, requests, batch_size), editor.prepared(lm)
     return [editor.compute_update(lm, batch) for batch in tqdm(batches, desc=f"{editor.label}, single edits")]
 
 
@@ -86,20 +86,20 @@ def score_single_edits(
     batch_size: int = 1,
     protocols: Sequence[EditProtocol] = DEFAULT_PROTOCOLS,
 ) -> pd.DataFrame:
-    """Edit metrics of each single edit under each regularizer; each update is computed once for all of them.
+    """Score each single edit under each regularizer; the updates are shared by all regularizers.
 
     Parameters
     ----------
     lm : LanguageModel
-        The model that the updates were computed on; left as it was.
+        The model that the updates were computed on; left unchanged.
     updates, requests : sequence of WeightUpdate, sequence of EditRequest
-        One update a batch of requests.
+        One update per batch of requests.
     regularizers : sequence of Regularizer
-        Applied to every update.
+        Regularizers to apply to every update.
     batch_size : int
-        Facts an operation, as the updates were computed.
+        Number of facts per operation, as for the updates.
     protocols : sequence of str
-        As for `score_edits`.
+        Protocols of the metrics, as for `score_edits`.
 
     Returns
     -------

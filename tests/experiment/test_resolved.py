@@ -1,0 +1,50 @@
+"""Resolved runs: facts and examples are loaded once, and handed down to everything that needs them."""
+
+import pytest
+
+from workbench.data import facts
+from workbench.data.tasks import load
+from workbench.experiment.resolved import resolve, resolve_all
+from workbench.experiment.runner import run
+from workbench.experiment.spec import ExperimentSpec, grid
+from workbench.request import EditRequest
+
+TASKS = ["nli", "sentiment"]
+
+
+@pytest.fixture
+def spec(tiny):
+    """Give a spec with five checkpoints and two tasks."""
+    tasks, hyperparameters = {"tasks": TASKS, "limit": 2}, {"v_num_grad_steps": 2, "contexts": ["{}"]}
+    more = {"n_operations": 4, "checkpoints": [0, 1, 2, 3], "perplexity": {"limit": 1}}
+    return ExperimentSpec(model=tiny, hyperparameters=hyperparameters, tasks=tasks, **more)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Give the list of data that were loaded, whoever asked for them."""
+    names, load_task, load_facts = [], load._load_bundled, facts.load_bundled_facts
+    monkeypatch.setattr(load, "_load_bundled", lambda task: names.append(task) or load_task(task))
+    monkeypatch.setattr(facts, "load_bundled_facts", lambda: names.append("facts") or load_facts())
+    return names
+
+
+def test_a_trajectory_loads_facts_and_each_task_once(spec, tmp_path, loaded):
+    run(spec, store=tmp_path)
+    assert sorted(loaded) == ["facts", *TASKS]
+
+
+def test_specs_with_the_same_data_share_it(spec, loaded):
+    first, second = resolve_all(grid(spec, {"seed": [0, 1]}))
+    assert sorted(loaded) == ["facts", *TASKS]
+    assert first.tasks == second.tasks
+    assert first.requests != second.requests
+
+
+def test_specs_with_other_data_get_their_own(spec, tmp_path):
+    path = tmp_path / "facts.json"
+    path.write_text('[{"subject": "Rome", "prompt": "{} is in", "target_new": "Spain"}]')
+    own = spec.model_copy(update={"n_operations": 1, "facts": spec.facts.model_copy(update={"source": str(path)})})
+    bundled, from_file = resolve_all([spec, own])
+    assert from_file.batches == ((EditRequest("Rome", "{} is in", "Spain"),),)
+    assert bundled == resolve(spec)

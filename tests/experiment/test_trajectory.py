@@ -1,0 +1,117 @@
+"""The columns of each operation: steps for every method, norms against dense algebra, and states in memory."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+import workbench as wb
+from workbench.editing.mend.factors import weights_to_edit
+from workbench.editing.mend.network import MendNetwork, save_network
+from workbench.editing.rome import ROME
+from workbench.experiment.models import load_model
+from workbench.experiment.runner import read_updates, run
+from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import Store
+from workbench.registry import methods
+
+CONTEXTS = {"contexts": ["{}"]}
+# hyperparameters, facts per operation, and optimization steps per operation; None where nothing is optimized
+CASES = {
+    "rome": (CONTEXTS | {"v_num_grad_steps": 3}, 1, 3),
+    "r-rome": (CONTEXTS | {"v_num_grad_steps": 4}, 1, 4),
+    "memit": (CONTEXTS | {"v_num_grad_steps": 5, "second_moment": {"n_tokens": 512}}, 2, 5),
+    "kn": (CONTEXTS, 1, None),
+    "mend": ({}, 2, None),
+    "ft": ({"num_steps": 6}, 2, 6),
+    "ft-l": ({"num_steps": 7}, 1, 7),
+}
+
+
+@pytest.fixture
+def make_spec(tiny, tmp_path):
+    """Give a function from a method to a spec of two operations; the network of MEND is untrained."""
+
+    def make(method, **fields):
+        hyperparameters, batch_size, _ = CASES[method]
+        if method == "mend":
+            lm = load_model(tiny)
+            network = MendNetwork.untrained(lm, weights_to_edit(lm), rank=4, edit_lr=0.01)
+            hyperparameters = {"network": str(save_network(network, tmp_path / "mend.safetensors", lm))}
+        given = {"model": tiny, "method": method, "hyperparameters": hyperparameters, "batch_size": batch_size}
+        return ExperimentSpec(**{**given, "n_operations": 2, "tasks": None, "perplexity": None, **fields})
+
+    return make
+
+
+@pytest.mark.parametrize("method", methods())
+def test_steps_are_those_of_the_optimizations(make_spec, tmp_path, own_cache, method):
+    run(make_spec(method), store=tmp_path / "store")
+    operations = Store(tmp_path / "store").operations()
+    assert operations["failed"].isna().all()
+    steps = CASES[method][2]
+    assert operations["steps"].isna().all() if steps is None else operations["steps"].tolist() == [steps, steps]
+
+
+def test_steps_of_a_batch_are_the_mean_over_its_optimizations(make_spec, tmp_path, monkeypatch):
+    compute = ROME.compute_update
+
+    def optimized_twice(self, lm, requests):
+        update = compute(self, lm, requests)
+        return replace(update, records=(replace(update.records[0], losses=((2.0, 1.0), (3.0, 2.0, 1.0))),))
+
+    monkeypatch.setattr(ROME, "compute_update", optimized_twice)
+    run(make_spec("rome"), store=tmp_path)
+    assert Store(tmp_path).operations()["steps"].tolist() == [2.5, 2.5]
+
+
+def test_norms_are_relative_to_the_weights_that_an_edit_is_added_to(make_spec, tiny, tmp_path):
+    spec = make_spec("rome", checkpoints=[1, 2], regularizer={"kind": "RECT", "keep": 0.4})
+    run(spec, store=tmp_path)
+    rows, sums, lm = Store(tmp_path).operations().set_index("operation"), read_updates(spec, tmp_path), load_model(tiny)
+    [name] = sums[2]
+    W, first, second = lm.weight(name).double(), sums[1].delta(name).double(), sums[2].delta(name).double()
+    with sums[1].applied(lm):
+        computed = spec.make_editor(lm).compute_update(lm, list(wb.load_facts().sample(2, seed=0)[1:])).delta(name)
+    assert rows.loc[1, "applied_norm"] == pytest.approx(float(first.norm()), rel=1e-6)
+    assert rows.loc[2, "applied_norm"] == pytest.approx(float((second - first).norm()), rel=1e-4)
+    assert rows.loc[2, "norm"] == pytest.approx(float(computed.double().norm()), rel=1e-4)
+    assert rows.loc[2, "relative_norm"] == pytest.approx(rows.loc[2, "norm"] / float((W + first).norm()), rel=1e-6)
+
+
+def test_an_edit_that_is_not_finite_is_recorded_and_not_added(make_spec, tmp_path, monkeypatch):
+    compute = ROME.compute_update
+
+    def diverging(self, lm, requests):
+        update = compute(self, lm, requests)
+        return wb.WeightUpdate({name: torch.full_like(lm.weight(name), torch.inf) for name in update}, update.records)
+
+    monkeypatch.setattr(ROME, "compute_update", diverging)
+    spec = make_spec("rome")
+    run(spec, store=tmp_path)
+    operations = Store(tmp_path).operations()
+    assert operations["failed"].str.endswith("is not finite; milder hyperparameters may help.").all()
+    assert operations[["norm", "relative_norm", "applied_norm", "steps"]].isna().all(axis=None)
+    assert read_updates(spec, tmp_path) == {}
+
+
+def test_a_sequence_with_a_failed_edit_equals_the_one_without_it(make_spec, tiny, tmp_path, monkeypatch):
+    compute, facts = ROME.compute_update, wb.load_facts().sample(3, seed=0)
+
+    def failing(self, lm, requests):
+        if requests[0] == facts[0]:
+            raise torch.linalg.LinAlgError("the second moment is singular")
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(ROME, "compute_update", failing)
+    spec = make_spec("rome", n_operations=3, checkpoints=[1, 2, 3])
+    run(spec, store=tmp_path)
+    assert list(read_updates(spec, tmp_path)) == [2, 3]
+    monkeypatch.undo()
+    lm, sequence = load_model(tiny), wb.EditSequence(load_model(tiny))
+    for request in facts[1:]:
+        sequence.edit([request], spec.make_editor(lm))
+    total = read_updates(spec, tmp_path)[3]
+    assert all(torch.equal(total.delta(name), sequence.total.delta(name)) for name in sequence.total)
+    assert pd.isna(Store(tmp_path).operations()["norm"].iloc[0])

@@ -1,0 +1,147 @@
+"""One unit of work: a trajectory that is run to its end, and the measurements at its checkpoints."""
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from workbench.editing.editor import Editor, hyperparameters_of
+from workbench.experiment import measures
+from workbench.experiment.cache_keys import LIBRARIES, unedited_state
+from workbench.experiment.resolved import ResolvedRun
+from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
+from workbench.experiment.trajectory import Point, walk_trajectory
+from workbench.lm import LanguageModel
+from workbench.versions import library_versions
+
+_COLUMNS = ["task", "metric", "protocol", "source", "split", "moment", "example", "value", "weight"]
+
+
+def run_unit(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
+    """Run one trajectory to its end.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model of the spec, unedited; it is unedited again at the end.
+    run : ResolvedRun
+        The trajectory to run.
+    store : Store
+        Store that results are written to; what it holds already is not computed again.
+
+    Raises
+    ------
+    WorkbenchError
+        If the method cannot edit the model, or no example of a task fits it.
+    """
+    spec, start = run.spec, time.perf_counter()
+    editor = run.prepare_editor(lm)
+    record = {
+        "spec": spec.model_dump(mode="json"),
+        "method": editor.label,
+        "hyperparameters": hyperparameters_of(editor),
+        "fingerprint": lm.fingerprint,
+        "versions": library_versions(*LIBRARIES),
+    }
+    store.write_json(f"units/{run.key}.json", {**record, "finished": False})
+    columns, states = _trajectory_columns(run, editor), {}
+    with (
+        tqdm(total=spec.n_operations, desc=str(spec), unit="operation", leave=False) as bar,
+        closing(walk_trajectory(lm, run, store, editor)) as trajectory,
+    ):
+        for point in trajectory:
+            if point.operation in spec.checkpoints:
+                states[point.operation] = point.state
+                _write_checkpoint(point, lm, run, store, columns)
+            bar.update(point.operation - bar.n)
+    seconds = round(time.perf_counter() - start, 1)
+    store.write_json(f"units/{run.key}.json", {**record, "states": states, "seconds": seconds, "finished": True})
+
+
+def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
+    """Measure the tasks and the perplexity of the unedited model, where all trajectories with the same tasks start.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model of the spec, unedited.
+    run : ResolvedRun
+        One of the trajectories.
+    store : Store
+        Store that the measurements are written to.
+    """
+    state = unedited_state(lm)
+    if run.spec.tasks:
+        measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks)
+    if run.spec.perplexity:
+        measures.measure_perplexity(lm, store, state, run.spec.perplexity)
+
+
+def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
+    spec = run.spec
+    return {
+        "unit": run.key,
+        "model": spec.model,
+        "method": editor.label,
+        "regularizer": spec.make_regularizer().label,
+        "setting": spec.setting_name,
+        "batch_size": spec.batch_size,
+        "seed": spec.seed,
+        "facts": Path(spec.facts.source).name + ", words before the subject" * spec.facts.words_before_subject,
+    }
+
+
+def _write_checkpoint(point: Point, lm: LanguageModel, run: ResolvedRun, store: Store, columns: dict[str, Any]) -> None:
+    """Measure a checkpoint; write its update, the operations since the previous one, its scores and its results.
+
+    Files are written in this order, and existing ones are skipped: every restart of a killed run gets further.
+    """
+    spec, name = run.spec, f"{run.key}/{point.operation:06}.parquet"
+    update = f"updates/{point.state}.safetensors"
+    operations, each, results = (f"{part}/{name}" for part in ("operations", "scores", "results"))
+    if len(point.update) and not store.has(update):
+        store.write_update(update, point.update)
+    if not store.has(operations):
+        before = max((t for t in spec.checkpoints if t < point.operation), default=0)
+        rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**columns)
+        rows["operation"] = rows.index + 1
+        store.write_table(operations, rows, OPERATIONS)
+    columns = {**columns, "operation": point.operation, "n_edits": point.operation * spec.batch_size}
+    scores = _measure_scores(point, lm, run, store)
+    if not store.has(each):
+        store.write_table(each, scores.assign(**columns), SCORES)
+    if not store.has(results):
+        parts = [measures.summarize_scores(scores), *_measure_others(point, lm, spec, store)]
+        store.write_table(results, pd.concat(parts, ignore_index=True).assign(**columns), RESULTS)
+
+
+def _measure_scores(point: Point, lm: LanguageModel, run: ResolvedRun, store: Store) -> pd.DataFrame:
+    """Return the scores of each fact right after its edit, of each fact so far, and of each example of the tasks."""
+    parts, spec = [], run.spec
+    if point.operation:
+        after = [part.assign(request=part["request"] + i * spec.batch_size) for i, part in enumerate(point.scores)]
+        parts.append(pd.concat(after).assign(moment=measures.AFTER_EDIT))
+    if spec.setting == "sequential" or not point.operation:
+        now = measures.measure_edits(lm, store, point.state, point.requests, spec.edit_protocols)
+        parts.append(now.assign(moment=measures.NOW if point.operation else measures.BEFORE))
+    scores = pd.concat(parts).rename(columns={"request": "example"}).assign(task=measures.EDITS, weight=1.0)
+    if spec.tasks:
+        scores = pd.concat([scores, measures.measure_tasks(lm, store, point.state, spec.tasks, run.tasks)])
+    return scores.reindex(columns=_COLUMNS)
+
+
+def _measure_others(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> Iterator[pd.DataFrame]:
+    """Yield the results that have no examples: failed edits, perplexity, weights."""
+    if point.operation:
+        failed = [row["failed"] is not None for row in point.operations]
+        row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
+        yield pd.DataFrame([row])
+    if spec.perplexity:
+        yield measures.measure_perplexity(lm, store, point.state, spec.perplexity)
+    if len(point.update):
+        yield measures.measure_weights(lm, store, point.state, point.update).assign(task=measures.WEIGHTS)
