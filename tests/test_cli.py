@@ -12,7 +12,8 @@ import torch
 import workbench as wb
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer, save_tiny_lm
 from workbench import embedded
-from workbench.commands import models, regenerate
+from workbench.commands import models
+from workbench.commands.settings import parse_setting
 from workbench.errors import ModelError
 
 COMMAND = [sys.executable, "-c", "from workbench.cli import main; main()"]
@@ -95,16 +96,16 @@ def test_a_fact_that_is_none_is_refused_before_the_model_is_loaded(refused, fact
         (("--rephrase", "{} or {}"), "rephrase '{} or {}' of 'The Eiffel Tower is in the city of' must be a text "),
         (("--locality", "The Louvre"), "--locality 'The Louvre' has no =>; write it as 'prompt => answer'."),
         (("--locality", "The Louvre =>"), "locality target is empty in "),
-        (("--keep", "0.4"), "--keep 0.4 has nothing to work on; choose --regularizer rect, random or pca."),
+        (("--keep", "0.4"), "--keep 0.4 has no effect; choose --regularizer rect, random or pca."),
         (("--regularizer", "rect", "--keep", "0"), "keep must lie in (0, 1]; got 0.0."),
         (("--regularizer", "random", "--keep", "1.4"), "keep must lie in (0, 1]; got 1.4."),
         (("--regularizer", "pca", "--keep", "nan"), "keep must lie in (0, 1]; got nan."),
-        (("--steps", "0"), "v_num_grad_steps must be at least 1; got 0."),
+        (("--steps", "0"), "v_num_grad_steps must be a whole number of at least 1; got 0."),
         (("--lr", "-1"), "v_lr must be a positive number; got -1.0."),
         (("--dtype", "int8"), "dtype 'int8' is unknown; known: float32, float16, bfloat16, float64."),
         (("--device", "cpu", "--device-map", "auto"), "give device or device_map, not both: device puts the whole "),
         (("--onto", "none.safetensors"), "none.safetensors cannot be read as a saved update ("),
-        (("--hparams", "none.yaml"), "none.yaml cannot be read as YAML (FileNotFoundError); give an EasyEdit hparams "),
+        (("--hparams", "none.yaml"), "none.yaml does not exist; give an EasyEdit hparams file."),
         (("--save", "none/e.safetensors"), "--save none/e.safetensors: the folder none does not exist; make it first."),
         (("--save", "."), "--save . is a folder; give the name of a file in it."),
     ],
@@ -120,11 +121,16 @@ def test_a_file_that_exists_is_not_replaced(refused, folder):
     )
 
 
-@pytest.mark.parametrize("layer", [-1, 4])
-def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny, layer):
-    assert refused("edit", *FACT, "--model", tiny, "--layer", layer, "--save", "e.safetensors") == (
-        f"layer {layer} is out of range: {tiny} has layers 0 to 3."
-    )
+def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny):
+    options = (*FACT, "--model", tiny, "--save", "e.safetensors")
+    assert refused("edit", *options, "--layer", 4) == f"layer 4 is out of range: {tiny} has layers 0 to 3."
+    assert refused("edit", *options, "--layer", -1) == "layer must be a whole number of at least 0; got -1."
+
+
+def test_an_unknown_method_or_regularizer_is_refused_with_the_known_ones(refused):
+    known = "rome, r-rome, memit, kn, mend, ft, ft-l"
+    assert refused("edit", *FACT, "--method", "grace") == f"no method 'grace'; known: {known}."
+    assert refused("edit", *FACT, "--regularizer", "l2") == "no regularizer 'l2'; known: none, rect, random, pca."
 
 
 def test_a_target_without_tokens_is_refused(refused, folder):
@@ -211,7 +217,7 @@ def test_a_model_that_cannot_be_fetched_is_named(refused, tiny):
     sentence = refused("models", "fetch", "no-such/model")
     assert sentence.startswith("'no-such/model' cannot be fetched from the hub (")
     assert sentence.endswith("); check the name, the connection and HF_HUB_OFFLINE.")
-    assert refused("models", "fetch", tiny) == f"{tiny} is a folder, and needs no fetching; give a hub id."
+    assert refused("models", "fetch", tiny) == f"{tiny} is a folder, which needs no fetching; give a hub id."
 
 
 def test_a_cache_that_cannot_be_written_is_named(refused, folder, monkeypatch):
@@ -220,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_named(refused, folder, monkeypatch):
     assert refused("models", "fetch", "smollm2-135m") == f"{folder / 'file' / 'models'}: Not a directory."
 
 
-@pytest.mark.parametrize("args", [("edit", *FACT, "--method", "grace"), ("nothing",), ("facts", "check")])
+@pytest.mark.parametrize("args", [("edit", *FACT, "--when", "never"), ("nothing",), ("facts", "check")])
 def test_a_usage_error_exits_with_2_and_without_traceback(cli, args):
     result = cli(*args)
     assert result.code == 2
@@ -248,7 +254,8 @@ def test_help_needs_neither_torch_nor_transformers():
         "try: main()\n"
         "except SystemExit: print({'torch', 'transformers', 'pandas', 'papermill'} & set(sys.modules))"
     )
-    for args, wanted in ((["--help"], "regenerate"), (["edit", "--help"], "--onto"), (["--version"], "workbench 0.")):
+    light = ["facts", "--help"], "check"
+    for args, wanted in ((["--help"], "regenerate"), light, (["--version"], "workbench 0."), (["edits"], "")):
         done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
         assert wanted in done.stdout
         assert done.stdout.splitlines()[-1] == "set()"
@@ -356,7 +363,7 @@ def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: transformers.GPT2Config())
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: files)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(models, "snapshot_download", download)
     assert models._fetch_from_hub("gpt2", again=False) == Path("folder")
     assert fetched == ["config.json", "model.safetensors" if safetensors else "pytorch_model.bin", "tokenizer.json"]
 
@@ -380,7 +387,7 @@ def test_figures_are_listed_with_profiles_and_files(cli, notebooks):
     ],
 )
 def test_a_setting_is_read_as_yaml(text, setting):
-    assert regenerate.setting_from(text) == setting
+    assert parse_setting(text) == setting
 
 
 # edits
@@ -437,14 +444,14 @@ def test_hparams_are_read_and_single_options_win(cli, folder, tiny):
     (folder / "h.yaml").write_text("alg_name: ROME\nlayers: [3]\nv_num_grad_steps: 20\nv_lr: 0.2\n")
     options = ("--hparams", "h.yaml", "--steps", 2, "--model", tiny, "--save", "e.safetensors")
     assert cli("edit", *FACT, *options).code == 0
-    settings = wb.WeightUpdate.load("e.safetensors").info[0]["hyperparameters"]
+    settings = wb.WeightUpdate.load("e.safetensors").records[0].hyperparameters
     assert (settings["layer"], settings["v_num_grad_steps"], settings["v_lr"]) == (3, 2, 0.2)
 
 
 def test_the_printed_sizes_are_those_of_the_update(cli, folder, tiny):
     options = ("--steps", 2, "--regularizer", "random", "--keep", 0.25, "--model", tiny, "--save", "e.safetensors")
     out = cli("edit", *FACT, *options).out
-    update, lm = wb.WeightUpdate.load("e.safetensors"), build_tiny_lm("llama")
+    update, lm = wb.WeightUpdate.load("e.safetensors"), wb.load(tiny)
     [name] = update
     dW, W = update.delta(name).double(), lm.weight(name).double()
     ordered = (dW / W).abs().flatten().sort().values
@@ -455,8 +462,8 @@ def test_the_printed_sizes_are_those_of_the_update(cli, folder, tiny):
     at80, at90 = (ordered[-(-len(ordered) * tenths // 10) - 1] for tenths in (8, 9))
     assert rows["δ = |ΔW/W|"] == f"{at80:.4f} (80 % quantile), {at90:.4f} (90 % quantile)"
     assert rows["changed"] == "25.0 % of the entries"
-    losses = update.info[0]["losses"]
-    assert rows["denominator"] == f"{update.info[0]['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
+    [losses] = update.records[0].losses
+    assert rows["denominator"] == f"{update.records[0].diagnostics['denominator']:.4g} (uᵀk, ‖u‖ = 1)"
     assert rows["loss"] == f"{losses[0]:.3f} → {losses[1]:.3f} in 2 steps"
     assert "layer 1, Random 25 %" in out
 
@@ -493,5 +500,5 @@ def test_edits_of_the_embedded_model_in_processes_of_their_own(smollm2, folder):
     other = ("--subject", "Big Ben", "--prompt", "{} stands in the city of", "--target", "Dublin")
     assert "on top of 1.safetensors" in run(*other, "--onto", "1.safetensors", "--save", "2.safetensors")
     total = wb.WeightUpdate.load("1.safetensors") + wb.WeightUpdate.load("2.safetensors")
-    assert len(total.info) == 2
+    assert len(total.records) == 2
     total.check_fits(smollm2)

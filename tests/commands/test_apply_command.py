@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm, save_tiny_lm
-from workbench.update import LowRank, WeightUpdate
+from workbench.changes import LowRank
+from workbench.update import EditRecord, WeightUpdate
 
 
 @pytest.fixture
@@ -24,9 +25,11 @@ def low_rank(lm, layer, *, seed=0):
     name = lm.arch.mlp_out_weight(layer)
     g = torch.Generator().manual_seed(seed)
     rows, cols = (torch.randn(n, 1, generator=g) for n in lm.weight(name).shape)
-    return WeightUpdate(
-        {name: LowRank(0.1 * rows, cols)}, ({"method": "by hand", "seed": seed},), lm.name, lm.fingerprint
-    )
+    return WeightUpdate.of_edit(lm, {name: LowRank(0.1 * rows, cols)}, record_of(seed))
+
+
+def record_of(seed):
+    return EditRecord("by hand", (), {"seed": seed})
 
 
 def logits_of(model, tokenizer):
@@ -106,8 +109,7 @@ def test_the_folder_says_what_made_it_and_nothing_else_is_left(cli, folder, tiny
         "fingerprint": wb.load(tiny).fingerprint,
         "dtype": "float32",
         "updates": [
-            {"file": "1.safetensors", "info": [{"method": "by hand", "seed": 1}]},
-            {"file": "2.safetensors", "info": [{"method": "by hand", "seed": 2}]},
+            {"file": f"{seed}.safetensors", "records": [record_of(seed).as_dict()]} for seed in (1, 2)
         ],
     }
     files = {path.name for path in (folder / "edited").iterdir()}
@@ -134,7 +136,7 @@ def test_only_force_replaces_a_folder_that_holds_something(cli, folder, tiny, pa
     (folder / "result").mkdir()
     (folder / "result" / "old.txt").write_text("old")
     refused = cli("--model", tiny, *pair, option, "result")
-    sentence = f"{option} result holds something; give another name, or --force to replace it."
+    sentence = f"{option} result is not empty; give another name, or --force to replace it."
     assert refused == (2, "", f"workbench: {sentence}\n")
     assert (folder / "result" / "old.txt").read_text() == "old"
     assert cli("--model", tiny, *pair, option, "result", "--force").code == 0

@@ -14,7 +14,7 @@ from workbench import peft_export
 from workbench.editing.ft import FT
 from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.network import MendNetwork, save_network
-from workbench.registry import METHODS, editor_class
+from workbench.registry import method_row, methods
 
 FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
 REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")
@@ -51,29 +51,27 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_edits_and_its_saved_record_replays_it(cli, method):
-    lm = build_tiny_lm("llama")
+@pytest.mark.parametrize("method", methods())
+def test_every_method_edits_and_its_saved_record_replays_it(cli, tiny, method):
+    lm = wb.load(tiny)
     if method == "mend":
-        save_network(MendNetwork.fresh(lm, weights_to_edit(lm), rank=4, edit_lr=0.01), "mend.safetensors", lm)
+        save_network(MendNetwork.untrained(lm, weights_to_edit(lm), rank=4, edit_lr=0.01), "mend.safetensors", lm)
     options = (*FACT, "--target-true", "Paris", "--method", method, *SETTINGS.get(method, ()))
     code, out, _ = cli(*options, "--save", "e.safetensors")
     assert code == 0
     update = saved()
-    [record] = update.info
-    again = editor_class(method)(**record["hyperparameters"]).compute_update(
-        lm, [wb.EditRequest(**{**record["requests"][0], "locality": ()})]
-    )
+    [record] = update.records
+    again = method_row(method).editor(**record.hyperparameters).compute_update(lm, list(record.requests))
     assert list(update) == list(again)
     assert all(torch.equal(update.delta(name), again.delta(name)) for name in update)
     assert all(f"{name}, " in out for name in update)
-    assert record["method"] in out
+    assert record.method in out
 
 
-def test_fine_tuning_takes_layer_steps_and_rate_by_the_common_options(cli):
+def test_fine_tuning_takes_layer_steps_and_rate_by_the_common_options(cli, tiny):
     code, out, _ = cli(*FACT, "--method", "ft-l", "--layer", 2, "--steps", 3, "--lr", 0.001, "--save", "e.safetensors")
     assert code == 0
-    expected = FT(layers=(2,), num_steps=3, lr=0.001).compute_update(build_tiny_lm("llama"), [REQUEST])
+    expected = FT(layers=(2,), num_steps=3, lr=0.001).compute_update(wb.load(tiny), [REQUEST])
     [name] = expected
     assert torch.equal(saved().delta(name), expected.delta(name))
     assert "FT-L, layers 2, Unregularized" in out
@@ -82,14 +80,14 @@ def test_fine_tuning_takes_layer_steps_and_rate_by_the_common_options(cli):
 def test_any_hyperparameter_is_set_by_name_and_typed(cli):
     options = ("--method", "ft", "--set", "layers=[1, 3]", "--set", "lr=1e-3", "--set", "num_steps=2")
     assert cli(*FACT, *options, "--save", "e.safetensors")[0] == 0
-    settings = saved().info[0]["hyperparameters"]
+    settings = saved().records[0].hyperparameters
     assert (settings["layers"], settings["lr"], settings["num_steps"]) == ([1, 3], 1e-3, 2)
     assert settings["norm_constraint"] is None
 
 
 def test_memit_takes_steps_and_rate_by_the_common_options(cli):
     assert cli(*FACT, "--method", "memit", "--steps", 2, "--lr", 0.25, "--save", "e.safetensors")[0] == 0
-    settings = saved().info[0]["hyperparameters"]
+    settings = saved().records[0].hyperparameters
     assert (settings["v_num_grad_steps"], settings["v_lr"]) == (2, 0.25)
 
 
@@ -102,7 +100,7 @@ def test_the_method_says_what_easy_edits_file_is_read_as(cli, method, constraint
         file.write(EASY_EDIT.format("2e-4"))
     options = ("--method", method, "--hparams", "ft.yaml", "--steps", 3, "--save", "e.safetensors")
     assert cli(*FACT, *options)[0] == 0
-    settings = saved().info[0]["hyperparameters"]
+    settings = saved().records[0].hyperparameters
     assert (settings["layers"], settings["lr"], settings["num_steps"]) == ([2], 1e-3, 3)
     assert settings["norm_constraint"] == constraint
 
@@ -117,7 +115,7 @@ def test_ft_l_is_never_made_free_in_silence(cli):
     assert sentence_of(cli(*FACT, "--method", "ft-l", "--set", "norm_constraint=null")) == sentence
     options = ("--method", "ft-l", "--hparams", "ft.yaml", "--set", "norm_constraint=1e-4", "--save", "e.safetensors")
     assert cli(*FACT, *options)[0] == 0
-    assert saved().info[0]["hyperparameters"]["norm_constraint"] == 1e-4
+    assert saved().records[0].hyperparameters["norm_constraint"] == 1e-4
 
 
 def test_peft_writes_the_adapter_of_the_edit(cli, tiny):
@@ -132,7 +130,7 @@ def test_peft_writes_the_adapter_of_the_edit(cli, tiny):
 
 def test_only_force_replaces_an_adapter(cli):
     assert cli(*FACT, "--steps", 1, "--peft", "adapter")[0] == 0
-    sentence = "--peft adapter holds something; give another name, or --force to replace it."
+    sentence = "--peft adapter is not empty; give another name, or --force to replace it."
     assert sentence_of(cli(*FACT, "--steps", 1, "--peft", "adapter")) == sentence
     assert cli(*FACT, "--steps", 1, "--peft", "adapter", "--force")[0] == 0
 
@@ -168,8 +166,8 @@ def test_an_adapter_that_cannot_be_is_refused_before_the_model_is_loaded(cli, mo
 def test_a_batch_is_one_operation_and_its_scores_are_printed_before_and_after(cli):
     code, out, _ = cli("--facts", "facts.json", "--n", 2, "--method", "ft", "--steps", 2, "--save", "e.safetensors")
     assert code == 0
-    [info] = saved().info
-    assert {request["subject"] for request in info["requests"]} == {request.subject for request in BATCH}
+    [record] = saved().records
+    assert {request.subject for request in record.requests} == {request.subject for request in BATCH}
     assert "2 facts in one operation, such as: " in out
     assert [line.split()[:2] for line in out.splitlines() if line.startswith("reliability")] == [
         ["reliability", "teacher"],
@@ -204,14 +202,14 @@ def test_each_layer_of_memit_can_be_pruned_in_turn(cli):
     options = ("--method", "memit", "--steps", 2, "--regularizer", "rect", "--keep", 0.5, "--when", "each-layer")
     assert cli(*FACT, *options, "--save", "e.safetensors")[0] == 0
     update = saved()
-    assert update.info[0]["hyperparameters"]["each_layer"] == {"kind": "RECT", "keep": 0.5}
+    assert update.records[0].hyperparameters["each_layer"] == {"kind": "RECT", "keep": 0.5}
     assert [int(update[name].mask.sum()) for name in update] == [32 * 48 // 2] * 2
 
 
 @pytest.mark.parametrize("method", ["rome", "r-rome", "kn"])
 def test_a_method_of_one_fact_refuses_a_batch(cli, method):
     assert sentence_of(cli("--facts", "facts.json", "--method", method)) == (
-        f"{method} edits one fact an operation; for --facts choose --method memit, mend, ft or ft-l."
+        f"{method} edits one fact per operation; for --facts choose --method memit, mend, ft or ft-l."
     )
 
 
@@ -222,7 +220,7 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
         (FACT[:4], "--target is missing; give --subject, --prompt and --target, or --facts."),
         (
             ("--facts", "facts.json", "--method", "ft", "--target", "Rome"),
-            "--target is of one fact, --facts of several; give one or the other.",
+            "--target belongs to one fact, --facts to several; give one or the other.",
         ),
         (
             (*FACT, "--method", "ft", "--mom2"),
@@ -241,9 +239,9 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
         ),
         (
             (*FACT, "--method", "memit", "--when", "each-layer"),
-            "--when each-layer has nothing to work on; choose --regularizer rect, random or pca.",
+            "--when each-layer has no effect without a regularizer; choose --regularizer rect, random or pca.",
         ),
-        ((*FACT, "--method", "ft", "--set", "num_steps=0"), "num_steps must be at least 1; got 0."),
+        ((*FACT, "--method", "ft", "--set", "num_steps=0"), "num_steps must be a whole number of at least 1; got 0."),
         (
             (*FACT, "--when", "each-layer"),
             "--when each-layer is for memit, which solves layer after layer; got --method rome.",
