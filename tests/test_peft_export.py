@@ -18,10 +18,11 @@ import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
 from workbench.architectures import ARCHITECTURES
+from workbench.changes import LowRank, Sparse
 from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.errors import UpdateError
-from workbench.update import LowRank, Sparse, WeightUpdate
+from workbench.update import WeightUpdate
 
 REQUEST = wb.EditRequest("The Eiffel Tower", "{} is located in the city of", "Rome", target_true="Paris")
 OTHER = wb.EditRequest("Edith Piaf", "The mother tongue of {} is", "English")
@@ -98,7 +99,7 @@ def test_an_update_of_every_low_rank_method_gives_the_edited_logits(every_tiny_l
         editor = replace(wb.KN.for_model(lm), contexts=("{}",), lambda_old=0.0, lambda_new=0.2)
         requests = requests[:1]
     else:
-        network = MendNetwork.fresh(lm, weights_to_edit(lm), rank=4, edit_lr=0.01)
+        network = MendNetwork.untrained(lm, weights_to_edit(lm), rank=4, edit_lr=0.01)
         editor = wb.MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
     update = editor.compute_update(lm, requests)
     lm.memo.clear()

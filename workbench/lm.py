@@ -80,6 +80,10 @@ class Memo:
         """Return the results kept under `name`; on the first call, an empty section for at most `max_entries`."""
         return self._sections.setdefault(name, BoundedCache(max_entries))
 
+    def clear(self) -> None:
+        """Drop all results."""
+        self._sections.clear()
+
 
 @dataclass(frozen=True)
 class _Applied:

@@ -11,8 +11,10 @@ import typer
 
 from workbench.commands import command_app
 from workbench.commands.options import DEFAULT_MODEL
-from workbench.data.facts import BUNDLED, load_facts
+from workbench.data.facts import load_facts
+from workbench.data.records import BUNDLED
 from workbench.errors import SpecError
+from workbench.extras import require_extra
 
 NOTEBOOK = Path("notebooks", "00_explorer.ipynb")
 TEMPLATES = Path(__file__).parent.parent / "explorer"  # searched by Jupyter; holds voila/templates
@@ -33,6 +35,7 @@ def open_explorer(
     ] = "light",
 ) -> None:
     """Open the explorer in a browser. It runs on this machine and cannot be reached from others; Ctrl-C ends it."""
+    require_extra("voila", "explorer")
     load_facts(facts)  # raises before the server starts
     if port is not None:
         _check_free(port)

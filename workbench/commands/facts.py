@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from workbench.commands.printing import show
-from workbench.data.facts import BUNDLED, load_facts
+from workbench.data.facts import load_facts
+from workbench.data.records import BUNDLED
 from workbench.printable import printable
 from workbench.request import EditRequest
 

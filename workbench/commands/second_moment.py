@@ -58,7 +58,7 @@ def second_moment(
         find_source(source)  # raises, before the model is loaded, if there is none
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     blocks = list(MEMIT.for_model(lm).layers) if chosen is None else chosen
-    moment.of(lm, blocks)
+    moment.compute(lm, blocks)
     for layer, file in moment.files(lm, blocks).items():
         number = file.record["condition_number"]
         about = "singular" if number is None else f"condition number about {number:.1e}"

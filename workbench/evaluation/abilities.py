@@ -239,13 +239,13 @@ def _run_tasks(
 ) -> list[TaskRun]:
     selected = [_select_examples(lm, data, protocol, limit) for data in loaded]
     runs = []
-    with tqdm(total=sum(len(queries) for _, asked in selected for queries in asked), unit="query") as bar:
-        for data, asked in selected:
+    with tqdm(total=sum(len(of_example) for _, queries in selected for of_example in queries), unit="query") as bar:
+        for data, queries in selected:
             task = TASKS[data.task]
             bar.set_description(task.title)
-            flat = [query for queries in asked for query in queries]
+            flat = [query for of_example in queries for query in of_example]
             answers = iter(answer_queries(lm, flat, batch_size=batch_size, bar=bar))
-            by_example = tuple(tuple(next(answers) for _ in queries) for queries in asked)
+            by_example = tuple(tuple(next(answers) for _ in of_example) for of_example in queries)
             runs.append(TaskRun(task, data, protocol, by_example))
     return runs
 
@@ -259,7 +259,7 @@ def _select_examples(
     left_out = {rejected.index for rejected in data.rejected}
     records = (i for i in count() if i not in left_out)
     kept: list[TaskExample] = []
-    asked: list[tuple[Query, ...]] = []
+    kept_queries: list[tuple[Query, ...]] = []
     too_long: list[Rejected] = []
     for i, example in zip(records, data.examples, strict=False):
         if len(kept) == limit:
@@ -268,14 +268,14 @@ def _select_examples(
         n = max(count_tokens(lm, query) for query in queries)
         if n <= longest:
             kept.append(example)
-            asked.append(queries)
+            kept_queries.append(queries)
         else:
             too_long.append(Rejected(i, f"{n} tokens, more than the {longest} that {lm.name} takes."))
     if not kept:
         raise DataError(f"{data.source} has no example for {task.name} that fits; {too_long[0]}")
     if too_long:
         log.warning("%s: examples left out as too long: %d; %s", data.source, len(too_long), too_long[0])
-    return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long)), asked
+    return replace(data, examples=tuple(kept), rejected=(*data.rejected, *too_long)), kept_queries
 
 
 def _source_of(task: Task[Any], data: DataSource, chosen: Sequence[Task[Any]]) -> str | Path | None:

@@ -1,4 +1,4 @@
-"""Names of the tasks, in a module of its own so that checking a name imports nothing that runs a task."""
+"""Names of the tasks, separate from the tasks so that checking a name is fast: it imports no model code."""
 
 from collections.abc import Sequence
 

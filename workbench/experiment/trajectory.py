@@ -86,7 +86,8 @@ def _read_or_compute(
     sequence: EditSequence, store: Store, key: str, editor: Editor, batch: tuple[EditRequest, ...]
 ) -> _Edit:
     record, tensors = f"edits/{key}.json", f"edits/{key}.safetensors"
-    if (known := store.read_json(record)) is None:
+    known = store.read_json(record)
+    if known is None or not (known["failed"] or store.has(tensors)):
         known = _compute(sequence, store, tensors, editor, batch)
         store.write_json(record, known)
     # read back even if just computed: factors from a file and from a GPU may differ when they are multiplied out

@@ -29,8 +29,8 @@ def find_label(text: str, labels: Sequence[str]) -> int | None:
     """
     words = set(re.findall(r"\w+(?:'\w+)*", text))
     words |= {word.lower() for word in words if len(word) > 1}
-    found = [i for i, label in enumerate(labels) if (label if len(label) == 1 else label.lower()) in words]
-    return found[0] if len(found) == 1 else None
+    matches = [i for i, label in enumerate(labels) if (label if len(label) == 1 else label.lower()) in words]
+    return matches[0] if len(matches) == 1 else None
 
 
 def most_probable_option(answer: Answer) -> int:

@@ -69,13 +69,13 @@ def score(example: NERExample, answers: Sequence[Answer], protocol: TaskProtocol
     """
     gold = {(kind, _strip_marks(surface).lower()) for kind, surface in example.entities}
     listed = [find_names(answer.text) for answer in answers]
-    found = {(kind, name.lower()) for kind, names in zip(ENTITY_TYPES, listed, strict=True) for name in names}
-    hits = len(gold & found)
+    predicted = {(kind, name.lower()) for kind, names in zip(ENTITY_TYPES, listed, strict=True) for name in names}
+    hits = len(gold & predicted)
     text = example.text.lower()
     valid = [not names or any(name.lower() in text for name in names) for names in listed]
     return {
-        F1: Ratio(2 * hits, len(gold) + len(found)),
-        PRECISION: Ratio(hits, len(found)),
+        F1: Ratio(2 * hits, len(gold) + len(predicted)),
+        PRECISION: Ratio(hits, len(predicted)),
         RECALL: Ratio(hits, len(gold)),
         VALID: sum(valid) / len(valid),
     }
