@@ -108,9 +108,7 @@ def test_the_folder_says_what_made_it_and_nothing_else_is_left(cli, folder, tiny
         "model": tiny,
         "fingerprint": wb.load(tiny).fingerprint,
         "dtype": "float32",
-        "updates": [
-            {"file": f"{seed}.safetensors", "records": [record_of(seed).as_dict()]} for seed in (1, 2)
-        ],
+        "updates": [{"file": f"{seed}.safetensors", "records": [record_of(seed).as_dict()]} for seed in (1, 2)],
     }
     files = {path.name for path in (folder / "edited").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "workbench.json"} <= files

@@ -115,3 +115,14 @@ def test_a_sequence_with_a_failed_edit_equals_the_one_without_it(make_spec, tiny
     total = read_updates(spec, tmp_path)[3]
     assert all(torch.equal(total.delta(name), sequence.total.delta(name)) for name in sequence.total)
     assert pd.isna(Store(tmp_path).operations()["norm"].iloc[0])
+
+
+def test_an_edit_whose_file_is_missing_is_computed_again(make_spec, tmp_path):
+    run(make_spec("rome"), store=tmp_path)
+    whole = read_updates(make_spec("rome"), tmp_path)[2]
+    for path in [*(tmp_path / "edits").glob("*.safetensors"), *(tmp_path / "units").iterdir()]:
+        path.unlink()
+    run(make_spec("rome"), store=tmp_path)
+    assert len(list((tmp_path / "edits").glob("*.safetensors"))) == 2
+    again = read_updates(make_spec("rome"), tmp_path)[2]
+    assert all(torch.equal(again.delta(name), whole.delta(name)) for name in whole)
