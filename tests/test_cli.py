@@ -407,7 +407,7 @@ def assert_same_update(a, b):
         assert torch.equal(a.delta(name), b.delta(name))
 
 
-def test_the_saved_update_is_the_regularised_one_of_the_options(cli, folder, tiny):
+def test_the_saved_update_is_the_regularized_one_of_the_options(cli, folder, tiny):
     options = ("--layer", 2, "--steps", 3, "--lr", 0.2, "--seed", 5, "--variant", "r-rome")
     result = cli("edit", *FACT, *options, "--regularizer", "rect", "--model", tiny, "--save", "e.safetensors")
     assert (result.code, result.err) == (0, "")

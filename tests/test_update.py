@@ -393,7 +393,7 @@ def test_files_are_as_small_as_the_kind_allows(tmp_path):
         sizes[kind] = (tmp_path / kind).stat().st_size
     header = 1000
     assert sizes["Dense"] >= 4 * n * n
-    assert sizes["Sparse"] <= 4 * n * n * 2 // 5 + n * n // 8 + header  # values of 40 %, one bit an entry
+    assert sizes["Sparse"] <= 4 * n * n * 2 // 5 + n * n // 8 + header  # values of 40 %, one bit per entry
     assert sizes["LowRank"] <= 4 * 2 * 2 * n + header
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -153,13 +153,12 @@ class LanguageModel:
     @property
     def blocks(self) -> nn.ModuleList:
         """The decoder blocks, first to last."""
-        return self.model.get_submodule(self.arch.blocks)
+        return cast(nn.ModuleList, self.model.get_submodule(self.arch.blocks))
 
     @property
     def device(self) -> torch.device:
         """Device of the input embedding, where token ids go."""
-        weight: Tensor = self.model.get_input_embeddings().weight
-        return weight.device
+        return cast(nn.Embedding, self.model.get_input_embeddings()).weight.device
 
     def mlp_out(self, layer: int) -> nn.Module:
         """Return the output projection of the MLP in block `layer`; its input is the key, its output the value."""
@@ -298,7 +297,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
-    device_map: str | dict | None = None,
+    device_map: str | dict[str, Any] | None = None,
 ) -> LanguageModel:
     """Load a causal language model by name.
 
@@ -331,9 +330,10 @@ def load(
     try:
         arch = architecture_of(AutoConfig.from_pretrained(source))
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch_dtype, device_map=device_map, output_loading_info=True
         )
+        model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except (OSError, ValueError, RuntimeError, SafetensorError) as err:
         raise ModelError(_cannot_load(name, err)) from err
     if missing := sorted(report["missing_keys"]):  # transformers has initialized them at random
@@ -350,17 +350,16 @@ def load(
 
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
     try:
-        model.to(device)
+        model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the argument from the checker
     except (RuntimeError, AssertionError) as err:  # no such device, torch built without it, or too little memory
         raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if dtype in DTYPES.values():
-        return dtype
-    if dtype not in DTYPES:
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if found not in DTYPES.values():
         raise ModelError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}.")
-    return DTYPES[dtype]
+    return cast(torch.dtype, found)
 
 
 def _cannot_load(name: str, err: Exception) -> str:

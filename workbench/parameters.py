@@ -124,13 +124,13 @@ class Parameter:
         if self.kind in (int, float):
             number = Integral if self.kind is int else Real
             # bool is a number in Python, and no hyperparameter means it as one
-            return isinstance(value, number) and not isinstance(value, bool) and value in self.interval
+            return isinstance(value, number) and not isinstance(value, bool) and float(value) in self.interval
         if self.item is not None:
             return isinstance(value, tuple) and all(self.item._allows(entry) for entry in value)
-        return getattr(self.kind, "_is_protocol", False) or isinstance(value, self.kind)
+        return isinstance(value, self.kind)
 
 
-def check_parameters(settings: object) -> None:
+def check_parameters(settings: Any) -> None:
     """Raise `EditError` unless every field of a dataclass holds what its annotation allows.
 
     Parameters
@@ -143,12 +143,13 @@ def check_parameters(settings: object) -> None:
     EditError
         In one sentence: the field, what is allowed, and the value.
     """
-    for parameter in parameters_of(type(settings)).values():
+    declared = parameters_of(type(settings))  # type: ignore[arg-type]  # every class is hashable
+    for parameter in declared.values():
         parameter.check(getattr(settings, parameter.name))
 
 
 @cache
-def parameters_of(cls: type) -> dict[str, Parameter]:
+def parameters_of(cls: type[Any]) -> dict[str, Parameter]:
     """Return what is allowed in each field of a dataclass.
 
     Parameters

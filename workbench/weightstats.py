@@ -86,7 +86,7 @@ def _measure(
     delta = relative_change(dW, W)
     norm, norm_before = (float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in (dW, W))
     relative_norm = norm / norm_before if norm_before else (math.inf if norm else 0.0)
-    rows = [
+    rows: list[tuple[str, float | None, float]] = [
         ("manhattan_distance", None, float(dW.abs().sum(dtype=torch.float64))),
         ("norm", None, norm),
         ("relative_norm", None, relative_norm),

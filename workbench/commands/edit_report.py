@@ -68,8 +68,8 @@ def _report_probes(outcome: Outcome) -> None:
 def _report_scores(scores_before: pd.DataFrame, scores_after: pd.DataFrame) -> None:
     table = bare_table("", "", "before", "after", "facts")
     for before, after in zip(scores_before.itertuples(), scores_after.itertuples(), strict=True):
-        protocol = before.protocol.replace("_", " ")
-        table.add_row(before.metric, protocol, f"{before.value:.2f}", f"{after.value:.2f}", str(after.n))
+        protocol = str(before.protocol).replace("_", " ")
+        table.add_row(str(before.metric), protocol, f"{before.value:.2f}", f"{after.value:.2f}", str(after.n))
     show()
     show(table)
 
@@ -112,7 +112,7 @@ def _report_update(outcome: Outcome) -> None:
     show(titled("Update", ", ".join([record.method, *describe_layers(outcome.editor), outcome.regularizer])))
     table = bare_table("", "")
     for name, changes in outcome.changes.groupby("parameter", sort=False):
-        for label, value in _matrix_rows(name, outcome.update[name].shape, changes).items():
+        for label, value in _matrix_rows(str(name), outcome.update[str(name)].shape, changes).items():
             table.add_row(label, value)
     for label, value in _edit_rows(record, outcome).items():
         table.add_row(label, value)
@@ -126,7 +126,10 @@ def _matrix_rows(name: str, shape: tuple[int, ...], changes: pd.DataFrame) -> di
         "weight": f"{name}, {shape[0]} × {shape[1]}",
         "Σ|ΔW|": f"{values['manhattan_distance']:.1f} (Manhattan distance)",
         "‖ΔW‖/‖W‖": f"{values['relative_norm']:.4f}",
-        "δ = |ΔW/W|": ", ".join(f"{row.value:.4f} ({100 * row.at:g} % quantile)" for row in quantiles.itertuples()),
+        "δ = |ΔW/W|": ", ".join(
+            f"{value:.4f} ({100 * at:g} % quantile)"
+            for at, value in zip(quantiles["at"], quantiles["value"], strict=True)
+        ),
         "changed": f"{100 * values['share_changed']:.1f} % of the entries",
     }
 

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import pandas as pd
 import typer
@@ -24,6 +24,7 @@ from workbench.evaluation.harness import evaluate_harness
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks import TASKS
+from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.printable import printable
@@ -47,7 +48,8 @@ def evaluate(
     data: Annotated[
         str | None,
         typer.Option(
-            help='Task data: "bundled", "hub", or a folder of the original files; by default $WORKBENCH_DATA or bundled.',
+            help='Task data: "bundled", "hub", or a folder of the original files; by default $WORKBENCH_DATA, or '
+            '"bundled".',
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -146,10 +148,10 @@ def _report(lm: LanguageModel, updates: list[SavedUpdate], scores: pd.DataFrame)
     table = bare_table("task", "metric", "n", *names)
     places = scores.groupby(["task", "metric", "protocol", "source", "split"], sort=False)
     for (task, metric, protocol, *_), rows in places:
-        stands = task in TASKS and TASKS[task].headline.get(protocol) == metric
+        is_headline = task in TASKS and metric == TASKS[str(task)].headline.get(cast(TaskProtocol, protocol))
         by_model = rows.set_index("model")
         cells = [_cell(by_model.loc[name]) if name in by_model.index else "" for name in names]
-        table.add_row(printable(task), printable(metric) + " *" * stands, str(rows["n"].iloc[0]), *cells)
+        table.add_row(printable(str(task)), printable(str(metric)) + " *" * is_headline, str(rows["n"].iloc[0]), *cells)
     show(table)
     show("  * headline score of the task; intervals are 95 %")
     for line in dict.fromkeys(f"{r.task}: {r.source}, {r.split}; {r.protocol}" for r in scores.itertuples()):

@@ -87,7 +87,7 @@ def train_mend(
     """
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     _check_out(out, checkpoint, resume=resume, force=force)
-    given = {
+    given: dict[str, Any] = {
         "layers": None if layers is None else layers_from(layers, example="27,28,29"),
         "rank": rank,
         "steps": steps,
@@ -187,7 +187,7 @@ def _report(success: pd.DataFrame, record: dict[str, Any], out: Path) -> None:
     for (facts, size), part in forced.groupby(["facts", "batch_size"], sort=False):
         by_metric = part.set_index("metric")["value"]
         cells = [f"{by_metric[m]:.2f}" if m in by_metric else "" for m in ("reliability", "generalization", "locality")]
-        table.add_row(facts, f"{part['n'].max()}, {size}", *cells)
+        table.add_row(str(facts), f"{part['n'].max()}, {size}", *cells)
     show(table)
     show(f"teacher forced; {record['steps']} steps in {record['seconds']:.0f} s, the best at {record['best_step']}")
     show(f"Saved to {out} ({out.stat().st_size / 1e6:.1f} MB).")
