@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from workbench.parameters import LARGEST_SEED
-
 FACT, METHOD, MODEL, FILES = "The fact", "Method and regularizer", "Model", "Files"
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -16,7 +14,6 @@ Dtype = Annotated[str, typer.Option(help="Dtype of the weights.", rich_help_pane
 DeviceMap = Annotated[
     str | None, typer.Option(help='"auto" spreads a large model over several GPUs.', rich_help_panel=MODEL)
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random draw.")]
 StoreUrl = Annotated[
     str | None,
     typer.Option(help="Folder or fsspec URL of the results; by default $WORKBENCH_STORE, or build/store."),

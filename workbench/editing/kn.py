@@ -1,5 +1,6 @@
 """KN: editing by knowledge neurons (Dai et al. 2022, arXiv 2104.08696)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -19,6 +20,7 @@ from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, Interval, Parameter, check_parameters
 from workbench.request import PLACEHOLDER, EditRequest
+from workbench.storage.cache import compute_missing
 from workbench.update import EditRecord, WeightUpdate
 
 CONTEXT_LENGTHS = ((5, 5),)  # five texts of five tokens, besides the bare prompt
@@ -282,18 +284,22 @@ def _refine_neurons(kn: KN, coarse: Tensor, others: Tensor, prompt: str) -> tupl
 
 def _find_neurons_of_others(lm: LanguageModel, kn: KN) -> Tensor:
     """Return the neurons of the unedited model, boolean (L, d_ff), that are coarse for too many negative prompts."""
-    keys = [(prompt, kn.steps, kn.adaptive_threshold) for prompt in kn.negative_prompts]
-    found = lm.memo.section("KN neurons")
-    if missing := [key for key in dict.fromkeys(keys) if key not in found]:
+
+    def compute(missing: Sequence[tuple[str, int, float]]) -> list[Tensor]:
+        neurons = []
         with lm.unedited():
-            for key in missing:
-                ids = encode(lm.tokenizer, key[0]).ids
+            for prompt, steps, threshold in missing:
+                ids = encode(lm.tokenizer, prompt).ids
                 text = Encoded((*ids, _predict_token(lm, ids)), len(ids))
-                [attribution] = attribute_answers(lm, [text], steps=kn.steps)
-                found[key] = attribution.coarse_neurons(kn.adaptive_threshold)
-    if not keys:
+                [attribution] = attribute_answers(lm, [text], steps=steps)
+                neurons.append(attribution.coarse_neurons(threshold))
+        return neurons
+
+    if not kn.negative_prompts:
         return torch.tensor(False)
-    return sum(found[key].int() for key in keys) > kn.max_negative_share * len(keys)
+    keys = [(prompt, kn.steps, kn.adaptive_threshold) for prompt in kn.negative_prompts]
+    found = compute_missing(lm.memo.section("KN neurons"), keys, compute)
+    return torch.stack(found).sum(dim=0) > kn.max_negative_share * len(keys)
 
 
 def _add_along(lm: LanguageModel, kn: KN, signs: Tensor, direction: Tensor) -> dict[str, LowRank]:

@@ -30,6 +30,7 @@ from workbench.registry import make_editor
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
 from workbench.sequence import EditSequence
+from workbench.storage.cache import compute_missing
 from workbench.update import WeightUpdate
 
 
@@ -247,11 +248,11 @@ class Session:
         ids = [encode(self.lm.tokenizer, prompt).ids for prompt in prompts]
         self._check_prompts(prompts, ids, n_tokens)
         with self._exclusive(monitor):
-            known = self.lm.unedited_memo("explorer continuations")
-            keys = [(row, n_tokens) for row in ids]
-            if missing := [key for key in dict.fromkeys(keys) if key not in known]:
-                known.update(zip(missing, continue_texts(self.lm, [row for row, _ in missing], n_tokens), strict=True))
-            before = [known[key] for key in keys]
+            before = compute_missing(
+                self.lm.unedited_memo("explorer continuations"),
+                [(row, n_tokens) for row in ids],
+                lambda missing: continue_texts(self.lm, [row for row, _ in missing], n_tokens),
+            )
             after = before
             if self._edits:
                 with self._sequence.applied():
@@ -367,11 +368,12 @@ class Session:
         return Edit(**vars(added), request=request, editor=editor, growth=growth)
 
     def _unedited_predictions(self, probes: Sequence[Probe]) -> list[PromptPrediction]:
-        known = self.lm.unedited_memo("explorer predictions")
-        keys = [(probe.prompt, probe.target, probe.rival) for probe in probes]
-        if missing := {key: probe for key, probe in zip(keys, probes, strict=True) if key not in known}:
-            known.update(zip(missing, predict_probes(self.lm, list(missing.values())), strict=True))
-        return [known[key] for key in keys]
+        by_key = {(probe.prompt, probe.target, probe.rival): probe for probe in probes}
+        return compute_missing(
+            self.lm.unedited_memo("explorer predictions"),
+            [(probe.prompt, probe.target, probe.rival) for probe in probes],
+            lambda missing: predict_probes(self.lm, [by_key[key] for key in missing]),
+        )
 
     def _check_prompts(self, prompts: Sequence[str], ids: Sequence[tuple[int, ...]], n_tokens: int) -> None:
         if not prompts or not all(prompt.strip() for prompt in prompts):
