@@ -218,6 +218,13 @@ class LanguageModel:
                 return entry.saved_masters.get(name, entry.saved[name])
         return self.weight(name)
 
+    def unedited_weight(self, name: str) -> Tensor:
+        """Return the weight `name` of the model as it was loaded, whatever is applied."""
+        for entry in self._applied:
+            if name in entry.saved:
+                return entry.saved_masters.get(name, entry.saved[name])
+        return self.weight(name)
+
     def write(self, update: "WeightUpdate", weights: dict[str, Tensor]) -> None:
         """Replace whole weights and keep the replaced bits for `update`; called by `WeightUpdate.apply`."""
         saved = {name: self.model.get_parameter(name).detach().clone() for name in weights}
