@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,6 @@ class SequenceEdit:
         The regularizer that it went through.
     update : WeightUpdate
         The regularized update.
-    total : WeightUpdate
-        Sum of the updates of all edits up to this one.
     seconds : float
         Time to compute the update.
     """
@@ -49,7 +49,6 @@ class SequenceEdit:
     computed: WeightUpdate
     regularizer: Regularizer
     update: WeightUpdate
-    total: WeightUpdate
     seconds: float
 
     @property
@@ -72,6 +71,7 @@ class EditSequence:
     def __init__(self, lm: LanguageModel) -> None:
         self.lm = lm
         self._edits: list[SequenceEdit] = []
+        self._total = WeightUpdate({})
 
     @property
     def edits(self) -> tuple[SequenceEdit, ...]:
@@ -81,7 +81,25 @@ class EditSequence:
     @property
     def total(self) -> WeightUpdate:
         """Sum of the updates of all edits; empty without edits."""
-        return self._edits[-1].total if self._edits else WeightUpdate({})
+        return self._total
+
+    def total_after(self, number: int) -> WeightUpdate:
+        """Return the sum of the updates of the first edits.
+
+        Only the sum of all edits is kept in memory; this one is added up again, in the same order.
+
+        Parameters
+        ----------
+        number : int
+            Number of edits, from 0.
+
+        Returns
+        -------
+        WeightUpdate
+        """
+        if number >= len(self._edits):
+            return self._total
+        return reduce(add, (edit.update for edit in self._edits[:number]), WeightUpdate({}))
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -124,11 +142,11 @@ class EditSequence:
             If an update is applied to the model already.
         """
         self._check_unedited()
-        edits = self._edits[:upto]
-        if not edits:  # nothing is applied, so that results count as those of the unedited model
+        if not self._edits[:upto]:  # nothing is applied, so that results count as those of the unedited model
             yield self.lm
         else:
-            with edits[-1].total.applied(self.lm):
+            total = self._total if upto is None else self.total_after(upto)
+            with total.applied(self.lm):
                 yield self.lm
 
     def compute(self, requests: Sequence[EditRequest], method: "Editor") -> WeightUpdate:
@@ -190,7 +208,7 @@ class EditSequence:
         with self.applied():
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)
-        self._edits.append(SequenceEdit(computed, regularizer, update, self.total + update, seconds))
+        self._append(SequenceEdit(computed, regularizer, update, seconds))
         return self._edits[-1]
 
     def edit(
@@ -245,8 +263,10 @@ class EditSequence:
         number = len(self._edits) if number is None else number
         if not 1 <= number <= len(self._edits):
             raise EditError(f"there is no edit {number}; the sequence has edits 1 to {len(self._edits)}.")
+        total = self.total_after(number - 1)
         removed = tuple(self._edits[number - 1 :])
         del self._edits[number - 1 :]
+        self._total = total
         return removed
 
     def save(self, path: str | Path) -> None:
@@ -299,13 +319,16 @@ class EditSequence:
                 )
                 update.check_fits(lm)
                 regularizer, seconds = from_settings(record["regularizer"]), float(record["seconds"])
-                total = sequence.total + update
-                sequence._edits.append(SequenceEdit(computed, regularizer, update, total, seconds))
+                sequence._append(SequenceEdit(computed, regularizer, update, seconds))
         except (ValueError, TypeError, KeyError, RecursionError) as err:
             if isinstance(err, UpdateError):
                 raise
             raise UpdateError(f"{path} is a damaged sequence ({err}); save it again.") from err
         return sequence
+
+    def _append(self, edit: SequenceEdit) -> None:
+        self._total = self._total + edit.update
+        self._edits.append(edit)
 
     def _check_unedited(self) -> None:
         if self.lm.applied_updates:

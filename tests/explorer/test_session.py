@@ -105,9 +105,9 @@ def test_a_regularizer_that_fails_leaves_the_session_as_it_was(session):
     with pytest.raises(RuntimeError):
         session.edit(THIRD, EDITOR, Failing())
     assert session.edits == (first, second)
-    assert_same_update(session.update, second.total)
+    assert_same_update(session.update, first.update + second.update)
     third = session.edit(THIRD, EDITOR)
-    assert_same_update(third.total, second.total + third.update)
+    assert_same_update(session.update, first.update + second.update + third.update)
 
 
 def test_undo_of_one_in_the_middle_takes_the_later_ones_with_it(session):

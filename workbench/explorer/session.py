@@ -321,8 +321,7 @@ class Session:
         name = self.matrices()[0] if name is None else name
         if name not in last.update:
             raise EditError(f"the last edit does not change {name!r}; it changes {', '.join(self.matrices())}.")
-        earlier = self._edits[-2].total if len(self._edits) > 1 else WeightUpdate({})
-        with self._exclusive(None), earlier.applied(self.lm):
+        with self._exclusive(None), self._sequence.applied(upto=len(self._edits) - 1):
             return weight_view(self.lm, last, name)
 
     def measure_kept(self) -> KeptShare:
@@ -361,7 +360,7 @@ class Session:
     ) -> Edit:
         added = self._sequence.add(computed, regularizer, seconds=seconds)
         try:
-            growth = growth_row(added.total, self.lm, self.thresholds)
+            growth = growth_row(self._sequence.total, self.lm, self.thresholds)
         except Exception:  # such as too little memory
             self._sequence.undo()
             raise
