@@ -1,6 +1,8 @@
-"""Hooks of the documentation site: the gallery of figures and the reference of commands are made when it is built."""
+"""Hooks of the documentation site: gallery, tables of hyperparameters and commands are made when it is built."""
 
+import dataclasses
 import inspect
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +14,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.main import get_command
 
+import workbench as wb
 from workbench.cli import _COMMANDS as COMMANDS
+from workbench.parameters import parameters_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = next(folder for folder in (ROOT / "figures" / "default", ROOT / "figures") if folder.is_dir())
 PICTURES = "pictures"  # folder of the site
+_FIELDS = re.compile(r"<!-- fields of (\w+) -->")
 _OF_EVERY_COMMAND = ("help", "install_completion", "show_completion")
 
 
@@ -28,13 +33,13 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill the places that are left for the gallery and for the commands."""
+    """Fill the places that are left for the gallery, the commands and the fields of methods and regularizers."""
     match page.file.src_uri:
         case "gallery.md":
             return markdown.replace("<!-- figures -->", "\n".join(gallery()))
         case "reference/commands.md":
             return markdown.replace("<!-- commands -->", "\n".join(command_reference()))
-    return markdown
+    return _FIELDS.sub(lambda place: "\n".join(fields_table(getattr(wb, place[1]))), markdown)
 
 
 def gallery() -> Iterator[str]:
@@ -46,6 +51,16 @@ def gallery() -> Iterator[str]:
             yield f"## {entry['title']}\n"
             yield from (f"![{entry['title']}]({PICTURES}/{name}.png)\n" for name in pictures)
             yield f"`make figures FIGURES={entry['figure']}` · `notebooks/{entry['notebook']}`\n"
+
+
+def fields_table(cls: type[Any]) -> Iterator[str]:
+    """Yield a table of the fields of a method or a regularizer: what each is, what is allowed, and its default."""
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    yield "| Field | Meaning | Allowed | Default |\n| --- | --- | --- | --- |"
+    for name, parameter in parameters_of(cls).items():
+        default = "required" if defaults[name] is dataclasses.MISSING else f"`{defaults[name]!r}`"
+        allowed = parameter.phrase.removeprefix("be ").removeprefix("lie ")
+        yield f"| `{name}` | {_cell(parameter.description)} | {_cell(allowed)} | {default} |"
 
 
 def command_reference() -> Iterator[str]:
@@ -80,13 +95,18 @@ def _command_lines(words: str, command: Any) -> Iterator[str]:
 
 
 def _meaning(parameter: Any) -> str:
-    text = " ".join((parameter.help or "").split()).replace("|", r"\|")
+    text = _cell(parameter.help or "")
     default = parameter.default
     if parameter.required:
         return f"{text} Required."
     if isinstance(default, (str, int, float)) and not isinstance(default, bool):
         return f"{text} Default: `{default}`."
     return text
+
+
+def _cell(text: str) -> str:
+    """Return a text as it may stand in a cell of a table."""
+    return " ".join(text.split()).replace("|", r"\|")
 
 
 def _shown(argument: Any) -> str:
