@@ -29,7 +29,7 @@ REQUEST = wb.EditRequest("Eiffel Tower", "The {} is in the city of", "Rome", tar
 class Nudge:
     """Moves one matrix by a constant rank-one update."""
 
-    layer: Annotated[int, "block to edit"]
+    block: Annotated[int, "block to edit"]
     size: Annotated[float, POSITIVE, "entries of the update"] = 1e-3
     supports_batch = True
     label = "Nudge"
@@ -39,13 +39,13 @@ class Nudge:
 
     @classmethod
     def for_model(cls, lm):
-        return cls(layer=0)
+        return cls(block=0)
 
     def prepared(self, lm):
         return self
 
     def compute_update(self, lm, requests):
-        name = lm.arch.mlp_out_weight(self.layer)
+        name = lm.arch.mlp_out_weight(self.block)
         d_in, d_out = lm.linear_shape(name)
         change = low_rank(lm, name, self.size * torch.ones(d_out, 1), torch.ones(d_in, 1))
         return WeightUpdate.of_edit(lm, {name: change}, EditRecord(self.label, tuple(requests), asdict(self)))
@@ -68,7 +68,7 @@ def rows(monkeypatch):
     """Register one row of each kind for the time of a test."""
     for name in ("_METHODS", "_REGULARIZERS"):
         monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-    registry.register_method(MethodRow("nudge", "Nudge", Nudge, NUDGE_STYLE, options={"layer": "layer"}))
+    registry.register_method(MethodRow("nudge", "Nudge", Nudge, NUDGE_STYLE, options={"layer": "block"}))
     registry.register_regularizer(RegularizerRow("halve", "Halve", Halve, "Halve every entry", {"Halve": HALVE_STYLE}))
 
 
@@ -102,7 +102,7 @@ def test_they_are_choices_of_the_edit_command(cli, folder, tiny):
     chosen = ("--method", "nudge", "--layer", "1", "--regularizer", "halve", "--save", "u.safetensors")
     result = cli("edit", *fact, *chosen, "--set", "size=0.5", "--model", tiny)
     assert (result.code, result.err) == (0, "")
-    assert "Nudge, layer 1, Halve" in result.out
+    assert "Nudge, Halve" in result.out
     update = WeightUpdate.load("u.safetensors")
     (name,) = update
     assert update.delta(name).unique().tolist() == [0.25]

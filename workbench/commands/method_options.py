@@ -1,7 +1,8 @@
 """From the options of a command to the editor that they describe."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import MISSING, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -96,15 +97,17 @@ def choose_editor(
     known = parameters_of(cls)
     fields = ({"seed": seed} if "seed" in known else {}) | fields
     if hparams is not None:
-        variant = dict(row.fields) if method in ("r-rome", "ft") else {}
         if not hasattr(cls, "from_yaml"):
             raise SpecError(f"--hparams is not for {method}, which reads no hparams files of EasyEdit.")
-        editor = replace(cls.from_yaml(hparams), **(variant | fields))
+        editor = replace(cls.from_yaml(hparams), **{**row.fields, **fields})
         _check_constraint(method, editor, str(hparams))
         return lambda lm: editor
+    for name, value in fields.items():
+        known[name].check(value)
     placeholders = {"layer": 0, "layers": (0,), "mom2_update_weight": 1.0}
     given = {name: value for name, value in placeholders.items() if name in known} | fields
-    _check_constraint(method, cls(**given), "--set")
+    if all(field.name in given or field.default is not MISSING for field in dataclass_fields(cls)):
+        _check_constraint(method, cls(**given), "--set")
     return lambda lm: make_editor(method, lm, fields)
 
 
