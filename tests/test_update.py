@@ -319,7 +319,7 @@ def test_sparse_takes_one_bit_an_entry():
 
 @pytest.mark.parametrize("by_numpy", [True, False])
 def test_sparse_works_across_chunks(monkeypatch, by_numpy):
-    monkeypatch.setattr(selection, "_by_numpy", lambda tensor: by_numpy)
+    monkeypatch.setattr(selection, "_uses_numpy", lambda tensor: by_numpy)
     shape = (3, selection._CHUNK // 2 + 1)  # one and a half chunks, no multiple of 8
     matrix = torch.arange(shape[0] * shape[1], dtype=torch.float32).reshape(shape)
     mask = matrix % 3 == 1

@@ -25,7 +25,7 @@ def update(folder, tiny) -> str:
     lm = wb.load(tiny)
     name = lm.arch.mlp_out_weight(2)
     change = torch.randn(lm.weight(name).shape, generator=torch.Generator().manual_seed(0))
-    WeightUpdate({name: change}, ({"method": "by hand"},), lm.name, lm.fingerprint).save(folder / "u.safetensors")
+    WeightUpdate({name: change}, model=lm.name, fingerprint=lm.fingerprint).save(folder / "u.safetensors")
     return "u.safetensors"
 
 

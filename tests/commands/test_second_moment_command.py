@@ -57,7 +57,7 @@ def test_without_a_source_the_model_writes_the_text(cli, tiny, monkeypatch):
     monkeypatch.setattr(own_text, "BLOCK", 2)
     result = cli("--model", tiny, "--layers", "0", "--tokens", 512, "--seed", 7)
     assert result.code == 0
-    assert result.out.startswith("layer 0: 512 tokens of the model's own text, seed 7, condition number about ")
+    assert result.out.startswith("layer 0: 512 tokens of text that the model wrote, seed 7, condition number about ")
     assert SecondMoment(n_tokens=512, seed=7).files(load(tiny), [0])
 
 
@@ -79,7 +79,7 @@ def test_ctrl_c_leaves_what_the_next_run_goes_on_with(cli, tiny, text, own_cache
     monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(key_sums, "TOKENS_PER_PASS", 512)
     settings = ("--model", tiny, "--layers", "1", "--source", text, "--tokens", 2048)
-    passes, one_pass = [], key_sums._pass
+    passes, one_pass = [], key_sums._add_keys
 
     def interrupted_at_the_third(*given):
         passes.append(given)
@@ -87,7 +87,7 @@ def test_ctrl_c_leaves_what_the_next_run_goes_on_with(cli, tiny, text, own_cache
             raise KeyboardInterrupt
         one_pass(*given)
 
-    monkeypatch.setattr(key_sums, "_pass", interrupted_at_the_third)
+    monkeypatch.setattr(key_sums, "_add_keys", interrupted_at_the_third)
     assert cli(*settings).code == 130
     assert len(list(own_cache.rglob("*.partial"))) == 1
     assert cli(*settings).code == 0

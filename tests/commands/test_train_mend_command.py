@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, tiny, facts, t
     again = cli("train-mend", *options(tiny, facts, stopped))
     assert (again.code, again.err) == (
         2,
-        f"workbench: {checkpoint} is of a run that was not finished; give --resume to go on, or delete it.\n",
+        f"workbench: {checkpoint} is from an unfinished run; give --resume to continue it, or delete it.\n",
     )
     assert cli("train-mend", *options(tiny, facts, stopped), "--resume").code == 0
     tensors = [_tensor_bytes(path) for path in (whole, stopped)]
@@ -126,7 +126,7 @@ def _tensor_bytes(path: Path) -> bytes:
     [
         ({"--layers": "1,x"}, "--layers must be numbers with commas between them, such as 27,28,29; got '1,x'."),
         ({"--layers": "4"}, "layer 4 is out of range: {model} has layers 0 to 3."),
-        ({"--steps": 0}, "steps must be at least 1; got 0."),
+        ({"--steps": 0}, "steps must be a whole number of at least 1; got 0."),
         (
             {"--hold-out": 25},
             "facts.json has 24 usable facts and none is drawn twice: n must lie in 1 to 24; got 25.",
