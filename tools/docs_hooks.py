@@ -57,7 +57,7 @@ def fields_table(cls: type[Any]) -> Iterator[str]:
     """Yield a table of the fields of a method or a regularizer: what each is, what is allowed, and its default."""
     defaults = {field.name: field.default for field in dataclasses.fields(cls)}
     yield "| Field | Meaning | Allowed | Default |\n| --- | --- | --- | --- |"
-    for name, parameter in parameters_of(cls).items():
+    for name, parameter in parameters_of(cls).items():  # type: ignore[arg-type]  # every class is hashable
         default = "required" if defaults[name] is dataclasses.MISSING else f"`{defaults[name]!r}`"
         allowed = parameter.phrase.removeprefix("be ").removeprefix("lie ")
         yield f"| `{name}` | {_cell(parameter.description)} | {_cell(allowed)} | {default} |"

@@ -146,6 +146,11 @@ class LanguageModel:
         return digest.hexdigest()[:16]
 
     @property
+    def max_tokens(self) -> int | None:
+        """Longest input in tokens; None if the configuration sets no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
         return len(self.blocks)

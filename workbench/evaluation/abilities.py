@@ -255,7 +255,7 @@ def _select_examples(
 ) -> tuple[TaskData, list[tuple[Query, ...]]]:
     """Return the first examples that fit the model, and their queries; those too long are logged and rejected."""
     task = TASKS[data.task]
-    longest = getattr(lm.model.config, "max_position_embeddings", None) or math.inf
+    longest = lm.max_tokens or math.inf
     left_out = {rejected.index for rejected in data.rejected}
     records = (i for i in count() if i not in left_out)
     kept: list[TaskExample] = []

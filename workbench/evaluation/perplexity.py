@@ -60,7 +60,7 @@ def perplexity(
     DataError
         If the file cannot be read or has fewer than two tokens.
     """
-    longest = getattr(lm.model.config, "max_position_embeddings", None) or window
+    longest = lm.max_tokens or window
     if not 2 <= window <= longest:
         raise SpecError(f"window must lie in 2 to {longest}, what {lm.name} takes; got {window}.")
     if limit is not None and (not isinstance(limit, int) or limit < 1):

@@ -379,6 +379,6 @@ class Session:
             raise EditError("there is no prompt to continue; type at least one.")
         if n_tokens < 1:
             raise EditError(f"the number of tokens must be at least 1; got {n_tokens}.")
-        longest = getattr(self.lm.model.config, "max_position_embeddings", None)
+        longest = self.lm.max_tokens
         if longest and (length := max(map(len, ids)) + n_tokens) > longest:
             raise EditError(f"prompt and continuation have {length} tokens; {self.lm.name} takes {longest}.")

@@ -210,7 +210,7 @@ class _Estimator:
         self._lm, self._seed = lm, moment.seed
         self._source: TextSource | None = None if moment.source is None else find_source(moment.source)
         self._width, _ = lm.linear_shape(lm.arch.mlp_out_weight(0))  # d_ff
-        self._length = min(CHUNK, getattr(lm.model.config, "max_position_embeddings", None) or CHUNK)
+        self._length = min(CHUNK, lm.max_tokens or CHUNK)
         self._n_tokens = moment.n_tokens or max(MIN_TOKENS, TOKENS_PER_DIMENSION * self._width)
         self._min_tokens = -(-self._width // self._length) * self._length
         self._reason = f"since a mean over fewer tokens than the {self._width} dimensions of a key is singular"
