@@ -8,11 +8,9 @@ import typer
 from workbench.commands import command_app
 from workbench.commands.options import Device, DeviceMap, StoreUrl
 from workbench.commands.printing import show
-from workbench.experiment.resolved import resolve_all
-from workbench.experiment.runner import run as run_specs
-from workbench.experiment.spec import ExperimentSpec, read_specs
-from workbench.experiment.store import Store
-from workbench.experiment.store_location import default_store
+from workbench.experiment.resolved import ResolvedRun, resolve_all
+from workbench.experiment.runner import open_store, run_resolved
+from workbench.experiment.spec import read_specs
 from workbench.library_logging import quiet_libraries
 from workbench.printable import printable
 
@@ -34,19 +32,19 @@ def run(
     workbench results --store build/store
     """
     quiet_libraries()
-    results = Store(store or default_store())
-    units = {run.key: run.spec for run in resolve_all(read_specs(spec))}
+    results = open_store(store)
+    units = {run.key: run for run in resolve_all(read_specs(spec))}
     _show_plan(units, [unit for unit in units if results.finished(unit)])
     if plan:
         return
-    run_specs(list(units.values()), store=results, cluster=cluster, device=device, device_map=device_map)
+    run_resolved(list(units.values()), results, cluster=cluster, device=device, device_map=device_map)
     show(f"done; workbench results --store {results.url} lists them")
 
 
-def _show_plan(units: dict[str, ExperimentSpec], finished: list[str]) -> None:
+def _show_plan(units: dict[str, ResolvedRun], finished: list[str]) -> None:
     show(f"{len(units)} trajectories, {len(finished)} of them finished")
-    for unit, spec in units.items():
-        show(f"  {unit}  {'finished' if unit in finished else 'to run  '}  {printable(str(spec))}")
+    for unit, run in units.items():
+        show(f"  {unit}  {'finished' if unit in finished else 'to run  '}  {printable(str(run.spec))}")
 
 
 app = command_app(run)

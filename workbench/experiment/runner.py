@@ -58,7 +58,40 @@ def run(
         `Store.operations` with its reason, and the trajectory continues without it.
     """
     store = open_store(store)
-    runs = {each.key: each for each in resolve_all([specs] if isinstance(specs, ExperimentSpec) else list(specs))}
+    runs = resolve_all([specs] if isinstance(specs, ExperimentSpec) else list(specs))
+    return run_resolved(runs, store, cluster=cluster, device=device, device_map=device_map)
+
+
+def run_resolved(
+    resolved: Sequence[ResolvedRun],
+    store: Store,
+    *,
+    cluster: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+) -> pd.DataFrame:
+    """Run experiments whose facts and examples are loaded.
+
+    Parameters
+    ----------
+    resolved : sequence of ResolvedRun
+        The trajectories to run.
+    store : Store
+        Store of the results.
+    cluster, device, device_map : str, optional
+        As for `run`.
+
+    Returns
+    -------
+    DataFrame
+        As from `run`.
+
+    Raises
+    ------
+    RunError
+        As in `run`.
+    """
+    runs = {each.key: each for each in resolved}
     waiting = [each for each in runs.values() if not store.finished(each.key)]
     if waiting and cluster is not None:
         require_extra("distributed", "cluster")
