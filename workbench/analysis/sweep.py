@@ -8,7 +8,7 @@ import pandas as pd
 
 from workbench.analysis.tables import select_edit_metrics
 from workbench.experiment.resolved import resolve_all
-from workbench.experiment.runner import open_store, run
+from workbench.experiment.runner import open_store, run_resolved
 from workbench.experiment.spec import ExperimentSpec, grid
 from workbench.experiment.store import Store
 
@@ -41,10 +41,10 @@ def sweep_hyperparameter(
         As `workbench.run`.
     """
     store = open_store(store)
-    specs = grid(spec, {f"hyperparameters.{field}": values})
-    results = select_edit_metrics(run(specs, store=store))
+    runs = resolve_all(grid(spec, {f"hyperparameters.{field}": values}))
+    results = select_edit_metrics(run_resolved(runs, store))
     parts = []
-    for value, each in zip(values, resolve_all(specs), strict=True):
+    for value, each in zip(values, runs, strict=True):
         part = results.loc[results["unit"] == each.key, ["metric", "protocol", "value", "n", "low", "high"]]
         part.insert(0, field, value)
         means = store.operations([each.key])[["relative_norm", "steps"]].mean()
