@@ -14,7 +14,7 @@ EMPTY = Runs(pd.DataFrame(columns=SCORES.names), pd.DataFrame(columns=RESULTS.na
 
 def rows(values, **more):
     """Return rows of scores, one per example."""
-    place = {"unit": "u", "model": "m", "method": "ROME", "regularizer": PLAIN, "setting": "sequential-instance"}
+    place = {"trajectory": "u", "model": "m", "method": "ROME", "regularizer": PLAIN, "setting": "sequential-instance"}
     place |= {"facts": "bundled", "batch_size": 1, "seed": 0, "operation": 0, "n_edits": 0, "task": "open_qa"}
     place |= {"metric": "span_match", "protocol": "standard", "source": "bundled", "split": "bundled", "moment": None}
     return pd.DataFrame([{**place, "example": i, "value": v, "weight": 1.0, **more} for i, v in enumerate(values)])

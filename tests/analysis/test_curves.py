@@ -64,7 +64,7 @@ def test_a_series_is_named_by_what_differs():
 def test_batches_of_several_sizes_become_one_curve_from_the_unedited_model():
     def single(size, operation, value):
         setting = "single-batch" if size > 1 else "single-instance"
-        place = {"unit": str(size), "setting": setting, "batch_size": size, "n_edits": size * operation}
+        place = {"trajectory": str(size), "setting": setting, "batch_size": size, "n_edits": size * operation}
         return row(0, value, operation=operation) | place
 
     rows = [single(1, 0, 0.6), single(1, 1, 0.5), single(30, 0, 0.6), single(30, 1, 0.2)]

@@ -93,7 +93,7 @@ def test_the_sweep_edits_the_same_facts_at_every_value(single, tmp_path):
     assert (table["n"] == 3).all()
     assert (table["relative_norm"] > 0).all()
     assert (table["steps"] == 4).all()
-    subjects = Store(tmp_path).operations().groupby("unit")["subject"].apply(list)
+    subjects = Store(tmp_path).operations().groupby("trajectory")["subject"].apply(list)
     assert subjects.iloc[0] == subjects.iloc[1]
 
 

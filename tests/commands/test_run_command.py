@@ -75,7 +75,7 @@ def test_stores_are_merged(done, cli):
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--where", "shade=red"], "--where 'shade=red': no column 'shade'; there are unit, model,"),
+        (["--where", "shade=red"], "--where 'shade=red': no column 'shade'; there are trajectory, model,"),
         (["--where", "task=chess"], "no row has task=chess; workbench results lists what there is."),
         (["--export", "out.txt"], "--export out.txt: the name must end in .csv or .parquet."),
         (

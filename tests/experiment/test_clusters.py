@@ -31,7 +31,7 @@ def kill_when_it_works(pid, store, died):
     deadline = time.monotonic() + PATIENCE
     while not store.names("edits") and time.monotonic() < deadline:
         time.sleep(0.02)
-    died.append(all(not record["finished"] for record in store.units().values()))
+    died.append(all(not record["finished"] for record in store.trajectories().values()))
     os.kill(pid, signal.SIGKILL)
 
 

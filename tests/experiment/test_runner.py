@@ -21,7 +21,7 @@ from workbench.experiment.store import Store
 
 ROME_FIELDS = {"v_num_grad_steps": 3, "contexts": ["{}"]}
 RECT = {"kind": "RECT", "keep": 0.4}
-KEYS = ["unit", "operation", "task", "metric", "protocol", "moment", "parameter", "at"]
+KEYS = ["trajectory", "operation", "task", "metric", "protocol", "moment", "parameter", "at"]
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_weights_are_measured_against_the_unedited_model(spec, lm, tmp_path):
 def test_the_stored_update_reproduces_the_measured_model(spec, lm, tmp_path):
     store = Store(tmp_path)
     table = run(spec(), store=store)
-    [record] = store.units().values()
+    [record] = store.trajectories().values()
     update = store.read_update(f"updates/{record['states']['4']}.safetensors")
     with update.applied(lm):
         again = wb.perplexity(lm)["value"].item()
@@ -260,7 +260,7 @@ def die_at_third_new_file():
 
     def dying(self, scratch, path):
         written.append(path)
-        if len(written) == 4:  # the first is the record of the unit, which every restart writes
+        if len(written) == 4:  # the first is the record of the trajectory, which every restart writes
             os.kill(os.getpid(), signal.SIGKILL)
         rename(self, scratch, path)
 

@@ -18,13 +18,13 @@ def store(request, tmp_path):
     return Store(tmp_path / "store" if request.param == "folder" else f"memory://{uuid.uuid4().hex}")
 
 
-def rows(unit, value):
-    return pd.DataFrame([{"unit": unit, "method": "ROME", "task": "nli", "value": value, "n": 3}])
+def rows(trajectory, value):
+    return pd.DataFrame([{"trajectory": trajectory, "method": "ROME", "task": "nli", "value": value, "n": 3}])
 
 
-def finished(store, unit):
-    store.write_table(f"results/{unit}/000001.parquet", rows(unit, 0.5), RESULTS)
-    store.write_json(f"units/{unit}.json", {"finished": True})
+def finished(store, trajectory):
+    store.write_table(f"results/{trajectory}/000001.parquet", rows(trajectory, 0.5), RESULTS)
+    store.write_json(f"trajectories/{trajectory}.json", {"finished": True})
 
 
 def test_written_files_are_read_back(store):
@@ -64,12 +64,12 @@ def test_updates_come_back_bit_for_bit(store):
 
 def test_all_results_are_one_pandas_call(tmp_path):
     store = Store(tmp_path)
-    for unit, value in (("a", 0.5), ("b", 0.25)):
-        store.write_table(f"results/{unit}/000001.parquet", rows(unit, value), RESULTS)
+    for trajectory, value in (("a", 0.5), ("b", 0.25)):
+        store.write_table(f"results/{trajectory}/000001.parquet", rows(trajectory, value), RESULTS)
     table = pd.read_parquet(tmp_path / "results")
     assert list(table.columns) == RESULTS.names
-    assert dict(zip(table["unit"], table["value"], strict=True)) == {"a": 0.5, "b": 0.25}
-    expected = table[table["unit"] == "b"].reset_index(drop=True).astype({"n": "Int64"})
+    assert dict(zip(table["trajectory"], table["value"], strict=True)) == {"a": 0.5, "b": 0.25}
+    expected = table[table["trajectory"] == "b"].reset_index(drop=True).astype({"n": "Int64"})
     pd.testing.assert_frame_equal(store.results(["b"]), expected)
 
 
@@ -83,25 +83,25 @@ def test_the_number_of_examples_stays_whole_next_to_rows_without_one(tmp_path):
 def test_an_empty_store_has_all_columns_and_no_rows(store):
     assert list(store.results().columns) == RESULTS.names
     assert store.results().empty
-    assert store.units() == {}
+    assert store.trajectories() == {}
 
 
 def test_merging_copies_missing_files_and_completes_unfinished_units(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
-    ours.write_json("units/b.json", {"finished": False})
+    ours.write_json("trajectories/b.json", {"finished": False})
     finished(theirs, "b")
     finished(theirs, "c")
     assert ours.merge(theirs) == 4
-    assert sorted(ours.results()["unit"]) == ["a", "b", "c"]
-    assert all(ours.finished(unit) for unit in "abc")
+    assert sorted(ours.results()["trajectory"]) == ["a", "b", "c"]
+    assert all(ours.finished(trajectory) for trajectory in "abc")
     assert ours.merge(theirs) == 0
 
 
 def test_a_finished_unit_is_not_replaced_by_an_unfinished_one(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
-    theirs.write_json("units/a.json", {"finished": False})
+    theirs.write_json("trajectories/a.json", {"finished": False})
     ours.merge(theirs)
     assert ours.finished("a")
 

@@ -120,7 +120,7 @@ def test_a_sequence_with_a_failed_edit_equals_the_one_without_it(make_spec, tiny
 def test_an_edit_whose_file_is_missing_is_computed_again(make_spec, tmp_path):
     run(make_spec("rome"), store=tmp_path)
     whole = read_updates(make_spec("rome"), tmp_path)[2]
-    for path in [*(tmp_path / "edits").glob("*.safetensors"), *(tmp_path / "units").iterdir()]:
+    for path in [*(tmp_path / "edits").glob("*.safetensors"), *(tmp_path / "trajectories").iterdir()]:
         path.unlink()
     run(make_spec("rome"), store=tmp_path)
     assert len(list((tmp_path / "edits").glob("*.safetensors"))) == 2

@@ -73,12 +73,12 @@ class Runs:
         -------
         Runs
         """
-        units = [
-            unit
-            for unit, record in store.units().items()
+        trajectories = [
+            trajectory
+            for trajectory, record in store.trajectories().items()
             if record["finished"] and record["spec"]["model"] == model and not record["spec"]["hyperparameters"]
         ]
-        scores, results = store.scores(units), store.results(units)
+        scores, results = store.scores(trajectories), store.results(trajectories)
         # a trajectory may have been run with other tasks, or to other checkpoints
         identity = ["method", "regularizer", "setting", "batch_size", "operation", "moment", *_PAIR]
         return cls(scores.drop_duplicates(identity), results)

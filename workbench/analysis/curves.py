@@ -80,7 +80,7 @@ def join_batch_sizes(results: pd.DataFrame) -> pd.DataFrame:
         The rows after the first operation and one set of those before it, with one setting and batch size, so that only
         `n_edits` distinguishes them.
     """
-    kept = results[results["operation"] <= 1].drop(columns="unit").assign(setting="single", batch_size=0)
+    kept = results[results["operation"] <= 1].drop(columns="trajectory").assign(setting="single", batch_size=0)
     kept["operation"] = kept["n_edits"]
     return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
 

@@ -45,7 +45,7 @@ def sweep_hyperparameter(
     results = select_edit_metrics(run_resolved(runs, store))
     parts = []
     for value, each in zip(values, runs, strict=True):
-        part = results.loc[results["unit"] == each.key, ["metric", "protocol", "value", "n", "low", "high"]]
+        part = results.loc[results["trajectory"] == each.key, ["metric", "protocol", "value", "n", "low", "high"]]
         part.insert(0, field, value)
         means = store.operations([each.key])[["relative_norm", "steps"]].mean()
         parts.append(part.assign(**means))

@@ -159,7 +159,7 @@ def select_edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Rows of reliability, generalization and locality, with the same columns.
     """
-    last = results["operation"] == results.groupby("unit")["operation"].transform("max")
+    last = results["operation"] == results.groupby("trajectory")["operation"].transform("max")
     return results[last & (results["moment"] == AFTER_EDIT)].reset_index(drop=True)
 
 

@@ -12,9 +12,9 @@ from workbench.commands.options import StoreUrl
 from workbench.commands.printing import bare_table, show
 from workbench.commands.settings import parse_setting
 from workbench.errors import SpecError
+from workbench.experiment.runner import open_store
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
-from workbench.experiment.store_location import default_store
 from workbench.printable import printable
 
 _ENDINGS = (".csv", ".parquet")
@@ -42,14 +42,14 @@ def results(
         if export.suffix not in _ENDINGS:
             raise SpecError(f"--export {export}: the name must end in {' or '.join(_ENDINGS)}.")
         check_file_option("--export", export, force=force, error=SpecError)
-    found = Store(store or default_store())
+    found = open_store(store)
     if merge is not None:
         show(f"{found.merge(Store(merge))} files copied from {merge}")
-    units = found.units()
-    if not units:
+    trajectories = found.trajectories()
+    if not trajectories:
         raise SpecError(f"the store {found.url} holds no results; workbench run makes some.")
     if not where and export is None:
-        _show_units(units)
+        _show_trajectories(trajectories)
         return
     rows = _chosen(found.operations() if operations else found.results(), where or [])
     if export is not None:
@@ -69,10 +69,10 @@ def _chosen(rows: pd.DataFrame, conditions: list[str]) -> pd.DataFrame:
     return rows
 
 
-def _show_units(units: dict[str, dict[str, Any]]) -> None:
-    for unit, record in units.items():
+def _show_trajectories(trajectories: dict[str, dict[str, Any]]) -> None:
+    for trajectory, record in trajectories.items():
         state = f"{record['seconds']:.0f} s" if record["finished"] else "not finished"
-        show(f"{unit}  {printable(str(ExperimentSpec(**record['spec'])))}  ({state})")
+        show(f"{trajectory}  {printable(str(ExperimentSpec(**record['spec'])))}  ({state})")
 
 
 def _show_rows(rows: pd.DataFrame) -> None:

@@ -33,18 +33,18 @@ def run(
     """
     quiet_libraries()
     results = open_store(store)
-    units = {run.key: run for run in resolve_all(read_specs(spec))}
-    _show_plan(units, [unit for unit in units if results.finished(unit)])
+    trajectories = {run.key: run for run in resolve_all(read_specs(spec))}
+    _show_plan(trajectories, [trajectory for trajectory in trajectories if results.finished(trajectory)])
     if plan:
         return
-    run_resolved(list(units.values()), results, cluster=cluster, device=device, device_map=device_map)
+    run_resolved(list(trajectories.values()), results, cluster=cluster, device=device, device_map=device_map)
     show(f"done; workbench results --store {results.url} lists them")
 
 
-def _show_plan(units: dict[str, ResolvedRun], finished: list[str]) -> None:
-    show(f"{len(units)} trajectories, {len(finished)} of them finished")
-    for unit, run in units.items():
-        show(f"  {unit}  {'finished' if unit in finished else 'to run  '}  {printable(str(run.spec))}")
+def _show_plan(trajectories: dict[str, ResolvedRun], finished: list[str]) -> None:
+    show(f"{len(trajectories)} trajectories, {len(finished)} of them finished")
+    for trajectory, run in trajectories.items():
+        show(f"  {trajectory}  {'finished' if trajectory in finished else 'to run  '}  {printable(str(run.spec))}")
 
 
 app = command_app(run)

@@ -1,6 +1,6 @@
 """Cache keys: hashes of everything that a result depends on, so that only what has changed is computed again.
 
-The key of a trajectory, its unit key, can be computed without loading the model. A state is a model after some edits;
+The key of a trajectory can be computed without loading the model. A state is a model after some edits;
 its key is a chain of the operations, so trajectories that begin alike share the results of their beginnings.
 """
 
@@ -37,7 +37,7 @@ def key_of(*parts: object) -> str:
     return sha256_of_json(parts, default=_to_json)[:LENGTH]
 
 
-def unit_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:
+def trajectory_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:
     """Return the key of a trajectory: a hash of its spec, the content of everything in it, and library versions.
 
     Parameters

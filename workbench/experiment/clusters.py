@@ -1,7 +1,7 @@
 """Units distributed by Dask: to processes on this machine, or to the workers of a running scheduler.
 
-What several units measure on the unedited model is measured once, before them. A worker runs one unit at a time; when
-a worker dies, another resumes its unit from the store.
+What several trajectories measure on the unedited model is measured once, before them. A worker runs one trajectory at a
+time; when a worker dies, another resumes its trajectory from the store.
 """
 
 import os
@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from workbench.errors import SpecError, first_line
 from workbench.experiment.cache_keys import key_of
+from workbench.experiment.checkpoints import measure_unedited, run_trajectory
 from workbench.experiment.models import load_model
 from workbench.experiment.resolved import ResolvedRun, resolve
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
-from workbench.experiment.unit import measure_unedited, run_unit
 from workbench.lm import LanguageModel
 
 LOCAL = "local"
@@ -29,7 +29,7 @@ _one_at_a_time = Lock()  # the model of a process is edited in place
 
 
 def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_map: str | None = None) -> dict[str, str]:
-    """Run units on a cluster, and wait for them.
+    """Run trajectories on a cluster, and wait for them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
     Returns
     -------
     dict of str to str
-        Why units could not be finished, by their specs.
+        Why trajectories could not be finished, by their specs.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
 def distribute(
     client: Client, runs: Sequence[ResolvedRun], store: Store, *, device_map: str | None = None
 ) -> dict[str, str]:
-    """Run units on the workers of a client and wait for them; parameters and return value as for `run_on`."""
+    """Run trajectories on the workers of a client and wait for them; parameters and return value as for `run_on`."""
     baselines: dict[str, Future[None]] = {}
     specs: dict[Future[None], ExperimentSpec] = {}
     failed = {}
@@ -68,7 +68,7 @@ def distribute(
         shared = key_of(run.spec.model_dump(include={"model", "dtype", "tasks", "perplexity"}))
         if shared not in baselines:
             baselines[shared] = client.submit(_measure_unedited, *given, key=f"unedited-{shared}")
-        specs[client.submit(_run_unit, *given, baselines[shared], key=f"unit-{run.key}")] = run.spec
+        specs[client.submit(_run_trajectory, *given, baselines[shared], key=f"trajectory-{run.key}")] = run.spec
     with tqdm(total=len(specs), desc="Experiments", unit="trajectory") as bar:
         for future in as_completed(specs):
             if (err := future.exception()) is not None:
@@ -142,9 +142,9 @@ def _measure_unedited(spec: ExperimentSpec, store: str, device_map: str | None) 
         measure_unedited(_load(spec, device_map), resolve(spec), Store(store))
 
 
-def _run_unit(spec: ExperimentSpec, store: str, device_map: str | None, _unedited: None) -> None:
+def _run_trajectory(spec: ExperimentSpec, store: str, device_map: str | None, _unedited: None) -> None:
     with _one_at_a_time:
-        run_unit(_load(spec, device_map), resolve(spec), Store(store))
+        run_trajectory(_load(spec, device_map), resolve(spec), Store(store))
 
 
 def _load(spec: ExperimentSpec, device_map: str | None) -> LanguageModel:

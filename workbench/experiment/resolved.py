@@ -7,7 +7,7 @@ from functools import cache
 from workbench.data.facts import FactSet, load_facts
 from workbench.data.tasks.load import TaskData, load_task
 from workbench.editing.editor import Editor
-from workbench.experiment.cache_keys import unit_key
+from workbench.experiment.cache_keys import trajectory_key
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -73,7 +73,7 @@ def resolve_all(specs: Sequence[ExperimentSpec]) -> list[ResolvedRun]:
     for spec in specs:
         batches = _draw_batches(spec, facts_from(spec.facts.source))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
-        runs.append(ResolvedRun(spec, unit_key(spec, batches, tasks), batches, tasks))
+        runs.append(ResolvedRun(spec, trajectory_key(spec, batches, tasks), batches, tasks))
     return runs
 
 

@@ -8,12 +8,12 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.errors import RunError, WorkbenchError, first_line
+from workbench.experiment.checkpoints import run_trajectory
 from workbench.experiment.models import load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.experiment.store_location import default_store
-from workbench.experiment.unit import run_unit
 from workbench.extras import require_extra
 from workbench.update import WeightUpdate
 
@@ -46,8 +46,9 @@ def run(
     DataFrame
         One row per trajectory, checkpoint and score: model, method, regularizer, setting, batch_size, seed, operation,
         n_edits, facts, task, metric, protocol, source, split, moment, parameter, at, value, n, low, high, and the
-        key of the unit. `task` is ``edits`` (with `moment`: ``before`` the first edit, ``after_edit``, each fact right
-        after its own, or ``now``), one of the eight, ``perplexity`` or ``weights`` (the metrics of `weight_change`).
+        column trajectory (its key). `task` is ``edits`` (with `moment`: ``before`` the first edit, ``after_edit``, each
+        fact right after its own, or ``now``), one of the eight, ``perplexity`` or ``weights`` (the metrics of
+        `weight_change`).
 
     Raises
     ------
@@ -113,7 +114,7 @@ def _run_here(runs: Sequence[ResolvedRun], store: Store, device: str | None, dev
         for each in bar:
             try:
                 lm = load_model(each.spec.model, each.spec.dtype, device=device, device_map=device_map)
-                run_unit(lm, each, store)
+                run_trajectory(lm, each, store)
             except WorkbenchError as err:
                 failed[str(each.spec)] = first_line(err)
     return failed
@@ -153,7 +154,7 @@ def read_states(run: ResolvedRun, store: Store) -> dict[int, str]:
 
 def read_record(run: ResolvedRun, store: Store) -> dict[str, Any]:
     """Return the record of a trajectory in the store; raise `RunError` unless it is finished."""
-    record = store.read_json(f"units/{run.key}.json")
+    record = store.read_json(f"trajectories/{run.key}.json")
     if record is None or not record["finished"]:
         raise RunError(f"{run.spec} has not been run to its end in {store.url}; run it first.")
     return record

@@ -1,11 +1,11 @@
-"""Store: edits and measurements by content, results by unit, in a folder or at any fsspec URL.
+"""Store: edits and measurements by content, results by trajectory, in a folder or at any fsspec URL.
 
 ::
 
-    units/<unit>.json            the spec, the versions, the state after each checkpoint, whether it is finished
-    results/<unit>/<n>.parquet   tidy scores after n operations, with intervals
-    scores/<unit>/<n>.parquet    the scores behind them: one row per fact or example
-    operations/<unit>/<n>…       one row per operation: seconds, norms, ROME's denominator, why it failed
+    trajectories/<trajectory>.json     the spec, the versions, the state after each checkpoint, whether it is finished
+    results/<trajectory>/<n>.parquet   tidy scores after n operations, with intervals
+    scores/<trajectory>/<n>.parquet    the scores behind them: one row per fact or example
+    operations/<trajectory>/<n>…       one row per operation: seconds, norms, ROME's denominator, why it failed
     edits/<key>                  update of an editor, by the state it was computed on, the method and the facts
     measures/<key>.parquet       raw scores, by the state and the request
     answers/<key>.parquet        answers to the examples of a task
@@ -32,11 +32,11 @@ from fsspec.implementations.local import LocalFileSystem
 from workbench.errors import SpecError
 from workbench.update import WeightUpdate
 
-PARTS = ("units", "results", "scores", "operations", "edits", "measures", "answers", "updates")
+PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates")
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {
-    **dict.fromkeys(("unit", "model", "method", "regularizer", "setting", "facts"), _TEXT),
+    **dict.fromkeys(("trajectory", "model", "method", "regularizer", "setting", "facts"), _TEXT),
     **dict.fromkeys(("batch_size", "seed", "operation"), _WHOLE),
 }
 RESULTS = pa.schema(
@@ -107,7 +107,7 @@ class Store:
         return self._fs.exists(self._path(name))
 
     def names(self, part: str) -> list[str]:
-        """Return the sorted names of all files of a part, such as ``results/<unit>/00010.parquet``."""
+        """Return the sorted names of all files of a part, such as ``results/<trajectory>/00010.parquet``."""
         if not self._fs.isdir(self._path(part)):
             return []
         found = (path[len(self._root) :].lstrip("/") for path in self._fs.find(self._path(part)))
@@ -179,48 +179,48 @@ class Store:
             update.save(path)
             self.write(name, path.read_bytes())
 
-    def units(self) -> dict[str, dict[str, Any]]:
-        """Return the record of each unit by its key."""
-        records = ((Path(name).stem, self.read_json(name)) for name in self.names("units"))
-        return {unit: record for unit, record in records if record is not None}
+    def trajectories(self) -> dict[str, dict[str, Any]]:
+        """Return the record of each trajectory by its key."""
+        records = ((Path(name).stem, self.read_json(name)) for name in self.names("trajectories"))
+        return {trajectory: record for trajectory, record in records if record is not None}
 
-    def finished(self, unit: str) -> bool:
-        """Return whether a unit has been run to its end."""
-        record = self.read_json(f"units/{unit}.json")
+    def finished(self, trajectory: str) -> bool:
+        """Return whether a trajectory has been run to its end."""
+        record = self.read_json(f"trajectories/{trajectory}.json")
         return record is not None and record["finished"]
 
-    def results(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return the tidy scores of some units, or of all.
+    def results(self, trajectories: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return the tidy scores of some trajectories, or of all.
 
         Parameters
         ----------
-        units : sequence of str, optional
-            Keys of the units.
+        trajectories : sequence of str, optional
+            Keys of the trajectories.
 
         Returns
         -------
         DataFrame
-            The columns of `RESULTS`, ordered by unit and number of operations.
+            The columns of `RESULTS`, ordered by trajectory and number of operations.
         """
-        return self._tables("results", RESULTS, units)
+        return self._tables("results", RESULTS, trajectories)
 
-    def scores(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return one row per score of a fact or example, of some units or of all; the columns of `SCORES`."""
-        return self._tables("scores", SCORES, units)
+    def scores(self, trajectories: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return one row per score of a fact or example, of some trajectories or of all; the columns of `SCORES`."""
+        return self._tables("scores", SCORES, trajectories)
 
-    def operations(self, units: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return one row per operation of some units, or of all; the columns of `OPERATIONS`."""
-        return self._tables("operations", OPERATIONS, units)
+    def operations(self, trajectories: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return one row per operation of some trajectories, or of all; the columns of `OPERATIONS`."""
+        return self._tables("operations", OPERATIONS, trajectories)
 
-    def _tables(self, part: str, schema: pa.Schema, units: Sequence[str] | None) -> pd.DataFrame:
-        folders = [part] if units is None else [f"{part}/{unit}" for unit in units]
+    def _tables(self, part: str, schema: pa.Schema, trajectories: Sequence[str] | None) -> pd.DataFrame:
+        folders = [part] if trajectories is None else [f"{part}/{trajectory}" for trajectory in trajectories]
         files = (self.read(name) for folder in folders for name in self.names(folder))
         tables = [pq.read_table(io.BytesIO(content)) for content in files if content is not None]
         table = pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
         return table.astype({"n": "Int64"}) if "n" in table else table  # weights have none
 
     def merge(self, other: "Store") -> int:
-        """Copy the files of `other` that this store lacks; a finished unit replaces an unfinished one.
+        """Copy the files of `other` that this store lacks; a finished trajectory replaces an unfinished one.
 
         Parameters
         ----------
@@ -234,14 +234,14 @@ class Store:
         """
         copied = 0
         for name in other._merge_order():
-            known = self.has(name) and (not name.startswith("units/") or self.finished(Path(name).stem))
+            known = self.has(name) and (not name.startswith("trajectories/") or self.finished(Path(name).stem))
             if not known and (content := other.read(name)) is not None:
                 self.write(name, content)
                 copied += 1
         return copied
 
     def _merge_order(self) -> Iterator[str]:
-        # the record of a unit says that its results exist, so it comes last
+        # the record of a trajectory says that its results exist, so it comes last
         for part in (*PARTS[1:], PARTS[0]):
             yield from self.names(part)
 

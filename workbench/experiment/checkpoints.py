@@ -1,4 +1,4 @@
-"""One unit of work: a trajectory that is run to its end, and the measurements at its checkpoints."""
+"""The measurements at the checkpoints of one trajectory, run to its end."""
 
 import time
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from workbench.versions import library_versions
 _COLUMNS = ["task", "metric", "protocol", "source", "split", "moment", "example", "value", "weight"]
 
 
-def run_unit(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
+def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     """Run one trajectory to its end.
 
     Parameters
@@ -48,7 +48,7 @@ def run_unit(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
         "fingerprint": lm.fingerprint,
         "versions": library_versions(*LIBRARIES),
     }
-    store.write_json(f"units/{run.key}.json", {**record, "finished": False})
+    store.write_json(f"trajectories/{run.key}.json", {**record, "finished": False})
     columns, states = _trajectory_columns(run, editor), {}
     with (
         tqdm(total=spec.n_operations, desc=str(spec), unit="operation", leave=False) as bar,
@@ -60,7 +60,7 @@ def run_unit(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
                 _write_checkpoint(point, lm, run, store, columns)
             bar.update(point.operation - bar.n)
     seconds = round(time.perf_counter() - start, 1)
-    store.write_json(f"units/{run.key}.json", {**record, "states": states, "seconds": seconds, "finished": True})
+    store.write_json(f"trajectories/{run.key}.json", {**record, "states": states, "seconds": seconds, "finished": True})
 
 
 def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
@@ -85,7 +85,7 @@ def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
 def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
     spec = run.spec
     return {
-        "unit": run.key,
+        "trajectory": run.key,
         "model": spec.model,
         "method": editor.label,
         "regularizer": spec.make_regularizer().label,
