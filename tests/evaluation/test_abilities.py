@@ -21,22 +21,26 @@ from workbench.evaluation.abilities import (
     select_headlines,
     summarize_runs,
 )
+from workbench.evaluation.decoding import Prefilled
 from workbench.evaluation.engine import Answer
 from workbench.evaluation.tasks import TASKS
 from workbench.update import WeightUpdate
 
 COLUMNS = ["task", "metric", "protocol", "source", "split", "value", "n", "low", "high"]
-OPTIONS = ["choice_accuracy", "accuracy", "valid_rate"]
+SMOOTH = ["log_likelihood", "log_likelihood_per_byte"]
+COMPARED = ["choice_auc", "majority_share", "choice_margin"]  # computed from the choices in all examples
+OPTIONS = ["choice_accuracy", "accuracy", "valid_rate", *COMPARED, *SMOOTH]
 METRICS = {
-    "reasoning": ["solve_rate", "valid_rate"],
+    "reasoning": ["solve_rate", "valid_rate", *SMOOTH],
     "nli": OPTIONS,
-    "open_qa": ["span_match", "exact_match", "f1", "valid_rate"],
+    "open_qa": ["span_match", "exact_match", "f1", "valid_rate", *SMOOTH],
     "closed_qa": OPTIONS,
     "dialogue": OPTIONS,
-    "summarization": ["rouge_mean", "rouge1", "rouge2", "rougeL", "valid_rate"],
-    "ner": ["f1", "precision", "recall", "valid_rate"],
+    "summarization": ["rouge_mean", "rouge1", "rouge2", "rougeL", "valid_rate", *SMOOTH],
+    "ner": ["f1", "precision", "recall", "valid_rate", *SMOOTH],
     "sentiment": OPTIONS,
 }
+UNWRITTEN = {"choice_accuracy", *COMPARED, *SMOOTH}  # metrics that need no decoding
 
 both_protocols = pytest.mark.parametrize("protocol", ["standard", "paper"])
 
@@ -58,6 +62,13 @@ def generated(lm, prompt, n):
 
 def same(a, b):
     pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def same_but_for_rounding(a, b):
+    """Compare tables of two batch sizes: log-likelihoods are sums of float32 numbers."""
+    pd.testing.assert_frame_equal(a, b, rtol=1e-4, atol=1e-5)
+    rest = [name for name in a.columns if name not in (*SMOOTH, "choice_margin")]
+    same(a[rest], b[rest])
 
 
 def write_lines(path, records):
@@ -97,7 +108,8 @@ def test_batch_size_never_changes_a_table(tiny_lm, small_sets, protocol):
     together = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=32)
     assert len(alone) == sum(map(len, METRICS.values()))
     assert alone["value"].nunique() > 1
-    same(alone, together)
+    pd.testing.assert_frame_equal(alone, together, rtol=1e-4, atol=1e-5)
+    same(*(table[~table["metric"].isin([*SMOOTH, "choice_margin"])] for table in (alone, together)))
 
 
 @both_protocols
@@ -107,7 +119,7 @@ def test_batch_size_never_changes_what_is_written(tiny_lm, small_sets, protocol)
     together = ask_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=32)
     assert len(alone) == 8
     for one, other in zip(alone, together, strict=True):
-        same(one.outputs(), other.outputs())
+        same_but_for_rounding(one.outputs(), other.outputs())
 
 
 def test_the_papers_answer_is_the_greedy_continuation_of_its_prompt(tiny_lm, small_sets):
@@ -157,7 +169,8 @@ def test_a_limit_keeps_the_first_examples(tiny_lm, small_sets, set_sizes):
     limited = ask_tasks(tiny_lm, data=small_sets, limit=2)
     assert [len(run.data) for run in limited] == [2] * 8
     for a, b in zip(whole, limited, strict=True):
-        same(a.outputs()[:2], b.outputs())
+        first, only = (run.outputs().drop(columns=COMPARED, errors="ignore") for run in (a, b))
+        same_but_for_rounding(first[:2], only)
     assert set(summarize_runs(limited)["n"]) == {2}
     beyond = ask_tasks(tiny_lm, data=small_sets, limit=1000)
     assert [len(run.data) for run in beyond] == list(set_sizes.values())  # nothing is repeated
@@ -318,7 +331,8 @@ def test_the_table_is_the_mean_over_examples_and_outputs_hold_each():
     assert table.loc["accuracy", "value"] == pytest.approx(1 / 3)
     assert table.loc["valid_rate", "value"] == pytest.approx(2 / 3)
     assert table.loc["choice_accuracy", "value"] == 0
-    assert table["n"].tolist() == [3, 3, 3]
+    assert table.loc["majority_share", "value"] == pytest.approx(max(labels.count("True"), labels.count("False")) / 3)
+    assert set(table["n"]) == {3}
 
 
 def test_intervals_hold_the_values_and_follow_the_seed(tiny_lm, small_sets):
@@ -389,3 +403,96 @@ def test_data_without_an_example_that_fits_are_refused(tiny_lm, tmp_path):
     )
     with pytest.raises(DataError, match=f"^{re.escape(sentence)}$"):
         evaluate_tasks(tiny_lm, tasks="summarization", protocol="paper", data=path)
+
+
+@torch.no_grad()
+def whole_pass_log_likelihood(lm, query):
+    """Return the summed log-probability of a query's reference, and number of tokens, from one whole pass."""
+    text = f"{query.prompt}\n{query.lead}" if query.lead else query.prompt
+    joined = text + query.reference if text[-1:].isspace() else f"{text} {query.reference}"
+    n = len(lm.tokenizer(text)["input_ids"])
+    ids = torch.tensor([lm.tokenizer(joined)["input_ids"]])
+    log_probs = lm.model(ids).logits[0, :-1].double().log_softmax(-1)
+    return float(log_probs[n - 1 :].gather(1, ids[0, n:, None]).sum()), ids.shape[1] - n
+
+
+@both_protocols
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_the_smooth_score_is_that_of_whole_passes_of_prompt_and_reference(tiny_lm, small_sets, protocol, batch_size):
+    for run in ask_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=batch_size):
+        outputs = run.outputs()
+        for i, example in enumerate(run.data.examples):
+            queries = [query for query in run.task.ask(example, protocol) if query.reference]
+            nats, tokens = zip(*(whole_pass_log_likelihood(tiny_lm, query) for query in queries), strict=True)
+            n_bytes = sum(len(query.reference.encode("utf-8")) for query in queries)
+            assert outputs["log_likelihood"][i] == pytest.approx(sum(nats) / sum(tokens), rel=1e-4)
+            assert outputs["log_likelihood_per_byte"][i] == pytest.approx(sum(nats) / n_bytes, rel=1e-4)
+
+
+def test_every_example_counts_once_in_the_smooth_score_whatever_the_length_of_its_reference(tiny_lm, small_sets):
+    [run] = ask_tasks(tiny_lm, tasks="summarization", data=small_sets)
+    each = run.outputs()["log_likelihood"]
+    assert each.nunique() == len(each)
+    table = summarize_runs([run]).set_index("metric")
+    assert table.loc["log_likelihood", "value"] == pytest.approx(each.mean())
+
+
+@both_protocols
+def test_without_written_answers_the_other_scores_are_the_same_to_the_last_bit(tiny_lm, small_sets, protocol):
+    with disturbance(tiny_lm, size=0.5).applied(tiny_lm):  # with an edit, so that nothing is remembered
+        whole = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=3)
+        without = evaluate_tasks(tiny_lm, protocol=protocol, data=small_sets, batch_size=3, written=False)
+    assert set(without["metric"]) == UNWRITTEN
+    assert set(without["task"]) == set(METRICS)
+    same(without, whole[whole["metric"].isin(UNWRITTEN)].reset_index(drop=True))
+
+
+def test_without_written_answers_nothing_is_decoded(tiny_lm, small_sets, monkeypatch):
+    monkeypatch.setattr(Prefilled, "continue_greedily", lambda *_: pytest.fail("decoded"))
+    runs = ask_tasks(tiny_lm, data=small_sets, written=False)
+    assert {answer.text for run in runs for answers in run.answers for answer in answers} == {""}
+    assert len(runs) == 8
+
+
+def test_log_likelihoods_of_the_unedited_model_are_not_computed_again(tiny_lm, small_sets):
+    whole = evaluate_tasks(tiny_lm, data=small_sets, protocol="paper", limit=2)
+    fresh = build_tiny_lm(tiny_lm.model.config.model_type)
+    first = evaluate_tasks(fresh, data=small_sets, protocol="paper", limit=2, written=False)
+    for lm in (tiny_lm, fresh):
+        handle = lm.model.register_forward_pre_hook(lambda *_: pytest.fail("computed again"))
+        try:
+            again = evaluate_tasks(lm, data=small_sets, protocol="paper", limit=2, written=False)
+        finally:
+            handle.remove()
+        same(again, first)
+    same(first, whole[whole["metric"].isin(UNWRITTEN)].reset_index(drop=True))
+
+
+def test_written_answers_are_decoded_where_only_log_likelihoods_are_known(tiny_lm, small_sets):
+    ask_tasks(tiny_lm, tasks="reasoning", data=small_sets, written=False)
+    [run] = ask_tasks(tiny_lm, tasks="reasoning", data=small_sets)
+    prompt = run.outputs()["prompt"][0]
+    assert run.answers[0][0].text == generated(tiny_lm, prompt, 48).split("\n")[0]
+
+
+@both_protocols
+def test_the_auc_in_the_table_is_that_of_the_margins_of_the_examples_asked(tiny_lm, small_sets, protocol):
+    for limit in (None, 4):
+        [run] = ask_tasks(tiny_lm, tasks="sentiment", protocol=protocol, data=small_sets, limit=limit)
+        outputs = run.outputs()
+        labels = [example.positive for example in run.data.examples]
+        pairs = [
+            (a > b) + (a == b) / 2
+            for a, positive in zip(outputs["choice_margin"], labels, strict=True)
+            for b, other in zip(outputs["choice_margin"], labels, strict=True)
+            if positive and not other
+        ]
+        assert len(pairs) == (6 if limit is None else 4)
+        table = summarize_runs([run]).set_index("metric")
+        assert table.loc["choice_auc", "value"] == pytest.approx(sum(pairs) / len(pairs))
+        assert 0 <= table.loc["choice_auc", "low"] <= table.loc["choice_auc", "high"] <= 1
+
+
+def test_examples_of_one_label_have_no_auc_in_the_table(tiny_lm, small_sets):
+    table = evaluate_tasks(tiny_lm, tasks="nli", data=small_sets, limit=1).set_index("metric")
+    assert pd.isna(table.loc["choice_auc", ["value", "low", "high"]]).all()

@@ -54,6 +54,64 @@ def test_batch_size_never_changes_an_answer(every_tiny_lm):
         assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
 
 
+def test_a_reference_is_scored_like_an_option_by_batches_of_any_size(every_tiny_lm):
+    reference = "the river and the sea"
+    asked = [Query(text, OPTIONS[:2], reference=reference) for text in PROMPTS]
+    for batch_size in (1, 5):
+        every_tiny_lm.memo.clear()
+        for query, answer in zip(asked, answer_queries(every_tiny_lm, asked, batch_size=batch_size), strict=True):
+            n_tokens = len(every_tiny_lm.tokenizer(f"{query.prompt} {reference}")["input_ids"])
+            n_tokens -= len(every_tiny_lm.tokenizer(query.prompt)["input_ids"])
+            assert answer.reference.n_tokens == n_tokens
+            expected = log_likelihood(every_tiny_lm, query.prompt, reference)
+            assert answer.reference.log_likelihood == pytest.approx(expected, abs=1e-4)
+            assert len(answer.log_likelihoods) == 2
+    every_tiny_lm.memo.clear()
+
+
+def test_a_reference_among_the_options_is_not_run_twice(tiny_lm):
+    seen, [answer] = shapes_run(tiny_lm, [Query(SENTENCES[0], OPTIONS, reference=OPTIONS[1])])
+    assert answer.reference.log_likelihood == answer.log_likelihoods[1]
+    assert [n_rows for n_rows, _ in seen] == [1, sum(len(ids) > 1 for ids in option_ids(tiny_lm, SENTENCES[0]))]
+
+
+def option_ids(lm, prompt):
+    n = len(lm.tokenizer(prompt)["input_ids"])
+    return [lm.tokenizer(f"{prompt} {option}")["input_ids"][n:] for option in OPTIONS]
+
+
+def test_a_large_vocabulary_makes_smaller_passes_and_changes_no_log_likelihood(tiny_lm, monkeypatch):
+    asked = [Query(text, OPTIONS) for text in PROMPTS]
+    whole = answer_queries(tiny_lm, asked)
+    tiny_lm.memo.clear()
+    monkeypatch.setattr(decoding, "_LOGITS_AT_ONCE", 15 * tiny_lm.model.get_output_embeddings().weight.shape[0])
+    rows, kept = [], tiny_lm.model.forward
+
+    def forward(*args, **given):
+        found = kept(*args, **given)
+        rows.append(found.logits.reshape(-1, found.logits.shape[-1]).shape[0])
+        return found
+
+    monkeypatch.setattr(tiny_lm.model, "forward", forward)
+    parted = answer_queries(tiny_lm, asked)
+    assert max(rows) <= 15
+    assert len(rows) > 5
+    for a, b in zip(parted, whole, strict=True):
+        assert a.log_likelihoods == pytest.approx(b.log_likelihoods, abs=1e-4)
+
+
+def test_queries_without_texts_to_score_are_not_run_where_nothing_is_written(tiny_lm):
+    asked = [*queries(6), *(Query("Where is it? " + text, max_new_tokens=6) for text in SENTENCES)]
+    whole = answer_queries(tiny_lm, asked, batch_size=4)
+    tiny_lm.memo.clear()
+    shapes, answers = shapes_run(tiny_lm, asked, batch_size=4, written=False)
+    assert len(shapes) > 0
+    assert [a.log_likelihoods for a in answers] == [a.log_likelihoods for a in whole]
+    assert {a.text for a in answers} == {""}
+    tiny_lm.memo.clear()
+    assert shapes_run(tiny_lm, asked[len(PROMPTS) :], written=False)[0] == []
+
+
 def shapes_run(lm, queries, **given):
     """Return rows and columns of each forward pass, and the answers."""
     seen = []

@@ -19,7 +19,16 @@ from workbench.errors import DataError, SpecError
 from workbench.evaluation.engine import Answer, Query, answer_queries, count_tokens
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.tasks import TASKS, find_tasks
-from workbench.evaluation.tasks.task import PROTOCOLS, Ratio, Task, TaskProtocol
+from workbench.evaluation.tasks.choices import AUC, UNWRITTEN, compare_choices
+from workbench.evaluation.tasks.task import (
+    LOG_LIKELIHOOD,
+    LOG_LIKELIHOOD_PER_BYTE,
+    PROTOCOLS,
+    Ratio,
+    Scores,
+    Task,
+    TaskProtocol,
+)
 from workbench.lm import LanguageModel
 
 log = logging.getLogger(__name__)
@@ -41,12 +50,15 @@ class TaskRun:
         The protocol of prompts and scores.
     answers : tuple of tuple of Answer
         For each example, the answers to its queries.
+    written : bool
+        Whether answers were decoded; without them, scores are those that need none.
     """
 
     task: Task[Any]
     data: TaskData
     protocol: TaskProtocol
     answers: tuple[tuple[Answer, ...], ...]
+    written: bool = True
 
     def scores(self) -> pd.DataFrame:
         """Return the scores of each example.
@@ -55,17 +67,36 @@ class TaskRun:
         -------
         DataFrame
             One row per example and metric; columns task, metric, protocol, source, split, example (index), value,
-            weight.
+            weight. The score of the task is the weighted mean of the values. `choice_auc` and `majority_share` compare
+            the examples of this run with each other (`workbench.evaluation.tasks.choices.compare_choices`).
         """
         rows = []
-        for i, (example, answers) in enumerate(zip(self.data.examples, self.answers, strict=True)):
-            for metric, score in self.task.score(example, answers, self.protocol).items():
+        for i, scores in enumerate(self._score_examples()):
+            for metric, score in scores.items():
                 ratio = score if isinstance(score, Ratio) else Ratio(score, 1.0)
                 value = ratio.numerator / ratio.denominator if ratio.denominator else math.nan
                 origin = (self.protocol, self.data.source, self.data.split)
                 rows.append((self.task.name, metric, *origin, i, value, ratio.denominator))
         columns = ["task", "metric", "protocol", "source", "split", "example", "value", "weight"]
         return pd.DataFrame(rows, columns=columns)
+
+    def _score_examples(self) -> list[Scores]:
+        """Return the scores of each example; without written answers, those that need none."""
+        pairs = list(zip(self.data.examples, self.answers, strict=True))
+        compared: list[Scores] = [{} for _ in pairs]
+        if self.task.choose is not None:
+            compared = compare_choices([self.task.choose(*pair, self.protocol) for pair in pairs])
+        scores = [
+            {
+                **self.task.score(example, answers, self.protocol),
+                **of_choice,
+                **_score_references(self.task.ask(example, self.protocol), answers),
+            }
+            for (example, answers), of_choice in zip(pairs, compared, strict=True)
+        ]
+        if self.written:
+            return scores
+        return [{metric: score for metric, score in one.items() if metric in UNWRITTEN} for one in scores]
 
     def outputs(self) -> pd.DataFrame:
         """Return the answer to each example.
@@ -86,6 +117,25 @@ class TaskRun:
         return answers_shown.join(metrics, on="example")
 
 
+def _score_references(queries: Sequence[Query], answers: Sequence[Answer]) -> Scores:
+    """Return the log-likelihood of an example's reference answers, in nats per token and per byte.
+
+    The nats, tokens and UTF-8 bytes of all queries of the example are summed before the division, and every example
+    counts once, whatever the length of its reference. A space before a reference belongs to its first token but not to
+    its bytes. The end of the answer is not part of it: after the gold number 5, the model may continue with 50.
+    """
+    known = [
+        (answer.reference, len(query.reference.encode()))
+        for query, answer in zip(queries, answers, strict=True)
+        if answer.reference is not None
+    ]
+    if not known:
+        return {LOG_LIKELIHOOD: Ratio(0, 0), LOG_LIKELIHOOD_PER_BYTE: Ratio(0, 0)}
+    nats = sum(reference.log_likelihood for reference, _ in known)
+    n_tokens = sum(reference.n_tokens for reference, _ in known)
+    return {LOG_LIKELIHOOD: nats / n_tokens, LOG_LIKELIHOOD_PER_BYTE: nats / sum(n_bytes for _, n_bytes in known)}
+
+
 def ask_tasks(
     lm: LanguageModel,
     *,
@@ -94,6 +144,7 @@ def ask_tasks(
     protocol: TaskProtocol = "standard",
     data: DataSource = None,
     batch_size: int = 32,
+    written: bool = True,
 ) -> list[TaskRun]:
     """Ask the current model the examples of some tasks, and return its answers.
 
@@ -113,6 +164,9 @@ def ask_tasks(
         names to such sources. By default the folder in the environment variable WORKBENCH_DATA, or the bundled sets.
     batch_size : int
         Number of prompts per forward pass; it affects time and memory, not the answers.
+    written : bool
+        Whether written answers are decoded, which takes most of the time. Without them there are only the scores that
+        need none, and they are the same: log-likelihoods of the reference answers, and choices between options.
 
     Returns
     -------
@@ -129,7 +183,7 @@ def ask_tasks(
     chosen = find_tasks(tasks)
     _check_settings(protocol, limit, batch_size)
     loaded = [load_task(task.name, _source_of(task, data, chosen)) for task in chosen]
-    return _run_tasks(lm, loaded, protocol, limit, batch_size)
+    return _run_tasks(lm, loaded, protocol, limit=limit, batch_size=batch_size, written=written)
 
 
 def run_task(
@@ -139,6 +193,7 @@ def run_task(
     protocol: TaskProtocol = "standard",
     limit: int | None = None,
     batch_size: int = 32,
+    written: bool = True,
 ) -> TaskRun:
     """Ask the current model the examples of one task that are already loaded, and return its answers.
 
@@ -148,7 +203,7 @@ def run_task(
         The model with its current weights; not changed. Answers of the unedited model are kept in its memo.
     data : TaskData
         The examples, as from `load_task`.
-    protocol, limit, batch_size
+    protocol, limit, batch_size, written
         As for `ask_tasks`.
 
     Returns
@@ -163,7 +218,7 @@ def run_task(
         If no example fits the model.
     """
     _check_settings(protocol, limit, batch_size)
-    [run] = _run_tasks(lm, [data], protocol, limit, batch_size)
+    [run] = _run_tasks(lm, [data], protocol, limit=limit, batch_size=batch_size, written=written)
     return run
 
 
@@ -175,13 +230,14 @@ def evaluate_tasks(
     protocol: TaskProtocol = "standard",
     data: DataSource = None,
     batch_size: int = 32,
+    written: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Score the current model on the eight abilities, with intervals.
 
     Parameters
     ----------
-    lm, tasks, limit, protocol, data, batch_size
+    lm, tasks, limit, protocol, data, batch_size, written
         As for `ask_tasks`.
     seed : int
         Seed of the bootstrap.
@@ -191,20 +247,31 @@ def evaluate_tasks(
     DataFrame
         One row per task and metric; columns task, metric, protocol, source, split, value, n (examples), low, high
         (95 % bootstrap interval over examples). The headline metric of a task is `TASKS[task].headline[protocol]`.
+        Every task has the smooth scores `log_likelihood` and `log_likelihood_per_byte` (nats per token and per byte of
+        the reference answer, given the prompt); tasks with options have `choice_auc` (0.5 is random ranking), the mean
+        `choice_margin` in nats, and `majority_share` (share of the most frequent choice) beside their accuracies.
 
     Raises
     ------
     SpecError, DataError
         As `ask_tasks`.
     """
-    runs = ask_tasks(lm, tasks=tasks, limit=limit, protocol=protocol, data=data, batch_size=batch_size)
-    return summarize_runs(runs, seed=seed)
+    asked: dict[str, Any] = {"tasks": tasks, "limit": limit, "protocol": protocol, "data": data}
+    return summarize_runs(ask_tasks(lm, **asked, batch_size=batch_size, written=written), seed=seed)
 
 
 def summarize_runs(runs: Sequence[TaskRun], *, seed: int = 0) -> pd.DataFrame:
     """Return the table of `evaluate_tasks` for answers that are already computed."""
     scores = pd.concat([run.scores() for run in runs], ignore_index=True)
-    return summarize(scores, ["task", "metric", "protocol", "source", "split"], seed=seed)
+    return summarize_examples(scores, ["task", "metric", "protocol", "source", "split"], seed=seed)
+
+
+def summarize_examples(scores: pd.DataFrame, by: list[str], *, seed: int = 0) -> pd.DataFrame:
+    """Return the table of `summarize` for scores of examples, with the intervals of `choice_auc` cut to 0 to 1."""
+    table = summarize(scores, by, seed=seed)
+    is_auc = table["metric"] == AUC  # its values are not bounded, only their mean is
+    table.loc[is_auc, ["low", "high"]] = table.loc[is_auc, ["low", "high"]].clip(0, 1)
+    return table
 
 
 def select_headlines(table: pd.DataFrame) -> pd.DataFrame:
@@ -235,7 +302,13 @@ def _check_settings(protocol: str, limit: int | None, batch_size: int) -> None:
 
 
 def _run_tasks(
-    lm: LanguageModel, loaded: Sequence[TaskData], protocol: TaskProtocol, limit: int | None, batch_size: int
+    lm: LanguageModel,
+    loaded: Sequence[TaskData],
+    protocol: TaskProtocol,
+    *,
+    limit: int | None,
+    batch_size: int,
+    written: bool,
 ) -> list[TaskRun]:
     selected = [_select_examples(lm, data, protocol, limit) for data in loaded]
     runs = []
@@ -244,9 +317,9 @@ def _run_tasks(
             task = TASKS[data.task]
             bar.set_description(task.title)
             flat = [query for of_example in queries for query in of_example]
-            answers = iter(answer_queries(lm, flat, batch_size=batch_size, bar=bar))
+            answers = iter(answer_queries(lm, flat, batch_size=batch_size, written=written, bar=bar))
             by_example = tuple(tuple(next(answers) for _ in of_example) for of_example in queries)
-            runs.append(TaskRun(task, data, protocol, by_example))
+            runs.append(TaskRun(task, data, protocol, by_example, written))
     return runs
 
 

@@ -6,7 +6,7 @@ counted in columns. Texts can be run piece by piece, so that a shared prefix is 
 model's own forward pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,8 @@ from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # for each block, (B, heads, T, d_head) each
 
-_OPTIONS_AT_ONCE = 32  # the logits of all their tokens are in memory, and a copy of their texts' keys and values
+_OPTIONS_AT_ONCE = 32  # a copy of their texts' keys and values is in memory
+_LOGITS_AT_ONCE = 2**26  # of the tokens of options: 256 MiB in float32; a large vocabulary makes smaller passes
 _ROOM = 16  # tokens by which a full buffer grows: growing by one would copy everything at every token
 
 
@@ -143,8 +144,8 @@ class Prefilled:
         first = self.logits.log_softmax(dim=-1)
         totals = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
         longer = [(i, j) for i, given in enumerate(options) for j, ids in enumerate(given) if len(ids) > 1]
-        for start in range(0, len(longer), _OPTIONS_AT_ONCE):
-            part = longer[start : start + _OPTIONS_AT_ONCE]
+        most_tokens = _LOGITS_AT_ONCE // self.logits.shape[-1]
+        for part in _split_options(longer, [len(options[i][j]) - 1 for i, j in longer], most_tokens):
             texts = self.select(torch.tensor([i for i, _ in part], device=self.mask.device))
             rest = texts._log_probs_of_rest([options[i][j] for i, j in part])
             for (i, j), log_prob in zip(part, rest, strict=True):
@@ -209,6 +210,22 @@ class Prefilled:
                 index = torch.tensor(going, device=mask.device)
                 mask, positions, tokens = mask[index], positions[index], tokens[index.to(tokens.device)]
                 cache = _growing_cache(_select_rows(_keys_values(cache), index))
+
+
+def _split_options(
+    places: list[tuple[int, int]], sizes: list[int], most_tokens: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield parts of `places` with at most `_OPTIONS_AT_ONCE` options and, unless it is one, `most_tokens` tokens."""
+    part: list[tuple[int, int]] = []
+    n_tokens = 0
+    for place, size in zip(places, sizes, strict=True):
+        if part and (len(part) == _OPTIONS_AT_ONCE or n_tokens + size > most_tokens):
+            yield part
+            part, n_tokens = [], 0
+        part.append(place)
+        n_tokens += size
+    if part:
+        yield part
 
 
 def continue_greedily(

@@ -1,4 +1,4 @@
-"""Answers of a model to many prompts: greedy continuations, and log-likelihoods of given options; used by the tasks.
+"""Answers of a model to many prompts: greedy continuations, and log-likelihoods of given texts; used by the tasks.
 
 Prompts are run in batches of similar length. A prefix that all prompts share is run once, and so are longer prefixes
 that only some share. Only the logits at the last token are computed; continuations are decoded together and stop
@@ -8,7 +8,7 @@ independently. Neither padding nor batch size changes an answer. Answers of the 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
@@ -33,6 +33,9 @@ class Query:
     options : tuple of str
         Continuations whose log-likelihoods are computed, none of them empty; each is preceded by a space, unless the
         text before it ends in white space.
+    reference : str
+        The right answer, whose log-likelihood is computed like that of an option; empty for none. It may be one of the
+        options, and is not run twice then.
     max_new_tokens : int
         Largest number of tokens of the greedy continuation; 0 for none.
     stop : tuple of str
@@ -49,6 +52,23 @@ class Query:
     stop: tuple[str, ...] = ()
     chat: bool = False
     lead: str = ""
+    reference: str = ""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood of a text after a prompt.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Summed over the tokens of the text, in nats.
+    n_tokens : int
+        Number of its tokens.
+    """
+
+    log_likelihood: float
+    n_tokens: int
 
 
 @dataclass(frozen=True)
@@ -61,10 +81,13 @@ class Answer:
         Greedy continuation, without special tokens; empty if none was requested.
     log_likelihoods : tuple of float
         Log-likelihood of each option, summed over its tokens, in nats.
+    reference : Likelihood or None
+        Log-likelihood of the reference; None if there is none.
     """
 
     text: str
     log_likelihoods: tuple[float, ...]
+    reference: Likelihood | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +96,28 @@ class _Row:
 
     prompt: tuple[int, ...]
     options: tuple[tuple[int, ...], ...]
+    reference: tuple[int, ...]  # empty if there is none
     max_new_tokens: int
     stop: tuple[str, ...]
 
     @property
+    def scored(self) -> tuple[tuple[int, ...], ...]:
+        """The texts whose log-likelihoods are computed, each once: the options, then the reference."""
+        return tuple(dict.fromkeys((*self.options, self.reference) if self.reference else self.options))
+
+    @property
     def needs_cache(self) -> bool:
         """Whether the answer needs more than the logits at the prompt's last token."""
-        return self.max_new_tokens > 1 or any(len(ids) > 1 for ids in self.options)
+        return self.max_new_tokens > 1 or any(len(ids) > 1 for ids in self.scored)
 
 
 def answer_queries(
-    lm: LanguageModel, queries: Sequence[Query], *, batch_size: int = 32, bar: "tqdm[NoReturn] | None" = None
+    lm: LanguageModel,
+    queries: Sequence[Query],
+    *,
+    batch_size: int = 32,
+    written: bool = True,
+    bar: "tqdm[NoReturn] | None" = None,
 ) -> list[Answer]:
     """Return the current model's answers to queries.
 
@@ -96,6 +130,9 @@ def answer_queries(
         The queries, preferably of one task: the longest prefix that all prompts share is run only once.
     batch_size : int
         Number of prompts per forward pass; it affects time and memory, not the answers.
+    written : bool
+        Whether continuations are decoded. Without them all texts are empty, and queries that have neither options nor a
+        reference are not run; the batches, and so the log-likelihoods, are the same to the last bit.
     bar : tqdm, optional
         Progress bar that advances by one per query.
 
@@ -105,19 +142,31 @@ def answer_queries(
         One per query.
     """
     rows = [_tokenize(lm, query) for query in queries]
-    known = lm.unedited_memo("answers")
-    answers = {row: known[row] for row in rows if row in known}
+    answers = _recall(lm, rows, written)
     missing = [row for row in dict.fromkeys(rows) if row not in answers]
-    counts = Counter(rows)
+    if not written:
+        answers |= {row: Answer("", ()) for row in missing if not row.scored}
+    known, counts = lm.unedited_memo("answers" if written else "likelihoods"), Counter(rows)
     if bar is not None:
         bar.update(sum(counts[row] for row in answers))
-    for batch, texts in _prefill(lm, missing, batch_size):
-        answered = dict(zip(batch, _answer_batch(lm, batch, texts), strict=True))
+    for batch, texts in _prefill(lm, missing, batch_size, written):
+        answered = dict(zip(batch, _answer_batch(lm, batch, texts, written), strict=True))
         answers |= answered
         known.update(answered)  # batch by batch, so that an interruption loses little
         if bar is not None:
             bar.update(sum(counts[row] for row in batch))
     return [answers[row] for row in rows]
+
+
+def _recall(lm: LanguageModel, rows: list[_Row], written: bool) -> dict[_Row, Answer]:
+    """Return the answers in the memo; where nothing is to be written, also those that were, without their texts."""
+    known = lm.unedited_memo("answers")
+    answers = {row: known[row] for row in rows if row in known}
+    if written:
+        return answers
+    scored = lm.unedited_memo("likelihoods")
+    without_text = {row: replace(answer, text="") for row, answer in answers.items()}
+    return {row: scored[row] for row in rows if row in scored} | without_text
 
 
 def render_prompt(lm: LanguageModel, query: Query) -> tuple[str, bool]:
@@ -135,14 +184,15 @@ def render_prompt(lm: LanguageModel, query: Query) -> tuple[str, bool]:
 def count_tokens(lm: LanguageModel, query: Query) -> int:
     """Return the largest number of tokens that a model reads and writes to answer a query."""
     row = _tokenize(lm, query)
-    return len(row.prompt) + max(row.max_new_tokens, *map(len, row.options), 0)
+    return len(row.prompt) + max(row.max_new_tokens, *map(len, row.scored), 0)
 
 
 def _tokenize(lm: LanguageModel, query: Query) -> _Row:
     text, special = render_prompt(lm, query)
     prompt = encode(lm.tokenizer, text, add_special_tokens=special).ids
     options = tuple(_option_ids(lm, text, prompt, option, special) for option in query.options)
-    return _Row(prompt, options, query.max_new_tokens, query.stop)
+    reference = _option_ids(lm, text, prompt, query.reference, special) if query.reference else ()
+    return _Row(prompt, options, reference, query.max_new_tokens, query.stop)
 
 
 def _option_ids(
@@ -155,14 +205,24 @@ def _option_ids(
     return encode(lm.tokenizer, join_target(prompt, option)[len(prompt) :], add_special_tokens=False).ids
 
 
-def _prefill(lm: LanguageModel, rows: list[_Row], batch_size: int) -> Iterator[tuple[list[_Row], Prefilled]]:
-    """Run the prompts in batches; prefixes that all or some of them share are run once."""
+def _prefill(
+    lm: LanguageModel, rows: list[_Row], batch_size: int, written: bool
+) -> Iterator[tuple[list[_Row], Prefilled]]:
+    """Run the prompts in batches; prefixes that all or some of them share are run once.
+
+    Batches without texts to score are only run for what is written after them. They are made in either case, because
+    the last bits of a log-likelihood depend on what else is in its batch.
+    """
+    if not written and not any(row.scored for row in rows):
+        return
     shared = _shared_length(rows) if len(rows) > 1 else 0
     start = Prefilled.empty(lm, 1)
     if shared:
         start = start.extend([rows[0].prompt[:shared]])
     for groups in _make_batches(_group_by_prefix(rows, shared), batch_size, shared):
         batch = [row for group in groups for row in group]
+        if not (written or batch[0].scored):
+            continue
         texts, n_run = _run_prefixes(start, shared, groups)
         rest = [row.prompt[n:] for row, n in zip(batch, n_run, strict=True)]
         yield batch, texts.extend(rest, keep=batch[0].needs_cache)
@@ -182,8 +242,9 @@ def _run_prefixes(start: Prefilled, shared: int, groups: list[list[_Row]]) -> tu
 def _group_by_prefix(rows: list[_Row], shared: int) -> list[list[_Row]]:
     """Group rows that have most of their prompts after the first `shared` tokens in common."""
     groups: list[list[_Row]] = []
-    for row in sorted(rows, key=lambda row: row.prompt):
-        same = _shared_length([groups[-1][0], row]) - shared if groups else 0
+    for row in sorted(rows, key=lambda row: (bool(row.scored), row.prompt)):
+        alike = bool(groups) and bool(groups[-1][0].scored) == bool(row.scored)
+        same = _shared_length([groups[-1][0], row]) - shared if alike else 0
         if same >= max(_MIN_PREFIX, (len(row.prompt) - shared) / 2):
             groups[-1].append(row)
         else:
@@ -194,13 +255,14 @@ def _group_by_prefix(rows: list[_Row], shared: int) -> list[list[_Row]]:
 def _make_batches(groups: list[list[_Row]], batch_size: int, shared: int) -> Iterator[list[list[_Row]]]:
     """Yield batches of groups, or of parts of them, with at most `batch_size` rows of similar lengths.
 
-    Single rows are in other batches than groups of several. Batches of long prompts are smaller: without the first
+    Single rows are in other batches than groups of several, and rows with texts to score in other batches than those
+    without. Batches of long prompts are smaller: without the first
     `shared` tokens, a batch has at most `_TOKENS_AT_ONCE` tokens.
     """
     parts = [group[i : i + batch_size] for group in groups for i in range(0, len(group), batch_size)]
 
-    def kind(part: list[_Row]) -> tuple[bool, bool]:
-        return part[0].needs_cache, len(part) > 1
+    def kind(part: list[_Row]) -> tuple[bool, bool, bool]:
+        return part[0].needs_cache, len(part) > 1, bool(part[0].scored)
 
     batch: list[list[_Row]] = []
     for part in sorted(parts, key=lambda part: (kind(part), len(part[0].prompt))):
@@ -222,10 +284,16 @@ def _shared_length(rows: list[_Row]) -> int:
     return n if n >= _MIN_PREFIX else 0
 
 
-def _answer_batch(lm: LanguageModel, rows: list[_Row], texts: Prefilled) -> list[Answer]:
-    likelihoods = texts.log_likelihoods([row.options for row in rows])
-    continuations = _continue_rows(lm, rows, texts)
-    return [Answer(text, tuple(of_row)) for text, of_row in zip(continuations, likelihoods, strict=True)]
+def _answer_batch(lm: LanguageModel, rows: list[_Row], texts: Prefilled, written: bool) -> list[Answer]:
+    likelihoods = texts.log_likelihoods([row.scored for row in rows])
+    continuations = _continue_rows(lm, rows, texts) if written else [""] * len(rows)
+    return [_make_answer(*each) for each in zip(rows, continuations, likelihoods, strict=True)]
+
+
+def _make_answer(row: _Row, text: str, log_likelihoods: list[float]) -> Answer:
+    of_text = dict(zip(row.scored, log_likelihoods, strict=True))
+    reference = Likelihood(of_text[row.reference], len(row.reference)) if row.reference else None
+    return Answer(text, tuple(of_text[option] for option in row.options), reference)
 
 
 def _continue_rows(lm: LanguageModel, rows: list[_Row], texts: Prefilled) -> list[str]:

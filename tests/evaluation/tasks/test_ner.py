@@ -35,7 +35,8 @@ ANSWERS = {
 def pooled(answers):
     data = TaskData("ner", "by hand", "unknown", tuple(answers), ())
     table = summarize_runs([TaskRun(TASK, data, "paper", tuple(answers.values()))])
-    return dict(zip(table["metric"], table["value"], strict=True))
+    values = dict(zip(table["metric"], table["value"], strict=True))
+    return {metric: value for metric, value in values.items() if not metric.startswith("log_likelihood")}
 
 
 def perfect(*entities):

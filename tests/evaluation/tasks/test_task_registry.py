@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from workbench.data.tasks.examples import NERExample
 from workbench.data.tasks.load import load_task
 from workbench.errors import SpecError
 from workbench.evaluation.engine import Answer
@@ -132,6 +133,46 @@ def test_scores_lie_between_zero_and_one(task, protocol, small_sets):
             assert 0 <= top <= bottom or top == bottom == 0
             seen += 1
     assert seen >= 3 * len(WRITTEN) * len(PROTOCOLS)
+
+
+@every_task
+def test_every_task_has_a_smooth_score_and_those_with_options_an_auc(task):
+    assert TASKS[task].smooth == "log_likelihood"
+    has_options = task in ("nli", "closed_qa", "dialogue", "sentiment")
+    assert TASKS[task].auc == ("choice_auc" if has_options else None)
+    assert (TASKS[task].choose is not None) == has_options
+
+
+def references(task, example, protocol):
+    return [query.reference for query in TASKS[task].ask(example, protocol) if query.reference]
+
+
+@every_protocol
+@every_task
+def test_the_reference_is_the_right_answer(task, protocol, small_sets):
+    turn_or_letter = (lambda e: e.options[e.answer]) if protocol == "standard" else (lambda e: "ABCD"[e.answer])
+    right = {
+        "reasoning": lambda e: [e.answer],
+        "nli": lambda e: [str(e.entailment)],
+        "open_qa": lambda e: [e.answers[0]],
+        "closed_qa": lambda e: ["yes" if e.answer else "no"],
+        "dialogue": lambda e: [turn_or_letter(e)],
+        "summarization": lambda e: [e.summary],
+        "sentiment": lambda e: ["positive" if e.positive else "negative"],
+        "ner": lambda e: [
+            ", ".join(surface for kind, surface in e.entities if kind == wanted) or "none"
+            for wanted in ("PER", "LOC", "ORG", "MISC")
+        ],
+    }[task]
+    found = load_task(task, small_sets).examples
+    assert len(found) >= 3
+    for example in found:
+        assert references(task, example, protocol) == right(example)
+
+
+def test_the_reference_of_ner_lists_each_name_once_in_the_order_of_the_text():
+    example = NERExample("Ann met Bo and Ann .", (("PER", "Ann"), ("PER", "Bo"), ("PER", "Ann")))
+    assert references("ner", example, "standard") == ["Ann, Bo", "none", "none", "none"]
 
 
 @every_protocol

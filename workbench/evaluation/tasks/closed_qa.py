@@ -11,35 +11,60 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import ClosedQAExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, most_probable_option, score_choice, show_choice
-from workbench.evaluation.tasks.task import Scores, Task, TaskProtocol
+from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
+from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
 
 LABELS = ("no", "yes")
 
 
 def ask(example: ClosedQAExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return one question, with both labels as options."""
+    """Return one question, with both labels as options; the reference is the right label."""
     if protocol == "paper":
         prompt = (
             "Please answer the given question based on the passage. The answer should be exact 'yes' or 'no'. "
             f"passage: {example.passage} question: {example.question}. answer:"
         )
-        return (Query(prompt, LABELS, max_new_tokens=1),)
+        return (Query(prompt, LABELS, reference=LABELS[example.answer], max_new_tokens=1),)
     message = (
         "Answer the question on the passage with yes or no.\n"
         f"Passage: {example.passage}\nQuestion: {example.question.rstrip('?')}?"
     )
-    return (Query(message, LABELS, max_new_tokens=8, stop=("\n",), chat=True, lead="The answer is"),)
+    return (
+        Query(
+            message,
+            LABELS,
+            reference=LABELS[example.answer],
+            max_new_tokens=8,
+            stop=("\n",),
+            chat=True,
+            lead="The answer is",
+        ),
+    )
+
+
+def choose(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
+    """Return the choice between the labels by log-likelihood."""
+    return Choice(answers[0].log_likelihoods, int(example.answer))
 
 
 def score(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
     """Return accuracy (an answer that is neither yes nor no is wrong), valid rate, and the choice by log-likelihood."""
-    return score_choice(answers[0].text, most_probable_option(answers[0]), LABELS, int(example.answer))
+    return score_choice(answers[0].text, choose(example, answers, protocol), LABELS)
 
 
 def show(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
     """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
-    return show_choice(answers[0], LABELS, int(example.answer), protocol)
+    return show_choice(answers[0], choose(example, answers, protocol), LABELS, protocol)
 
 
-TASK = Task("closed_qa", "Closed-domain QA", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)
+TASK = Task(
+    "closed_qa",
+    "Closed-domain QA",
+    ask,
+    score,
+    show,
+    {"standard": CHOICE, "paper": ACCURACY},
+    floor=0.5,
+    choose=choose,
+    auc=AUC,
+)

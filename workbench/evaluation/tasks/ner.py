@@ -26,17 +26,34 @@ _NOTHING = {"", "none", "n/a", "no one", "nothing"}
 
 
 def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return one question for each type of entity, in the order of `ENTITY_TYPES`."""
+    """Return one question for each type of entity, in the order of `ENTITY_TYPES`.
+
+    The reference of a question is the names of that type in the order of the text, with commas between them, or none.
+    """
+    kinds = [(kind, _reference(example, kind)) for kind in ENTITY_TYPES]
     if protocol == "paper":
         prompt = "Please identify {} Entity from the given text. Text: {} Entity:"
-        return tuple(Query(prompt.format(_PAPER_WORDS[kind], example.text), max_new_tokens=10) for kind in ENTITY_TYPES)
+        return tuple(
+            Query(prompt.format(_PAPER_WORDS[kind], example.text), reference=reference, max_new_tokens=10)
+            for kind, reference in kinds
+        )
     message = "Text: {}\nList the names of {} in the text, with commas between them, or write none."
     return tuple(
         Query(
-            message.format(example.text, _PLAIN_WORDS[kind]), max_new_tokens=24, stop=("\n",), chat=True, lead="Names:"
+            message.format(example.text, _PLAIN_WORDS[kind]),
+            reference=reference,
+            max_new_tokens=24,
+            stop=("\n",),
+            chat=True,
+            lead="Names:",
         )
-        for kind in ENTITY_TYPES
+        for kind, reference in kinds
     )
+
+
+def _reference(example: NERExample, kind: str) -> str:
+    names = dict.fromkeys(surface for of_name, surface in example.entities if of_name == kind)
+    return ", ".join(names) or "none"
 
 
 def find_names(text: str) -> list[str]:

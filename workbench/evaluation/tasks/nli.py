@@ -12,32 +12,47 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import NLIExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, CHOICE, most_probable_option, score_choice, show_choice
-from workbench.evaluation.tasks.task import Scores, Task, TaskProtocol
+from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
+from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
 
 LABELS = ("False", "True")
 
 
 def ask(example: NLIExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return one question, with both labels as options."""
+    """Return one question, with both labels as options; the reference is the right label."""
     if protocol == "paper":
         prompt = f"{example.premise} entails the {example.hypothesis}. True or False? answer:"
-        return (Query(prompt, LABELS, max_new_tokens=1),)
+        return (Query(prompt, LABELS, reference=LABELS[example.entailment], max_new_tokens=1),)
     message = (
         "Given the text, is the statement true or false? Answer with one word.\n"
         f"Text: {example.premise}\nStatement: {example.hypothesis}"
     )
-    return (Query(message, LABELS, max_new_tokens=8, stop=("\n",), chat=True, lead="The statement is"),)
+    return (
+        Query(
+            message,
+            LABELS,
+            reference=LABELS[example.entailment],
+            max_new_tokens=8,
+            stop=("\n",),
+            chat=True,
+            lead="The statement is",
+        ),
+    )
+
+
+def choose(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
+    """Return the choice between the labels by log-likelihood."""
+    return Choice(answers[0].log_likelihoods, int(example.entailment))
 
 
 def score(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
     """Return accuracy (neither true nor false is wrong), valid rate, and the choice by log-likelihood."""
-    return score_choice(answers[0].text, most_probable_option(answers[0]), LABELS, int(example.entailment))
+    return score_choice(answers[0].text, choose(example, answers, protocol), LABELS)
 
 
 def show(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
     """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
-    return show_choice(answers[0], LABELS, int(example.entailment), protocol)
+    return show_choice(answers[0], choose(example, answers, protocol), LABELS, protocol)
 
 
-TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5)
+TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5, choose=choose, auc=AUC)

@@ -20,18 +20,23 @@ SPAN, EXACT, F1 = "span_match", "exact_match", "f1"
 
 
 def ask(example: OpenQAExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return the question with its passage; the answer has at most twenty tokens."""
+    """Return the question with its passage; the answer has at most twenty tokens.
+
+    The reference is the first accepted answer: one text, whose log-likelihoods before and after an edit can be
+    subtracted, which those of the most probable of several cannot.
+    """
+    reference = example.answers[0]
     if protocol == "paper":
         prompt = (
             "Refer to the passage below and answer the following question. "
             f"Passage: {example.passage} Question: {example.question}"
         )
-        return (Query(prompt, max_new_tokens=20),)
+        return (Query(prompt, reference=reference, max_new_tokens=20),)
     question = f"Question: {example.question.rstrip('?')}?"
     if example.passage:
         question = f"Passage: {example.passage.strip()}\n{question}"
     message = f"Answer the question in a few words.\n{question}"
-    return (Query(message, max_new_tokens=20, stop=("\n",), chat=True),)
+    return (Query(message, reference=reference, max_new_tokens=20, stop=("\n",), chat=True),)
 
 
 def score(example: OpenQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:

@@ -47,14 +47,18 @@ def find_numbers(text: str) -> list[Decimal]:
 
 
 def ask(example: ReasoningExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return the problem: in `paper` with its worked solution and five tokens to write, in `standard` alone."""
+    """Return the problem: in `paper` with its worked solution and five tokens to write, in `standard` alone.
+
+    The reference is the gold number.
+    """
     if protocol == "paper":
         prompt = (
             f"Q: {example.question} A:Let's think step by step. {example.reasoning} "
             "Therefore, the answer (arabic numerals) is:"
         )
-        return (Query(prompt, max_new_tokens=5),)
-    return (Query(f"Question: {example.question}\nAnswer:", max_new_tokens=48, stop=("\n",)),)
+        return (Query(prompt, reference=example.answer, max_new_tokens=5),)
+    prompt = f"Question: {example.question}\nAnswer:"
+    return (Query(prompt, reference=example.answer, max_new_tokens=48, stop=("\n",)),)
 
 
 def score(example: ReasoningExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:

@@ -29,11 +29,12 @@ def _scorer() -> RougeScorer:
 
 
 def ask(example: SummarizationExample, protocol: TaskProtocol) -> tuple[Query, ...]:
-    """Return the chat, with at most twenty-five tokens to write (paper) or forty (standard)."""
+    """Return the chat, with at most twenty-five tokens to write (paper) or forty (standard), and its summary."""
+    reference = example.summary
     if protocol == "paper":
-        return (Query(f"{example.dialogue}\nTL;DR:", max_new_tokens=25),)
+        return (Query(f"{example.dialogue}\nTL;DR:", reference=reference, max_new_tokens=25),)
     message = f"{example.dialogue}\n\nSummarize the conversation above in one sentence."
-    return (Query(message, max_new_tokens=40, stop=("\n",), chat=True),)
+    return (Query(message, reference=reference, max_new_tokens=40, stop=("\n",), chat=True),)
 
 
 def score(example: SummarizationExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
