@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.editing.second_moment.estimate import SecondMoment
     from workbench.errors import WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
+    from workbench.evaluation.drift import drift, drift_tokens
     from workbench.evaluation.edits import evaluate_edits, score_edits
     from workbench.evaluation.harness import evaluate_harness
     from workbench.evaluation.perplexity import perplexity
@@ -50,6 +51,8 @@ __all__ = [
     "WeightUpdate",
     "WorkbenchError",
     "ask_tasks",
+    "drift",
+    "drift_tokens",
     "evaluate_edits",
     "evaluate_harness",
     "evaluate_tasks",
@@ -78,6 +81,7 @@ _MODULES = {
     "errors": ("WorkbenchError",),
     "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
+    "evaluation.drift": ("drift", "drift_tokens"),
     "evaluation.harness": ("evaluate_harness",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),

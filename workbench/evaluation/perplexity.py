@@ -60,6 +60,47 @@ def perplexity(
     DataError
         If the file cannot be read or has fewer than two tokens.
     """
+    windows = read_windows(lm, text, window=window, limit=limit)
+    nll = np.array(_window_nll(lm, windows))  # (windows,), summed, in nats
+    counts = np.array([len(row) - 1 for row in windows])
+    low, high = bootstrap_interval(nll / counts, weights=counts, seed=seed)
+    row = {
+        "task": "perplexity",
+        "metric": "perplexity",
+        **origin_of(text, window),
+        "value": float(np.exp(nll.sum() / counts.sum())),
+        "n": len(windows),
+        "low": float(np.exp(low)),
+        "high": float(np.exp(high)),
+    }
+    return pd.DataFrame([row])
+
+
+def read_windows(lm: LanguageModel, text: str | Path, *, window: int, limit: int | None) -> list[tuple[int, ...]]:
+    """Return the token ids of the windows of a text, each of at least two tokens; arguments and errors of `perplexity`.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model whose tokenizer cuts the text into tokens.
+    text : str or Path
+        ``"bundled"`` or a file.
+    window : int
+        Number of tokens per window.
+    limit : int or None
+        Number of windows; None for all.
+
+    Returns
+    -------
+    list of tuple of int
+
+    Raises
+    ------
+    SpecError
+        If `window` or `limit` is out of range.
+    DataError
+        If the file cannot be read or has fewer than two tokens.
+    """
     longest = lm.max_tokens or window
     if not 2 <= window <= longest:
         raise SpecError(f"window must lie in 2 to {longest}, what {lm.name} takes; got {window}.")
@@ -70,22 +111,13 @@ def perplexity(
     windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]
     if not windows:
         raise DataError(f"{text} has fewer than two tokens; give a longer text.")
-    nll = np.array(_window_nll(lm, windows))  # (windows,), summed, in nats
-    counts = np.array([len(row) - 1 for row in windows])
-    low, high = bootstrap_interval(nll / counts, weights=counts, seed=seed)
+    return windows
+
+
+def origin_of(text: str | Path, window: int) -> dict[str, str]:
+    """Return the columns protocol, source and split of scores on windows of a text."""
     source, split = (BUNDLED, BUNDLED) if text == BUNDLED else (Path(text).name, "unknown")
-    row = {
-        "task": "perplexity",
-        "metric": "perplexity",
-        "protocol": f"windows of {window}",
-        "source": source,
-        "split": split,
-        "value": float(np.exp(nll.sum() / counts.sum())),
-        "n": len(windows),
-        "low": float(np.exp(low)),
-        "high": float(np.exp(high)),
-    }
-    return pd.DataFrame([row])
+    return {"protocol": f"windows of {window}", "source": source, "split": split}
 
 
 def _read_documents(text: str | Path) -> list[str]:
