@@ -10,8 +10,9 @@ import pytest
 
 import workbench as wb
 from tests.helpers import assert_same_bits, weights_of
+from workbench.analysis.side_effects import compare_answers
 from workbench.editing.rome import ROME
-from workbench.errors import EditError
+from workbench.errors import EditError, RunError
 from workbench.experiment import measures
 from workbench.experiment.models import load_model
 from workbench.experiment.resolved import resolve
@@ -138,6 +139,65 @@ def test_perplexity_reads_the_given_number_of_windows_or_is_left_out(spec, lm, t
         assert value(few, task="perplexity") == wb.perplexity(lm, limit=2, window=16)["value"].item()
         assert value(all_of_them, task="perplexity") == wb.perplexity(lm)["value"].item()
     assert "perplexity" not in set(run(spec(**what, perplexity=None), store=tmp_path)["task"])
+
+
+def test_drift_is_measured_against_the_unedited_model_where_it_is_asked_for(spec, lm, tmp_path):
+    what = {"n_operations": 1, "checkpoints": [0, 1], "tasks": None, "perplexity": None}
+    asked = spec(**what, drift={"limit": 2, "window": 16})
+    table = run(asked, store=tmp_path)
+    drifts = table[table["task"] == "drift"].set_index("operation")
+    assert drifts["metric"].unique().tolist() == ["kl"]
+    assert drifts.loc[0, "value"] == 0
+    [update] = read_updates(asked, Store(tmp_path)).values()
+    with update.applied(lm):
+        assert drifts.loc[1, "value"] == wb.drift(lm, limit=2, window=16)["value"].item() > 0
+    assert "drift" not in set(run(spec(**what), store=tmp_path)["task"])
+
+
+WRITTEN = {"tasks": ["nli", "reasoning"], "limit": 2}
+UNWRITTEN = {
+    *("choice_accuracy", "choice_auc", "majority_share", "choice_margin", "log_likelihood", "log_likelihood_per_byte"),
+}
+
+
+def of_tasks(table, operation):
+    rows = table[table["task"].isin(WRITTEN["tasks"]) & (table["operation"] == operation)]
+    return rows.drop(columns="trajectory").reset_index(drop=True)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_scores_without_written_answers_are_those_of_a_run_with_them(spec, tmp_path, order):
+    what = {"n_operations": 2, "checkpoints": [0, 1], "perplexity": None}
+    given = [spec(**what, tasks=WRITTEN), spec(**what, tasks={**WRITTEN, "written_at": [0, 2]})]
+    tables = dict(enumerate(run(each, store=tmp_path / "one") for each in given[:: 1 - 2 * order]))
+    whole, some = tables[order], tables[1 - order]
+    alone = run(given[1], store=tmp_path / "another")
+    pd.testing.assert_frame_equal(some, alone)
+    for operation in (0, 2):
+        pd.testing.assert_frame_equal(of_tasks(some, operation), of_tasks(whole, operation))
+    rows = of_tasks(whole, 1)
+    expected = rows[rows["metric"].isin(UNWRITTEN)].reset_index(drop=True)
+    assert len(expected) == len(UNWRITTEN) + 2
+    pd.testing.assert_frame_equal(of_tasks(some, 1), expected)
+
+
+def test_scores_that_need_no_written_answers_are_taken_from_those_with_them(spec, tmp_path, monkeypatch):
+    what = {"n_operations": 2, "checkpoints": [0, 1], "perplexity": None}
+    run(spec(**what, tasks=WRITTEN), store=tmp_path)
+    monkeypatch.setattr(measures, "run_task", lambda *given, **more: pytest.fail("asked again"))
+    few = run(spec(**what, tasks={**WRITTEN, "written_at": []}), store=tmp_path)
+    assert set(few[few["task"].isin(WRITTEN["tasks"])]["metric"]) == UNWRITTEN
+
+
+def test_answers_that_were_not_written_are_missed_by_name(spec, tmp_path):
+    chosen = spec(n_operations=1, checkpoints=[0, 1], tasks={**WRITTEN, "written_at": [1]})
+    run(chosen, store=tmp_path)
+    with pytest.raises(RunError) as caught:
+        compare_answers(chosen, 1, store=tmp_path)
+    assert str(caught.value) == (
+        f"the store {tmp_path} holds no written answers to nli of this trajectory; run it with the checkpoint in "
+        "tasks.written_at, or without that field."
+    )
 
 
 def test_a_run_restores_every_bit_of_the_model(spec, lm, tmp_path):

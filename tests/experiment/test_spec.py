@@ -28,6 +28,15 @@ def test_all_eight_tasks_are_measured_unless_others_are_named():
     assert ExperimentSpec(n_operations=1).tasks.tasks == tuple(TASK_NAMES)
 
 
+def test_answers_are_written_at_all_checkpoints_unless_some_are_named():
+    tasks = ExperimentSpec(n_operations=4).tasks
+    assert [tasks.writes_at(t) for t in range(5)] == [True] * 5
+    chosen = ExperimentSpec(n_operations=4, checkpoints=[0, 2], tasks={"written_at": [4, 0]}).tasks
+    assert chosen.written_at == (0, 4)
+    assert [chosen.writes_at(t) for t in range(5)] == [True, False, False, False, True]
+    assert not ExperimentSpec(n_operations=4, tasks={"written_at": []}).tasks.writes_at(4)
+
+
 def test_settings_have_their_names_in_the_paper():
     names = [
         spec(method="memit", setting=setting, batch_size=size).setting_name
@@ -77,6 +86,10 @@ def test_a_random_regularizer_has_another_seed_in_each_operation():
         ({"seed": 2**32}, "seed: Input should be less than or equal to 4294967295; got 4294967296."),
         ({"n_operations": 0}, "n_operations: Input should be greater than or equal to 1; got 0."),
         ({"batch_size": 4}, "rome edits one fact per operation, so batch_size must be 1; got 4."),
+        (
+            {"n_operations": 20, "checkpoints": [0, 10], "tasks": {"written_at": [0, 5]}},
+            "tasks.written_at names 5, which is none of the checkpoints 0, 10, 20.",
+        ),
         ({"checkpoints": [3]}, "checkpoint 3 lies outside 0 to n_operations, 2."),
         ({"regularizer": {"kind": "L2"}}, f"regularizer: no regularizer of kind 'L2'; known: {REGULARIZERS}."),
         ({"regularizer": {"kind": "RECT", "keep": 2}}, "regularizer: keep must lie in (0, 1]; got 2."),

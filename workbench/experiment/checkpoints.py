@@ -77,7 +77,8 @@ def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     """
     state = unedited_state(lm)
     if run.spec.tasks:
-        measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks)
+        written = run.spec.tasks.writes_at(0)
+        measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks, written=written)
     if run.spec.perplexity:
         measures.measure_perplexity(lm, store, state, run.spec.perplexity)
 
@@ -131,17 +132,21 @@ def _measure_scores(point: Point, lm: LanguageModel, run: ResolvedRun, store: St
         parts.append(now.assign(moment=measures.NOW if point.operation else measures.BEFORE))
     scores = pd.concat(parts).rename(columns={"request": "example"}).assign(task=measures.EDITS, weight=1.0)
     if spec.tasks:
-        scores = pd.concat([scores, measures.measure_tasks(lm, store, point.state, spec.tasks, run.tasks)])
+        written = spec.tasks.writes_at(point.operation)
+        of_tasks = measures.measure_tasks(lm, store, point.state, spec.tasks, run.tasks, written=written)
+        scores = pd.concat([scores, of_tasks])
     return scores.reindex(columns=_COLUMNS)
 
 
 def _measure_others(point: Point, lm: LanguageModel, spec: ExperimentSpec, store: Store) -> Iterator[pd.DataFrame]:
-    """Yield the results that have no examples: failed edits, perplexity, weights."""
+    """Yield the results that have no examples: failed edits, perplexity, drift, weights."""
     if point.operation:
         failed = [row["failed"] is not None for row in point.operations]
         row = {"task": measures.EDITS, "metric": "failed", "value": float(sum(failed)), "n": len(failed)}
         yield pd.DataFrame([row])
     if spec.perplexity:
         yield measures.measure_perplexity(lm, store, point.state, spec.perplexity)
+    if spec.drift:
+        yield measures.measure_drift(lm, store, point.state, spec.drift)
     if len(point.update):
         yield measures.measure_weights(lm, store, point.state, point.update).assign(task=measures.WEIGHTS)

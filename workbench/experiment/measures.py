@@ -1,4 +1,4 @@
-"""Measurements of a model in a state: edits, tasks, perplexity and weights, kept in the store by content."""
+"""Measurements of a model in a state: edits, tasks, perplexity, drift and weights, kept in the store by content."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,12 +8,13 @@ import torch
 
 from workbench.data.tasks.load import TaskData
 from workbench.errors import RunError
-from workbench.evaluation.abilities import run_task
+from workbench.evaluation.abilities import run_task, summarize_examples
+from workbench.evaluation.drift import drift
 from workbench.evaluation.edits import EditProtocol, score_edits
 from workbench.evaluation.perplexity import perplexity
-from workbench.evaluation.statistics import summarize
+from workbench.evaluation.tasks.choices import UNWRITTEN
 from workbench.experiment.cache_keys import data_key, key_of
-from workbench.experiment.spec import PerplexitySpec, TasksSpec
+from workbench.experiment.spec import DriftSpec, PerplexitySpec, TasksSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -36,24 +37,38 @@ def measure_edits(
 
 
 def measure_tasks(
-    lm: LanguageModel, store: Store, state: str, asked: TasksSpec, tasks: Sequence[TaskData]
+    lm: LanguageModel, store: Store, state: str, asked: TasksSpec, tasks: Sequence[TaskData], *, written: bool = True
 ) -> pd.DataFrame:
     """Return the scores of each example of each task on the current model: the columns of `TaskRun.scores`.
 
-    The answers go to the store, where `read_answers` finds them.
+    Written answers go to the store, where `read_answers` finds them. Scores that need none are taken from a measurement
+    with written answers, if the store holds one: they are the same.
     """
-    parts = []
-    for data in tasks:
-        key = _task_key(state, asked, data)
-        parts.append(_keep(store, key, partial(_ask, lm, store, key, asked, data)))
-    return pd.concat(parts, ignore_index=True)
+    measure = _measure_written if written else _measure_unwritten
+    return pd.concat([measure(lm, store, state, asked, data) for data in tasks], ignore_index=True)
+
+
+def _measure_written(lm: LanguageModel, store: Store, state: str, asked: TasksSpec, data: TaskData) -> pd.DataFrame:
+    key = _task_key(state, asked, data, written=True)
+    return _keep(store, key, partial(_ask, lm, store, key, asked, data))
+
+
+def _measure_unwritten(lm: LanguageModel, store: Store, state: str, asked: TasksSpec, data: TaskData) -> pd.DataFrame:
+    known = store.read_table(_file_of(_task_key(state, asked, data, written=True)))
+    if known is not None:
+        return known[known["metric"].isin(UNWRITTEN)].reset_index(drop=True)
+    ask = partial(run_task, lm, data, limit=asked.limit, protocol=asked.protocol, written=False)
+    return _keep(store, _task_key(state, asked, data, written=False), lambda: ask().scores())
 
 
 def read_answers(store: Store, state: str, asked: TasksSpec, data: TaskData) -> pd.DataFrame:
-    """Return the stored answers of the model in `state` to a task, as from `TaskRun.outputs`."""
-    answers = store.read_table(f"answers/{_task_key(state, asked, data)}.parquet")
+    """Return the stored written answers of the model in `state` to a task, as from `TaskRun.outputs`."""
+    answers = store.read_table(f"answers/{_task_key(state, asked, data, written=True)}.parquet")
     if answers is None:
-        raise RunError(f"the store {store.url} holds no answers to {data.task} of this trajectory; run it again.")
+        raise RunError(
+            f"the store {store.url} holds no written answers to {data.task} of this trajectory; run it with the "
+            "checkpoint in tasks.written_at, or without that field."
+        )
     return answers
 
 
@@ -63,14 +78,21 @@ def _ask(lm: LanguageModel, store: Store, key: str, asked: TasksSpec, data: Task
     return run.scores()
 
 
-def _task_key(state: str, asked: TasksSpec, data: TaskData) -> str:
-    return key_of("task", state, asked.protocol, asked.limit, data.source, data.split, data_key(data))
+def _task_key(state: str, asked: TasksSpec, data: TaskData, *, written: bool) -> str:
+    kind = "written answers" if written else "log-likelihoods"
+    return key_of("task", kind, state, asked.protocol, asked.limit, data.source, data.split, data_key(data))
 
 
 def measure_perplexity(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
     """Return the perplexity of the bundled paragraphs: the row of `perplexity`."""
     key = key_of("perplexity", state, asked.window, asked.limit)
     return _keep(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
+
+
+def measure_drift(lm: LanguageModel, store: Store, state: str, asked: DriftSpec) -> pd.DataFrame:
+    """Return the drift of the current model on the bundled paragraphs: the row of `drift`."""
+    key = key_of("drift", state, asked.window, asked.limit)
+    return _keep(store, key, lambda: drift(lm, window=asked.window, limit=asked.limit))
 
 
 def measure_weights(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:
@@ -94,13 +116,17 @@ def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
 
 def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """Return mean, n and interval over facts or examples of each task, metric and moment."""
-    return summarize(scores, ["task", "metric", "protocol", "source", "split", "moment"])
+    return summarize_examples(scores, ["task", "metric", "protocol", "source", "split", "moment"])
 
 
 def _keep(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    name = f"measures/{key}.parquet"
+    name = _file_of(key)
     table = store.read_table(name)
     if table is None:
         table = compute()
         store.write_table(name, table)
     return table
+
+
+def _file_of(key: str) -> str:
+    return f"measures/{key}.parquet"

@@ -52,17 +52,43 @@ class FactsSpec(_Settings):
 
 
 class TasksSpec(_Settings):
-    """The abilities that are measured; the fields are arguments of `evaluate_tasks`."""
+    """The abilities that are measured.
+
+    Attributes
+    ----------
+    tasks, limit, protocol, data
+        Arguments of `evaluate_tasks`.
+    written_at : tuple of int or None
+        Checkpoints at which written answers are decoded; at the others there are the scores that need none, which take
+        a fraction of the time: log-likelihoods of the reference answers, and choices. By default all checkpoints.
+    """
 
     tasks: tuple[str, ...] | Literal["all"] = Field(default="all", validate_default=True)
     limit: int | None = Field(default=None, ge=1)
     protocol: TaskProtocol = "standard"
     data: str | None = None
+    written_at: tuple[int, ...] | None = None
+
+    @field_validator("written_at")
+    @classmethod
+    def _sort_written_at(cls, written_at: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if written_at is None else tuple(sorted(set(written_at)))
 
     @field_validator("tasks")
     @classmethod
     def _check_tasks(cls, tasks: tuple[str, ...] | str) -> tuple[str, ...]:
         return check_tasks(tasks)
+
+    def writes_at(self, operation: int) -> bool:
+        """Return whether written answers are decoded after an operation."""
+        return self.written_at is None or operation in self.written_at
+
+
+class DriftSpec(_Settings):
+    """The drift that is measured on the bundled paragraphs; the fields are arguments of `drift`."""
+
+    window: int = Field(default=WINDOW, ge=2)
+    limit: int | None = Field(default=None, ge=1)
 
 
 class PerplexitySpec(_Settings):
@@ -101,6 +127,8 @@ class ExperimentSpec(_Settings):
         The abilities that are measured; None for none.
     perplexity : PerplexitySpec or None
         The perplexity of held-out text; None for none.
+    drift : DriftSpec or None
+        The mean KL divergence of predictions on held-out text from those of the unedited model; none by default.
     edit_protocols : tuple of str
         Protocols of the edit metrics, as for `score_edits`.
     seed : int
@@ -124,6 +152,7 @@ class ExperimentSpec(_Settings):
     facts: FactsSpec = FactsSpec()
     tasks: TasksSpec | None = TasksSpec()
     perplexity: PerplexitySpec | None = PerplexitySpec()
+    drift: DriftSpec | None = None
     edit_protocols: tuple[EditProtocol, ...] = DEFAULT_PROTOCOLS
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
@@ -159,6 +188,10 @@ class ExperimentSpec(_Settings):
         if outside:
             raise ValueError(f"checkpoint {outside[0]} lies outside 0 to n_operations, {self.n_operations}")
         object.__setattr__(self, "checkpoints", tuple(sorted({*(self.checkpoints or (0,)), self.n_operations})))
+        for t in (self.tasks and self.tasks.written_at) or ():
+            if t not in self.checkpoints:
+                known = ", ".join(map(str, self.checkpoints))
+                raise ValueError(f"tasks.written_at names {t}, which is none of the checkpoints {known}")
         return self
 
     @property
