@@ -1,6 +1,7 @@
 """Curves over edits from the results of experiments: one value per point, with its interval."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -44,8 +45,13 @@ def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]
     values = part["value"].to_numpy()
     if len(values) == 1:
         return *part[["low", "high"]].iloc[0], OVER_EXAMPLES
+    return *interval_of_mean(values, confidence=confidence), OVER_SEEDS
+
+
+def interval_of_mean(values: npt.NDArray[np.float64], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of Student's interval of the mean of independent values (at least two)."""
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half, OVER_SEEDS
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def label_series(table: pd.DataFrame) -> pd.DataFrame:

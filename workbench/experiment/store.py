@@ -5,7 +5,7 @@
     trajectories/<trajectory>.json     the spec, the versions, the state after each checkpoint, whether it is finished
     results/<trajectory>/<n>.parquet   tidy scores after n operations, with intervals
     scores/<trajectory>/<n>.parquet    the scores behind them: one row per fact or example
-    operations/<trajectory>/<n>…       one row per operation: seconds, norms, ROME's denominator, why it failed
+    operations/<trajectory>/<n>…       one row per operation: seconds, norms, perplexity, why it failed
     edits/<key>                  update of an editor, by the state it was computed on, the method and the facts
     measures/<key>.parquet       raw scores, by the state and the request
     answers/<key>.parquet        answers to the examples of a task
@@ -65,7 +65,9 @@ OPERATIONS = pa.schema(
     {
         **_TRAJECTORY,
         "subject": _TEXT,  # of the first fact of the operation
-        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator", "steps"), _REAL),
+        "first_token": pa.bool_(),  # whether a subject of the operation is one token that opens its prompt
+        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
+        **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
         "failed": _TEXT,
     }
 )
