@@ -91,6 +91,50 @@ def join_batch_sizes(results: pd.DataFrame) -> pd.DataFrame:
     return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
 
 
+def trace_perplexity(operations: pd.DataFrame) -> pd.DataFrame:
+    """Return the perplexity of every trajectory after every operation, and before the first.
+
+    Parameters
+    ----------
+    operations : DataFrame
+        Table of `Store.operations`, of sequences whose specs measure the perplexity after every operation.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, regularizer, setting, batch_size, trajectory, n_edits and value.
+    """
+    columns = [*SERIES, "trajectory"]
+    rows = operations.dropna(subset=["perplexity"])
+    after = rows.assign(n_edits=rows["operation"] * rows["batch_size"], value=rows["perplexity"])
+    before = rows.drop_duplicates("trajectory").assign(n_edits=0).assign(value=rows["perplexity_unedited"])
+    table = pd.concat([before, after])[[*columns, "n_edits", "value"]]
+    return table.sort_values(["trajectory", "n_edits"], ignore_index=True)
+
+
+def describe_runs(results: pd.DataFrame) -> str:
+    """Return a caption: models, methods, facts, and the numbers of sequences and of examples per ability.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Table of `workbench.run`.
+
+    Returns
+    -------
+    str
+        One line of text.
+    """
+    parts = [", ".join(dict.fromkeys(results[column])) for column in ("model", "method", "facts")]
+    counts = results.groupby("regularizer", sort=False)["seed"].nunique()
+    draws = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
+    examples = results.loc[results["task"].isin(TASKS) & results["n"].notna(), "n"]
+    parts.append(f"{draws} sequence{'s' * (counts.max() > 1)} per curve")
+    if len(examples):
+        parts.append(f"{' to '.join(dict.fromkeys([str(examples.min()), str(examples.max())]))} examples per ability")
+    return " · ".join(parts)
+
+
 def split_abilities(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of the headline scores of abilities, with title and floor, and those of perplexity."""
     abilities = curves[curves["task"].isin(TASKS)]

@@ -130,7 +130,9 @@ def edits_locator() -> MaxNLocator:
 
 def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
     """Give the y axis a log scale with a few ticks, however far the perplexities of a table spread."""
-    low, high = table["low"].min(), table["high"].max()
+    low, high = table["value"].min(), table["value"].max()
+    if "low" in table:
+        low, high = min(low, table["low"].min()), max(high, table["high"].max())
     wide = np.log10(high / low) > 4
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
