@@ -129,7 +129,7 @@ def describe_runs(results: pd.DataFrame) -> str:
     counts = results.groupby("regularizer", sort=False)["seed"].nunique()
     draws = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
     examples = results.loc[results["task"].isin(TASKS) & results["n"].notna(), "n"]
-    parts.append(f"{draws} sequence{'s' * (counts.max() > 1)} per curve")
+    parts.append(f"{draws} sequence{'' if draws == '1' else 's'} per curve")
     if len(examples):
         parts.append(f"{' to '.join(dict.fromkeys([str(examples.min()), str(examples.max())]))} examples per ability")
     return " · ".join(parts)
