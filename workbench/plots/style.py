@@ -76,7 +76,7 @@ def styles_of(labels: Sequence[str]) -> dict[str, SeriesStyle]:
 def ordered_styles(n: int) -> list[SeriesStyle]:
     """Return the styles of `n` steps of one series: black, then dark to light, each with its own marker."""
     colors = mpl.colormaps[HEATMAP]
-    shades = [BLACK, *(to_hex(colors(0.15 + 0.6 * i / max(n - 2, 1))) for i in range(n - 1))]
+    shades = [BLACK, *(to_hex(colors(0.15 + 0.45 * i / max(n - 2, 1))) for i in range(n - 1))]
     return [SeriesStyle(shades[i], _MARKERS[i % len(_MARKERS)], "-") for i in range(n)]
 
 
