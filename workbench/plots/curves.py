@@ -72,8 +72,7 @@ def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Fig
     start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn as
     `perplexity_paths` does.
     """
-    _draw_panels(scores, perplexities, figure)
-    figure.supxlabel("number of edited facts", fontsize="medium")
+    _draw_panels(scores, perplexities, figure, xlabel="number of edited facts")
     return figure
 
 
@@ -82,13 +81,12 @@ def batch_size_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: 
     sizes = sorted({*scores["n_edits"], *perplexities["n_edits"]})
     place = {size: i for i, size in enumerate(sizes)}
     scores, perplexities = (part.assign(n_edits=part["n_edits"].map(place)) for part in (scores, perplexities))
-    for ax in _draw_panels(scores, perplexities, figure):
+    for ax in _draw_panels(scores, perplexities, figure, xlabel="facts edited in one operation"):
         ax.set_xticks(range(len(sizes)), [f"{size:g}" if size else "none" for size in sizes])
-    figure.supxlabel("number of facts edited in one operation", fontsize="medium")
     return figure
 
 
-def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> list[Axes]:
+def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, xlabel: str) -> list[Axes]:
     require_columns(scores, "title", "floor", "series", "low", "high")
     titles = list(dict.fromkeys(scores["title"]))
     n_rows = -(-(len(titles) + 1) // _COLUMNS)
@@ -102,11 +100,15 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
-    figure.supylabel("score", fontsize="medium")
+    shown = axes[: len(titles) + 1]
+    for ax in shown[-_COLUMNS:]:  # no panel is below these
+        ax.set_xlabel(xlabel)
+    for ax in shown[::_COLUMNS]:
+        ax.set_ylabel("perplexity" if ax is last else "score")
     styles = styles_of(list(dict.fromkeys(scores["series"])))
     handles = [*(legend_line(style, label) for label, style in styles.items()), guessing_line()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 5))
-    return axes[: len(titles) + 1]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    return shown
 
 
 def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
