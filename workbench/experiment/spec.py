@@ -92,10 +92,22 @@ class DriftSpec(_Settings):
 
 
 class PerplexitySpec(_Settings):
-    """The perplexity that is measured on the bundled paragraphs; the fields are arguments of `perplexity`."""
+    """The perplexity that is measured on the bundled paragraphs; the fields are arguments of `perplexity`.
+
+    Attributes
+    ----------
+    window : int
+        Number of tokens per window.
+    limit : int or None
+        Number of windows at checkpoints; all by default.
+    each : int or None
+        Number of windows after every operation, so that the edit that does the damage can be seen; by default,
+        perplexity is measured at checkpoints only.
+    """
 
     window: int = Field(default=WINDOW, ge=2)
     limit: int | None = Field(default=None, ge=1)
+    each: int | None = Field(default=None, ge=1)
 
 
 class ExperimentSpec(_Settings):
