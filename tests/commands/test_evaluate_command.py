@@ -51,7 +51,11 @@ def test_an_update_is_measured_beside_the_unedited_model(cli, tiny, update):
     lm = wb.load(tiny)
     with wb.WeightUpdate.load(update).applied(lm):
         expected = pd.concat(
-            [wb.evaluate_tasks(lm, tasks=["sentiment", "reasoning"], limit=3, data="bundled"), wb.perplexity(lm)],
+            [
+                wb.evaluate_tasks(lm, tasks=["sentiment", "reasoning"], limit=3, data="bundled"),
+                wb.perplexity(lm),
+                wb.drift(lm),
+            ],
             ignore_index=True,
         )
     edited = written[written["model"] == "edited"].drop(columns="model").reset_index(drop=True)
@@ -70,6 +74,16 @@ def test_the_table_marks_the_score_that_stands_for_a_task_and_says_where_the_dat
     assert "solve_rate *" in out
     assert out.count(" *\n") + out.count(" * ") == 3  # two tasks, and the line that explains the mark
     assert "  sentiment: bundled, bundled; standard\n" in out
+
+
+def test_written_answers_can_be_left_out(cli):
+    result = cli(*FEW, "--text", "none", "--no-written", "--out", "scores.csv")
+    assert result.code == 0
+    metrics = pd.read_csv("scores.csv").groupby("task")["metric"].apply(set).to_dict()
+    smooth = {"log_likelihood", "log_likelihood_per_byte"}
+    choices = {"choice_accuracy", "choice_auc", "majority_share", "choice_margin"}
+    assert metrics == {"reasoning": smooth, "sentiment": smooth | choices}
+    assert "log_likelihood" in result.out
 
 
 def test_tasks_can_be_left_out(cli):

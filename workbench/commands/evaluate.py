@@ -1,4 +1,4 @@
-"""`workbench evaluate`: the eight abilities and the perplexity of a model, without and with saved updates."""
+"""`workbench evaluate`: the abilities, perplexity and drift of a model, without and with saved updates."""
 
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from workbench.commands.options import DEFAULT_MODEL, FILES, MODEL, Device, Devi
 from workbench.commands.printing import bare_table, show, titled
 from workbench.errors import SpecError
 from workbench.evaluation.abilities import ask_tasks, summarize_runs
+from workbench.evaluation.drift import drift
 from workbench.evaluation.harness import evaluate_harness
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.task_names import check_tasks
@@ -54,8 +55,16 @@ def evaluate(
         ),
     ] = None,
     text: Annotated[
-        str, typer.Option(help='Text for perplexity: "bundled", a file, or "none".', rich_help_panel=_WHAT)
+        str, typer.Option(help='Text for perplexity and drift: "bundled", a file, or "none".', rich_help_panel=_WHAT)
     ] = "bundled",
+    written: Annotated[
+        bool,
+        typer.Option(
+            "--written/--no-written",
+            help="Decode written answers; without them, only log-likelihoods and choices are scored.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = True,
     lm_eval: Annotated[
         str | None,
         typer.Option(help="Tasks of lm-evaluation-harness, such as hellaswag,arc_easy.", rich_help_panel=_WHAT),
@@ -99,6 +108,7 @@ def evaluate(
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     check_updates_fit(updates, lm)
     asked = {"tasks": chosen, "limit": limit, "protocol": protocol, "data": data, "batch_size": batch_size}
+    asked["written"] = written
     measure = partial(_measure, lm, asked, text=text, lm_eval=lm_eval, lm_eval_folder=lm_eval_folder, seed=seed)
     parts = {UNEDITED: measure()}
     if updates:
@@ -127,6 +137,8 @@ def _measure(
     scores = [summarize_runs(runs, seed=seed)] if runs else []
     if text != NONE:
         scores.append(perplexity(lm, text, seed=seed))
+        if lm.applied_updates:
+            scores.append(drift(lm, text, seed=seed))
     if lm_eval is not None:
         limits = {"limit": asked["limit"], "batch_size": asked["batch_size"]}
         scores.append(evaluate_harness(lm, _parts(lm_eval), **limits, task_folder=lm_eval_folder, seed=seed))
