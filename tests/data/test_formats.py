@@ -6,7 +6,7 @@ import pytest
 
 from workbench.data.facts import FactSet, read_facts
 from workbench.data.records import Rejected
-from workbench.request import EditRequest, LocalityProbe
+from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 
 
 def reason_for(write, record: object, good: dict) -> str:
@@ -30,8 +30,20 @@ def test_native_lines_read_as_the_array_does(write, records, native_request):
 def test_native_optional_fields_may_be_missing_or_null(write):
     bare = {"subject": "Rome", "prompt": "{} is in", "target_new": "Peru"}
     nulls = bare | {"target_true": None, "relation": None, "rephrase": None, "locality": None}
+    nulls["portability"] = None
     expected = EditRequest("Rome", "{} is in", "Peru")
     assert read_facts(write([bare, nulls])).requests == (expected, expected)
+
+
+def test_native_one_hop_questions_become_portability_probes(write, records):
+    portability = [
+        {"prompt": " In which country is it?", "target": " Peru "},
+        {"prompt": "Its currency is the", "target": "sol", "aliases": [" Peruvian sol", "PEN"]},
+    ]
+    assert read_facts(write([records["native"] | {"portability": portability}])).requests[0].portability == (
+        PortabilityProbe(" In which country is it?", "Peru"),
+        PortabilityProbe("Its currency is the", "sol", ("Peruvian sol", "PEN")),
+    )
 
 
 def test_targets_lose_surrounding_blanks_and_prompts_keep_theirs(write):
@@ -230,7 +242,7 @@ def test_braces_in_a_zsre_probe_stay_text(write, records):
         (
             {"rephrases": []},
             "'rephrases' is not a field of a fact; known: relation, subject, prompt, target_true, target_new, "
-            "rephrase, locality.",
+            "rephrase, locality, portability.",
         ),
         ({"rephrase": "Where is {}?"}, "rephrase must be an array; it is text."),
         ({"rephrase": ["fine", True]}, "rephrase[1] must be text; it is true."),
@@ -245,6 +257,17 @@ def test_braces_in_a_zsre_probe_stay_text(write, records):
         (
             {"locality": [{"prompt": "Where is {}?", "target": "b"}]},
             "locality prompt 'Where is {}?' holds {}, which is not filled in here; write it out.",
+        ),
+        ({"portability": {"prompt": "a", "target": "b"}}, "portability must be an array; it is an object."),
+        (
+            {"portability": [{"prompt": "a", "answer": "b"}]},
+            "'answer' is not a field of a portability probe; known: prompt, target, aliases.",
+        ),
+        ({"portability": [{"target": "b"}]}, "portability prompt must be text; it is missing."),
+        ({"portability": [{"prompt": "a", "target": "b", "aliases": "c"}]}, "aliases must be an array; it is text."),
+        (
+            {"portability": [{"prompt": "Where is {}?", "target": "b"}]},
+            "portability prompt 'Where is {}?' holds {}, which is not filled in here; write it out.",
         ),
         (
             {"locality": [{"prompt": "a", "target": " "}]},

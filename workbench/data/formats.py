@@ -21,10 +21,11 @@ from workbench.data.fields import (
     get_text,
 )
 from workbench.data.records import RecordFormat
-from workbench.request import PLACEHOLDER, EditRequest, LocalityProbe
+from workbench.request import PLACEHOLDER, EditRequest, LocalityProbe, PortabilityProbe
 
-NATIVE_FIELDS = ("relation", "subject", "prompt", "target_true", "target_new", "rephrase", "locality")
+NATIVE_FIELDS = ("relation", "subject", "prompt", "target_true", "target_new", "rephrase", "locality", "portability")
 PROBE_FIELDS = ("prompt", "target")
+PORTABILITY_FIELDS = (*PROBE_FIELDS, "aliases")
 REQUIRED_FIELDS = ("subject", "prompt", "target_new")
 CSV_COLUMNS = (*REQUIRED_FIELDS, "target_true", "relation", "rephrase", "locality_prompt", "locality_target")
 CSV_COLUMN = re.compile("|".join(CSV_COLUMNS) + "|(rephrase|locality_prompt|locality_target)_[0-9]+")
@@ -34,8 +35,8 @@ def read_native(record: Record) -> EditRequest:
     """Read the workbench's own format.
 
     ``{"relation", "subject", "prompt", "target_true", "target_new", "rephrase": [...], "locality": [{"prompt",
-    "target"}, ...]}``; relation, target_true, rephrase and locality are optional. The prompt holds ``{}`` where the
-    subject stands; a rephrasing may.
+    "target"}, ...], "portability": [{"prompt", "target", "aliases": [...]}, ...]}``; relation, target_true, rephrase,
+    locality, portability and aliases are optional. The prompt holds ``{}`` where the subject stands; a rephrasing may.
 
     Parameters
     ----------
@@ -58,8 +59,9 @@ def read_native(record: Record) -> EditRequest:
         target_new=get_text(record, "target_new").strip(),
         target_true=_optional_target(record, "target_true"),
         rephrase=_optional_texts(record, "rephrase"),
-        locality=tuple(map(_read_native_probe, check_objects(_optional_array(record, "locality"), "locality"))),
+        locality=tuple(map(_read_native_probe, _optional_objects(record, "locality"))),
         relation=_optional_text(record, "relation"),
+        portability=tuple(map(_read_native_question, _optional_objects(record, "portability"))),
     )
 
 
@@ -115,11 +117,7 @@ def read_knowedit(record: Record) -> EditRequest:
     order; `portability` is not read. A probe without an answer is refused.
     """
     groups = {} if record.get("locality") is None else get_object(record, "locality")
-    probes = tuple(
-        _read_knowedit_probe(probe)
-        for group in groups
-        for probe in check_objects(_optional_array(groups, group), group)
-    )
+    probes = tuple(_read_knowedit_probe(probe) for group in groups for probe in _optional_objects(groups, group))
     return _read_unmarked(record, probes)
 
 
@@ -141,19 +139,17 @@ def read_csv_row(row: Record) -> EditRequest:
 
 
 def _is_knowedit(record: Record) -> bool:
-    """Return whether a record has a field or a form of `locality` that only KnowEdit has beside the required ones."""
-    is_fact = set(REQUIRED_FIELDS) <= record.keys()
-    return is_fact and (not record.keys().isdisjoint(_KNOWEDIT_ONLY) or isinstance(record.get("locality"), dict))
+    """Return whether a record has, beside the required fields, a field or the objects that only KnowEdit has."""
+    has_objects = any(isinstance(record.get(field), dict) for field in ("portability", "locality"))
+    return set(REQUIRED_FIELDS) <= record.keys() and ("ground_truth" in record or has_objects)
 
-
-_KNOWEDIT_ONLY = ("portability", "ground_truth")
 
 # A record has the first format that it matches.
 JSON_FORMATS = (
     RecordFormat("counterfact", ("requested_rewrite",), read_counterfact),
     RecordFormat("zsre", ("subject", "src", "alt"), read_zsre),
     RecordFormat("counterfact-edit", (*REQUIRED_FIELDS, "locality_prompt"), read_counterfact_edit),
-    RecordFormat("knowedit", (*REQUIRED_FIELDS, " or ".join(_KNOWEDIT_ONLY)), read_knowedit, _is_knowedit),
+    RecordFormat("knowedit", (*REQUIRED_FIELDS, "ground_truth or an object of lists"), read_knowedit, _is_knowedit),
     RecordFormat("native", REQUIRED_FIELDS, read_native),
 )
 CSV = RecordFormat("csv", ("a header with subject", "prompt", "target_new"), read_csv_row)
@@ -212,6 +208,10 @@ def _optional_array(record: Record, field: str) -> list[object]:
     return [] if record.get(field) is None else get_array(record, field)
 
 
+def _optional_objects(record: Record, field: str) -> list[Record]:
+    return check_objects(_optional_array(record, field), field)
+
+
 def _optional_texts(record: Record, field: str) -> tuple[str, ...]:
     return check_texts(_optional_array(record, field), field)
 
@@ -245,10 +245,20 @@ def _paired_probes(record: Record, prompt_field: str, target_field: str) -> tupl
 
 def _read_native_probe(probe: Record) -> LocalityProbe:
     _refuse_unknown(probe, PROBE_FIELDS, "a locality probe")
-    prompt = get_text(probe, "prompt", "locality prompt")
+    return LocalityProbe(*_prompt_and_target(probe, "locality"))
+
+
+def _read_native_question(probe: Record) -> PortabilityProbe:
+    _refuse_unknown(probe, PORTABILITY_FIELDS, "a portability probe")
+    prompt, target = _prompt_and_target(probe, "portability")
+    return PortabilityProbe(prompt, target, tuple(alias.strip() for alias in _optional_texts(probe, "aliases")))
+
+
+def _prompt_and_target(probe: Record, metric: str) -> tuple[str, str]:
+    prompt = get_text(probe, "prompt", f"{metric} prompt")
     if PLACEHOLDER in prompt:
-        raise FieldError(f"locality prompt {prompt!r} holds {PLACEHOLDER}, which is not filled in here; write it out.")
-    return LocalityProbe(prompt, get_text(probe, "target", "locality target").strip())
+        raise FieldError(f"{metric} prompt {prompt!r} holds {PLACEHOLDER}, which is not filled in here; write it out.")
+    return prompt, get_text(probe, "target", f"{metric} target").strip()
 
 
 def _read_knowedit_probe(probe: Record) -> LocalityProbe:
