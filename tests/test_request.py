@@ -24,9 +24,12 @@ def test_other_braces_and_a_second_mention_are_unchanged():
 
 def test_sequences_become_tuples():
     probe = wb.LocalityProbe(prompt="The Louvre is in", target="Paris")
-    request = wb.EditRequest(**FACT, rephrase=["Where is {}?"], locality=[probe])
+    question = wb.PortabilityProbe("The Eiffel Tower is in the country of", "Italy", aliases=["Italia"])
+    request = wb.EditRequest(**FACT, rephrase=["Where is {}?"], locality=[probe], portability=[question])
     assert request.rephrase == ("Where is {}?",)
     assert request.locality == (probe,)
+    assert request.portability == (question,)
+    assert question.aliases == ("Italia",)
 
 
 def test_a_request_is_frozen_and_hashable():
@@ -40,7 +43,8 @@ def test_a_request_is_frozen_and_hashable():
 
 def test_optional_fields_are_empty_by_default():
     request = wb.EditRequest(**FACT)
-    assert (request.target_true, request.relation, request.rephrase, request.locality) == (None, None, (), ())
+    assert (request.target_true, request.relation) == (None, None)
+    assert (request.rephrase, request.locality, request.portability) == ((), (), ())
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,33 @@ def test_an_empty_locality_probe_is_refused_in_one_sentence(prompt, target, fiel
         f"locality {field} is empty in LocalityProbe(prompt={prompt!r}, target={target!r}); "
         "give the text to probe and its answer."
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"prompt": " "},
+            "portability prompt is empty in PortabilityProbe(prompt=' ', target='Italy', aliases=()); "
+            "give the text to probe and its answer.",
+        ),
+        (
+            {"target": ""},
+            "portability target is empty in PortabilityProbe(prompt='It is in', target='', aliases=()); "
+            "give the text to probe and its answer.",
+        ),
+        (
+            {"aliases": ["Italia", " "]},
+            "portability alias is empty in PortabilityProbe(prompt='It is in', target='Italy', "
+            "aliases=('Italia', ' ')); leave it out.",
+        ),
+        ({"aliases": "Italia"}, "aliases must be a list of texts; got the text 'Italia', write it in [ ]."),
+    ],
+)
+def test_an_empty_portability_probe_is_refused_in_one_sentence(fields, sentence):
+    with pytest.raises(RequestError) as caught:
+        wb.PortabilityProbe(**{"prompt": "It is in", "target": "Italy", **fields})
+    assert str(caught.value) == sentence
 
 
 def test_a_request_error_is_a_value_error_of_the_workbench():

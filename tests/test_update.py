@@ -16,11 +16,16 @@ from workbench import selection
 from workbench import update as update_module
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import UpdateError
-from workbench.request import EditRequest, LocalityProbe
+from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 from workbench.update import FORMAT, EditRecord, WeightUpdate
 
 REQUEST = EditRequest(
-    "Musée d’Orsay", "{} is in", "Rome", rephrase=("Where is {}?",), locality=(LocalityProbe("a", "b"),)
+    "Musée d’Orsay",
+    "{} is in",
+    "Rome",
+    rephrase=("Where is {}?",),
+    locality=(LocalityProbe("a", "b"),),
+    portability=(PortabilityProbe("c", "d", ("e",)),),
 )
 
 

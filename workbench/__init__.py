@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.experiment.store import Store
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
-    from workbench.request import EditRequest, LocalityProbe
+    from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
     from workbench.sequence import EditSequence
     from workbench.update import EditRecord, WeightUpdate
     from workbench.weightstats import relative_change, weight_change
@@ -43,6 +43,7 @@ __all__ = [
     "FactsSpec",
     "LanguageModel",
     "LocalityProbe",
+    "PortabilityProbe",
     "RandomK",
     "SecondMoment",
     "Store",
@@ -90,7 +91,7 @@ _MODULES = {
     "experiment.store": ("Store",),
     "lm": ("LanguageModel", "load"),
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),
-    "request": ("EditRequest", "LocalityProbe"),
+    "request": ("EditRequest", "LocalityProbe", "PortabilityProbe"),
     "sequence": ("EditSequence",),
     "update": ("EditRecord", "WeightUpdate"),
     "weightstats": ("relative_change", "weight_change"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from workbench.errors import RequestError
 
 PLACEHOLDER = "{}"  # in a prompt, the place of the subject; in a context template, the place of the prompt
-PROBE_ARROW = "=>"  # separates prompt and answer of a locality probe that is typed in one line
+PROBE_ARROW = "=>"  # separates prompt and answer of a probe that is typed in one line
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,44 @@ class LocalityProbe:
     target: str
 
     def __post_init__(self) -> None:
-        for field in ("prompt", "target"):
-            if not getattr(self, field).strip():
-                raise RequestError(f"locality {field} is empty in {self!r}; give the text to probe and its answer.")
+        _check_filled("locality", self)
+
+
+@dataclass(frozen=True)
+class PortabilityProbe:
+    """A question whose answer follows from the new fact in one step, with that answer.
+
+    Yao et al. 2023 (arXiv 2305.13172), one-hop portability: after "The Eiffel Tower is in Rome", the question "In which
+    country is the Eiffel Tower?" has the answer "Italy". A model that has only learned to repeat `target_new` fails it.
+
+    Raises
+    ------
+    RequestError
+        If prompt, target or an alias is empty, or `aliases` is a text instead of a list.
+    """
+
+    prompt: str
+    target: str  # its first name, which the protocols that need one answer compare
+    aliases: tuple[str, ...] = ()  # other names and other right answers, which the natural protocols accept too
+
+    def __post_init__(self) -> None:
+        if isinstance(self.aliases, str):  # tuple() would split it into letters
+            raise RequestError(f"aliases must be a list of texts; got the text {self.aliases!r}, write it in [ ].")
+        object.__setattr__(self, "aliases", tuple(self.aliases))
+        _check_filled("portability", self)
+        if not all(alias.strip() for alias in self.aliases):
+            raise RequestError(f"portability alias is empty in {self!r}; leave it out.")
+
+
+def _check_filled(metric: str, probe: LocalityProbe | PortabilityProbe) -> None:
+    for field in ("prompt", "target"):
+        if not getattr(probe, field).strip():
+            raise RequestError(f"{metric} {field} is empty in {probe!r}; give the text to probe and its answer.")
 
 
 @dataclass(frozen=True)
 class EditRequest:
-    """A fact to change, e = (s, r, o → o*), with its rephrasings and locality probes.
+    """A fact to change, e = (s, r, o → o*), with its rephrasings, its locality probes and its one-hop questions.
 
     Raises
     ------
@@ -45,12 +75,14 @@ class EditRequest:
     rephrase: tuple[str, ...] = ()  # may contain {} in the place of the subject
     locality: tuple[LocalityProbe, ...] = ()
     relation: str | None = None  # name in the data set
+    portability: tuple[PortabilityProbe, ...] = ()  # what follows from the new fact
 
     def __post_init__(self) -> None:
         if isinstance(self.rephrase, str):  # tuple() would split it into letters
             raise RequestError(f"rephrase must be a list of texts; got the text {self.rephrase!r}, write it in [ ].")
         object.__setattr__(self, "rephrase", tuple(self.rephrase))
         object.__setattr__(self, "locality", tuple(self.locality))
+        object.__setattr__(self, "portability", tuple(self.portability))
         if not self.subject.strip():
             raise RequestError(f"subject is empty for the prompt {self.prompt!r}; name what the fact is about.")
         self._check_prompt()

@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
 from workbench.lm import LanguageModel
-from workbench.request import EditRequest, LocalityProbe
+from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 from workbench.storage.files import write_atomically
 
 FORMAT = "workbench-update-2"
@@ -93,8 +93,9 @@ class EditRecord:
 
 
 def _request_from(values: dict[str, Any]) -> EditRequest:
-    probes = tuple(LocalityProbe(**probe) for probe in values["locality"])
-    return EditRequest(**{**values, "locality": probes})
+    locality = tuple(LocalityProbe(**probe) for probe in values["locality"])
+    portability = tuple(PortabilityProbe(**probe) for probe in values.get("portability", ()))
+    return EditRequest(**{**values, "locality": locality, "portability": portability})
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ SHAPES = "give a JSON array, JSON lines or a CSV with a header"
 KNOWN = (
     "counterfact (requested_rewrite); zsre (subject, src, alt); "
     "counterfact-edit (subject, prompt, target_new, locality_prompt); "
-    "knowedit (subject, prompt, target_new, portability or ground_truth); native (subject, prompt, target_new); "
+    "knowedit (subject, prompt, target_new, ground_truth or an object of lists); native (subject, prompt, target_new); "
     "csv (a header with subject, prompt, target_new)"
 )
 
@@ -60,7 +60,7 @@ def test_the_format_of_most_records_is_used(write, records):
     assert facts.format == "native"
     assert [str(rejected) for rejected in facts.rejected] == [
         "record 0: 'ground_truth' is not a field of a fact; known: relation, subject, prompt, target_true, target_new, "
-        "rephrase, locality."
+        "rephrase, locality, portability."
     ]
 
 
@@ -132,7 +132,7 @@ def test_left_out_records_are_logged_with_their_number(write, records, caplog):
         (
             b"subject,prompt,target_new,rephrase1\n",
             "facts.json has the unknown column 'rephrase1'; known: subject, prompt, target_new, target_true, relation, "
-            "rephrase, locality_prompt, locality_target.",
+            "rephrase, locality_prompt, locality_target, portability_prompt, portability_target.",
         ),
         (
             b"subject,prompt,target_new,subject\n",

@@ -6,7 +6,7 @@ import pytest
 
 from workbench.data.facts import FactSet, read_facts
 from workbench.data.records import Rejected
-from workbench.request import EditRequest, LocalityProbe
+from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 
 
 def reason_for(write, record: object, good: dict) -> str:
@@ -30,8 +30,20 @@ def test_native_lines_read_as_the_array_does(write, records, native_request):
 def test_native_optional_fields_may_be_missing_or_null(write):
     bare = {"subject": "Rome", "prompt": "{} is in", "target_new": "Peru"}
     nulls = bare | {"target_true": None, "relation": None, "rephrase": None, "locality": None}
+    nulls["portability"] = None
     expected = EditRequest("Rome", "{} is in", "Peru")
     assert read_facts(write([bare, nulls])).requests == (expected, expected)
+
+
+def test_native_one_hop_questions_become_portability_probes(write, records):
+    portability = [
+        {"prompt": " In which country is it?", "target": " Peru "},
+        {"prompt": "Its currency is the", "target": "sol", "aliases": [" Peruvian sol", "PEN"]},
+    ]
+    assert read_facts(write([records["native"] | {"portability": portability}])).requests[0].portability == (
+        PortabilityProbe(" In which country is it?", "Peru"),
+        PortabilityProbe("Its currency is the", "sol", ("Peruvian sol", "PEN")),
+    )
 
 
 def test_targets_lose_surrounding_blanks_and_prompts_keep_theirs(write):
@@ -47,6 +59,7 @@ def test_zsre_writes_alt_and_takes_the_first_answer_as_true(write, records):
         target_true="1820",
         rephrase=("In which year did HMS Beagle first float?",),
         locality=(LocalityProbe("nq question: who wrote on the origin of species", "Charles Darwin"),),
+        portability=(PortabilityProbe("In which half of the 19th century was HMS Beagle launched?", "the second"),),
     )
     assert read_facts(write([records["zsre"]])) == FactSet("facts.json", "zsre", (expected,), ())
 
@@ -97,6 +110,10 @@ def test_knowedit_takes_the_first_string_of_every_ground_truth(write, records):
             LocalityProbe("The award Marie Curie won is", "Nobel Prize"),
             LocalityProbe("Marie Curie died in", "Passy"),
         ),
+        portability=(
+            PortabilityProbe("Marie Curie was born in the country of", "Latvia"),
+            PortabilityProbe("Skłodowska was born in", "Riga", ("Rīga", "Latvia")),
+        ),
     )
     assert read_facts(write([records["knowedit"]])) == FactSet("facts.json", "knowedit", (expected,), ())
 
@@ -145,12 +162,23 @@ def test_csv_takes_numbered_rephrasings_and_pairs_numbered_probes(write):
 
 
 def test_csv_takes_one_unnumbered_rephrasing_and_probe(write):
-    text = "target_new,subject,prompt,rephrase,locality_prompt,locality_target\n"
-    text += "Peru,Rome,{} is in,In {} you are in,Oslo is in,Norway\n"
+    text = "target_new,subject,prompt,rephrase,locality_prompt,locality_target,portability_prompt,portability_target\n"
+    text += "Peru,Rome,{} is in,In {} you are in,Oslo is in,Norway,One pays in Rome with the,sol\n"
     expected = EditRequest(
-        "Rome", "{} is in", "Peru", rephrase=("In {} you are in",), locality=(LocalityProbe("Oslo is in", "Norway"),)
+        "Rome",
+        "{} is in",
+        "Peru",
+        rephrase=("In {} you are in",),
+        locality=(LocalityProbe("Oslo is in", "Norway"),),
+        portability=(PortabilityProbe("One pays in Rome with the", "sol"),),
     )
     assert read_facts(write(text)).requests == (expected,)
+
+
+def test_csv_numbers_the_one_hop_questions(write):
+    text = "target_new,subject,prompt,portability_prompt_1,portability_target_1,portability_prompt_2,"
+    text += "portability_target_2\nPeru,Rome,{} is in,,,One pays in Rome with the,sol\n"
+    assert read_facts(write(text)).requests[0].portability == (PortabilityProbe("One pays in Rome with the", "sol"),)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +258,7 @@ def test_braces_in_a_zsre_probe_stay_text(write, records):
         (
             {"rephrases": []},
             "'rephrases' is not a field of a fact; known: relation, subject, prompt, target_true, target_new, "
-            "rephrase, locality.",
+            "rephrase, locality, portability.",
         ),
         ({"rephrase": "Where is {}?"}, "rephrase must be an array; it is text."),
         ({"rephrase": ["fine", True]}, "rephrase[1] must be text; it is true."),
@@ -245,6 +273,17 @@ def test_braces_in_a_zsre_probe_stay_text(write, records):
         (
             {"locality": [{"prompt": "Where is {}?", "target": "b"}]},
             "locality prompt 'Where is {}?' holds {}, which is not filled in here; write it out.",
+        ),
+        ({"portability": {"prompt": "a", "target": "b"}}, "portability must be an array; it is an object."),
+        (
+            {"portability": [{"prompt": "a", "answer": "b"}]},
+            "'answer' is not a field of a portability probe; known: prompt, target, aliases.",
+        ),
+        ({"portability": [{"target": "b"}]}, "portability prompt must be text; it is missing."),
+        ({"portability": [{"prompt": "a", "target": "b", "aliases": "c"}]}, "aliases must be an array; it is text."),
+        (
+            {"portability": [{"prompt": "Where is {}?", "target": "b"}]},
+            "portability prompt 'Where is {}?' holds {}, which is not filled in here; write it out.",
         ),
         (
             {"locality": [{"prompt": "a", "target": " "}]},
@@ -284,8 +323,43 @@ def test_an_unusable_counterfact_record_says_why(write, records, change, reason)
 
 
 @pytest.mark.parametrize(
+    ("portability", "reason"),
+    [
+        ([], "portability must be an object; it is an array."),
+        ({"New Question": "q"}, "portability 'New Answer' must be text; it is missing."),
+        ({"New Question": None, "New Answer": "a"}, "portability 'New Question' must be text; it is null."),
+        (
+            {"New Question": "q", "New Answer": " "},
+            "portability target is empty in PortabilityProbe(prompt='q', target='', aliases=()); give the text to "
+            "probe and its answer.",
+        ),
+    ],
+)
+def test_an_unusable_question_of_zsre_says_why(write, records, portability, reason):
+    assert reason_for(write, records["zsre"] | {"portability": portability}, records["zsre"]) == reason
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_knowedit_without_portability_has_no_questions(write, records, empty):
+    assert read_facts(write([records["knowedit"] | {"portability": empty}])).requests[0].portability == ()
+
+
+def test_zsre_without_portability_has_no_question(write, records):
+    del records["zsre"]["portability"]
+    assert read_facts(write([records["zsre"]])).requests[0].portability == ()
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (
+            {"portability": {"Reasoning": [{"prompt": "She was born in", "ground_truth": []}]}},
+            "the portability prompt 'She was born in' has no ground_truth; give its answer or leave it out.",
+        ),
+        (
+            {"portability": {"Reasoning": [{"prompt": "She was born in", "ground_truth": ["Riga", 1]}]}},
+            "ground_truth must be text; it is a number.",
+        ),
         (
             {"locality": {"Forgetfulness": [{"prompt": "Marie Curie died in", "ground_truth": [[]]}]}},
             "the locality prompt 'Marie Curie died in' has no ground_truth; give its answer or leave it out.",
