@@ -8,7 +8,8 @@ import workbench as wb
 from workbench.analysis import tables
 from workbench.analysis.comparisons import compare_methods, format_comparison
 from workbench.analysis.sweep import sweep_hyperparameter
-from workbench.errors import RunError
+from workbench.errors import RunError, SpecError
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS
 from workbench.experiment import trials
 from workbench.experiment.models import load_model
 from workbench.experiment.resolved import resolve
@@ -71,7 +72,9 @@ def test_methods_are_compared_on_the_same_facts_with_the_seconds_per_fact(single
     results = wb.run([ft, mend_free], store=store)
     table = compare_methods(results, store.operations())
     sizes = table.groupby(["method", "batch_size"], sort=False).size().to_dict()
-    assert sizes == {("FT", 2): 6, ("FT-L", 1): 6}
+    rows = table["metric"].nunique() * len(DEFAULT_PROTOCOLS)
+    assert sizes == {("FT", 2): rows, ("FT-L", 1): rows}
+    assert {"reliability", "generalization", "locality"} <= set(table["metric"])
     assert (table["n"] == 2).all()
     seconds = store.operations().set_index("method")["seconds"]
     assert table.loc[table["method"] == "FT", "seconds"].unique() == pytest.approx([seconds["FT"] / 2])
@@ -130,6 +133,37 @@ def test_random_selection_keeps_as_much_of_the_norm_as_of_the_entries(tiny_lm):
     assert shares["RECT", 1.0] == shares["Random", 1.0] == 1.0
     assert abs(shares["Random", 0.5] - 0.5) < 0.1
     assert shares["RECT", 0.5] > 0.5
+
+
+def test_the_protocol_gap_is_the_difference_of_the_means_over_facts():
+    rows = [
+        ("ROME", "reliability", "teacher_forced", 1.0, 10),
+        ("ROME", "reliability", "natural", 0.6, 10),
+        ("ROME", "reliability", "generated", 0.7, 10),
+        ("ROME", "portability", "teacher_forced", 0.5, 4),
+        ("ROME", "portability", "teacher_forced", 0.2, 2),  # another trajectory
+        ("ROME", "portability", "natural", 0.0, 4),
+        ("ROME", "portability", "natural", 0.6, 2),
+        ("FT", "reliability", "teacher_forced", 0.9, 10),
+        ("FT", "reliability", "natural", 0.9, 10),
+    ]
+    gap = tables.compute_protocol_gap(pd.DataFrame(rows, columns=["method", "metric", "protocol", "value", "n"]))
+    assert list(gap.columns) == ["method", "metric", "teacher_forced", "natural", "gap", "n"]
+    assert gap[["method", "metric", "n"]].values.tolist() == [
+        ["ROME", "reliability", 10],
+        ["ROME", "portability", 6],
+        ["FT", "reliability", 10],
+    ]
+    assert np.allclose(gap[["teacher_forced", "natural", "gap"]], [[1, 0.6, 0.4], [0.4, 0.2, 0.2], [0.9, 0.9, 0]])
+
+
+def test_a_protocol_gap_without_natural_scores_is_refused():
+    rows = [("reliability", "teacher_forced", 1.0, 10), ("reliability", "generated", 1.0, 10)]
+    with pytest.raises(SpecError) as caught:
+        tables.compute_protocol_gap(pd.DataFrame(rows, columns=["metric", "protocol", "value", "n"]))
+    assert str(caught.value) == (
+        "the table has no scores under natural, only under teacher_forced, generated; add it to edit_protocols."
+    )
 
 
 def test_retention_is_relative_to_the_unregularized_edit():

@@ -32,6 +32,11 @@ _RECORDS = {
         "loc": "nq question: who wrote on the origin of species",
         "loc_ans": "Charles Darwin",
         "cond": "1825 >> 1871 || What year was HMS Beagle launched?",
+        "portability": {
+            "Recalled Relation": "(1871, century, 19th century)",
+            "New Question": "In which half of the 19th century was HMS Beagle launched?",
+            "New Answer": "the second ",
+        },
     },
     "counterfact": {
         "case_id": 7,
@@ -64,7 +69,12 @@ _RECORDS = {
         "target_new": "Riga",
         "ground_truth": [["Warsaw", "Warszawa"]],
         "rephrase_prompt": "Where was Marie Curie born?",
-        "portability": {"Reasoning": [{"prompt": "Marie Curie was born in the country of", "ground_truth": "Latvia"}]},
+        "portability": {
+            "Reasoning": [{"prompt": "Marie Curie was born in the country of", "ground_truth": "Latvia"}],
+            "Subject_Aliasing": [
+                {"prompt": "Skłodowska was born in", "ground_truth": [["Riga", "Rīga", " Riga"], ["", "Latvia"]]}
+            ],
+        },
         "locality": {
             "Relation_Specificity": [
                 {"prompt": "The gender of Marie Curie is", "ground_truth": [["female", "woman"]]},

@@ -132,7 +132,7 @@ def test_left_out_records_are_logged_with_their_number(write, records, caplog):
         (
             b"subject,prompt,target_new,rephrase1\n",
             "facts.json has the unknown column 'rephrase1'; known: subject, prompt, target_new, target_true, relation, "
-            "rephrase, locality_prompt, locality_target.",
+            "rephrase, locality_prompt, locality_target, portability_prompt, portability_target.",
         ),
         (
             b"subject,prompt,target_new,subject\n",

@@ -59,6 +59,7 @@ def test_zsre_writes_alt_and_takes_the_first_answer_as_true(write, records):
         target_true="1820",
         rephrase=("In which year did HMS Beagle first float?",),
         locality=(LocalityProbe("nq question: who wrote on the origin of species", "Charles Darwin"),),
+        portability=(PortabilityProbe("In which half of the 19th century was HMS Beagle launched?", "the second"),),
     )
     assert read_facts(write([records["zsre"]])) == FactSet("facts.json", "zsre", (expected,), ())
 
@@ -109,6 +110,10 @@ def test_knowedit_takes_the_first_string_of_every_ground_truth(write, records):
             LocalityProbe("The award Marie Curie won is", "Nobel Prize"),
             LocalityProbe("Marie Curie died in", "Passy"),
         ),
+        portability=(
+            PortabilityProbe("Marie Curie was born in the country of", "Latvia"),
+            PortabilityProbe("Skłodowska was born in", "Riga", ("Rīga", "Latvia")),
+        ),
     )
     assert read_facts(write([records["knowedit"]])) == FactSet("facts.json", "knowedit", (expected,), ())
 
@@ -157,12 +162,23 @@ def test_csv_takes_numbered_rephrasings_and_pairs_numbered_probes(write):
 
 
 def test_csv_takes_one_unnumbered_rephrasing_and_probe(write):
-    text = "target_new,subject,prompt,rephrase,locality_prompt,locality_target\n"
-    text += "Peru,Rome,{} is in,In {} you are in,Oslo is in,Norway\n"
+    text = "target_new,subject,prompt,rephrase,locality_prompt,locality_target,portability_prompt,portability_target\n"
+    text += "Peru,Rome,{} is in,In {} you are in,Oslo is in,Norway,One pays in Rome with the,sol\n"
     expected = EditRequest(
-        "Rome", "{} is in", "Peru", rephrase=("In {} you are in",), locality=(LocalityProbe("Oslo is in", "Norway"),)
+        "Rome",
+        "{} is in",
+        "Peru",
+        rephrase=("In {} you are in",),
+        locality=(LocalityProbe("Oslo is in", "Norway"),),
+        portability=(PortabilityProbe("One pays in Rome with the", "sol"),),
     )
     assert read_facts(write(text)).requests == (expected,)
+
+
+def test_csv_numbers_the_one_hop_questions(write):
+    text = "target_new,subject,prompt,portability_prompt_1,portability_target_1,portability_prompt_2,"
+    text += "portability_target_2\nPeru,Rome,{} is in,,,One pays in Rome with the,sol\n"
+    assert read_facts(write(text)).requests[0].portability == (PortabilityProbe("One pays in Rome with the", "sol"),)
 
 
 @pytest.mark.parametrize(
@@ -307,8 +323,43 @@ def test_an_unusable_counterfact_record_says_why(write, records, change, reason)
 
 
 @pytest.mark.parametrize(
+    ("portability", "reason"),
+    [
+        ([], "portability must be an object; it is an array."),
+        ({"New Question": "q"}, "portability 'New Answer' must be text; it is missing."),
+        ({"New Question": None, "New Answer": "a"}, "portability 'New Question' must be text; it is null."),
+        (
+            {"New Question": "q", "New Answer": " "},
+            "portability target is empty in PortabilityProbe(prompt='q', target='', aliases=()); give the text to "
+            "probe and its answer.",
+        ),
+    ],
+)
+def test_an_unusable_question_of_zsre_says_why(write, records, portability, reason):
+    assert reason_for(write, records["zsre"] | {"portability": portability}, records["zsre"]) == reason
+
+
+@pytest.mark.parametrize("empty", [None, {}])
+def test_knowedit_without_portability_has_no_questions(write, records, empty):
+    assert read_facts(write([records["knowedit"] | {"portability": empty}])).requests[0].portability == ()
+
+
+def test_zsre_without_portability_has_no_question(write, records):
+    del records["zsre"]["portability"]
+    assert read_facts(write([records["zsre"]])).requests[0].portability == ()
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (
+            {"portability": {"Reasoning": [{"prompt": "She was born in", "ground_truth": []}]}},
+            "the portability prompt 'She was born in' has no ground_truth; give its answer or leave it out.",
+        ),
+        (
+            {"portability": {"Reasoning": [{"prompt": "She was born in", "ground_truth": ["Riga", 1]}]}},
+            "ground_truth must be text; it is a number.",
+        ),
         (
             {"locality": {"Forgetfulness": [{"prompt": "Marie Curie died in", "ground_truth": [[]]}]}},
             "the locality prompt 'Marie Curie died in' has no ground_truth; give its answer or leave it out.",

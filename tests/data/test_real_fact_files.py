@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from workbench.data.facts import read_facts
-from workbench.request import EditRequest, LocalityProbe
+from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 
 ALREADY_TRUE = "target_new is the true answer"
 REAL_FILES = [  # file, format, records, records whose target_new is their true answer
@@ -53,6 +53,12 @@ def test_the_first_real_zsre_record_is_read_as_written(shared_data):
         target_true="1998",
         rephrase=("When was the IAAF Combined Events Challenge launched?",),
         locality=(LocalityProbe("nq question: what is the name of the last episode of spongebob", "The String"),),
+        portability=(
+            PortabilityProbe(
+                "What type of sports event is the IAAF Combined Events Challenge, which was established in 2006?",
+                "Athletics",
+            ),
+        ),
     )
 
 
@@ -106,3 +112,40 @@ def test_the_first_real_knowedit_records_are_read_as_written(shared_data):
     zsre = read_facts(shared_data / "knowedit/ZsRE-test-all.json").requests[0]
     assert (zsre.target_new, zsre.target_true) == ("Noctuidae", "Aspidoceratidae")
     assert zsre.rephrase == ("What family are Epaspidoceras?",)
+
+
+QUESTIONS = [
+    ("zsre/zsre_mend_eval_portability_gpt4.json", "zsre"),
+    ("knowedit/recent_train.json", "knowedit"),
+    ("knowedit/train_cf.json", "knowedit"),
+    ("knowedit/ZsRE-test-all.json", "knowedit"),
+]
+
+
+def _names(value: object) -> list[str]:
+    return [value] if isinstance(value, str) else [name for part in value for name in _names(part)]
+
+
+@pytest.mark.parametrize(("name", "fact_format"), QUESTIONS)
+def test_every_one_hop_question_of_a_real_file_is_read(shared_data, name, fact_format):
+    records = json.loads((shared_data / name).read_text(encoding="utf-8"))
+    facts = read_facts(shared_data / name)
+    left_out = {rejected.index for rejected in facts.rejected}
+    expected = []
+    for record in (record for i, record in enumerate(records) if i not in left_out):
+        if fact_format == "zsre":
+            asked = [(record["portability"]["New Question"], [record["portability"]["New Answer"]])]
+        else:
+            groups = record["portability"].values()
+            asked = [(probe["prompt"], _names(probe["ground_truth"])) for group in groups for probe in group]
+        expected.append([(prompt, {name.strip() for name in names}, names[0].strip()) for prompt, names in asked])
+    read = [[(p.prompt, {p.target, *p.aliases}, p.target) for p in request.portability] for request in facts.requests]
+    assert read == expected
+    assert sum(map(len, read)) >= 50
+
+
+def test_other_names_of_a_real_answer_are_aliases(shared_data):
+    requests = read_facts(shared_data / "knowedit/recent_train.json").requests
+    [*_, probe] = [p for r in requests for p in r.portability if p.prompt == "The official language of Lac Otelnuk is"]
+    assert probe.target == "English"
+    assert probe.aliases == ("English language", "en", "eng", "French", "French language", "fr", "fra", "(fr)")

@@ -3,6 +3,7 @@
 The models are tiny and memorize a handful of facts, so that scores are 0, 1 and in between.
 """
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,76 +12,17 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.evaluation.memorized import MEMORIZED, REQUESTS, disturbance, trained
 from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
-from workbench.changes import Dense
 from workbench.data.facts import load_facts
 from workbench.errors import EditError
-from workbench.evaluation.edits import METRICS, PROTOCOLS
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS, METRICS, PROTOCOLS
 from workbench.evaluation.text import normalize_answer
 from workbench.lm import LanguageModel
 from workbench.update import WeightUpdate
 
-PROBES = (
-    wb.LocalityProbe("The mother tongue of Edith Piaf is", "French"),
-    wb.LocalityProbe("The river is seen from", "the old bridge"),
-    wb.LocalityProbe("Marie Curie was born in", "Warsaw, and worked in France"),
-)
-REQUESTS = (
-    wb.EditRequest(
-        subject="The Eiffel Tower",
-        prompt="{} is located in the city of",
-        target_new="Rome",
-        target_true="Paris",
-        rephrase=("Where is {}? It is in", "You can see {} from the old bridge in the city of"),
-        locality=PROBES[:2],
-    ),
-    wb.EditRequest(
-        subject="HMS Beagle",
-        prompt="{} was launched in the year",
-        target_new="1765, near London",
-        target_true="1820",
-        rephrase=("I think that {} sailed first in",),
-        locality=PROBES[2:],
-    ),
-    wb.EditRequest(subject="Charles Darwin", prompt="The language of {} is", target_new="not Polish but old French"),
-    wb.EditRequest(
-        subject="Italy",
-        prompt="The capital of {} is",
-        target_new="Warsaw",
-        target_true="Rome",
-        rephrase=("{} has the capital",),
-        locality=(PROBES[0],),
-    ),
-)
-MEMORIZED = (
-    "The Eiffel Tower is located in the city of Rome",
-    "Where is The Eiffel Tower? It is in Rome",
-    "HMS Beagle was launched in the year 1765, near Paris",
-    "I think that HMS Beagle sailed first in 1820",
-    "The language of Charles Darwin is not Polish but English",
-    "The capital of Italy is Rome",
-    "Italy has the capital Warsaw",
-    *(f"{probe.prompt} {probe.target}" for probe in PROBES),
-)
-
-
-def trained(model_type, texts, *, closing=()):
-    """Return a tiny model that has memorized these texts; `closing` ones end with the end-of-text token."""
-    base = build_tiny_lm(model_type)
-    model, tokenizer = base.model.requires_grad_(True), base.tokenizer
-    rows = [tokenizer(text)["input_ids"] for text in texts]
-    rows += [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in closing]
-    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    labels = torch.full_like(ids, -100)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = labels[i, : len(row)] = torch.tensor(row)
-    adam = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        adam.zero_grad()
-        model(ids, attention_mask=(labels >= 0).long(), labels=labels).loss.backward()
-        adam.step()
-    return LanguageModel(f"trained-{model_type}", model, tokenizer, base.arch)
+COMPARED = ("teacher_forced", "generated", "probability", "natural", "natural_exact")  # with the naive scores
 
 
 @pytest.fixture(scope="module", params=["gpt2", "llama"])
@@ -97,14 +39,6 @@ def lm(original):
     return LanguageModel(original.name, copy, original.tokenizer, original.arch)
 
 
-def disturbance(lm, *, seed=1, size=2.0, layer=1):
-    """Return a random update that changes some answers and keeps others."""
-    name = lm.arch.mlp_out_weight(layer)
-    W = lm.weight(name)
-    noise = torch.randn(W.shape, generator=torch.Generator().manual_seed(seed))
-    return WeightUpdate({name: Dense(size * W.std() * noise)}, model=lm.name, fingerprint=lm.fingerprint)
-
-
 # the reference: one text at a time, no padding, no batch
 
 
@@ -116,6 +50,7 @@ class Naive:
     argmax: list
     mean_log_prob: float
     generated: str
+    line: str  # what it says by itself
 
 
 def naive(lm, prompt, target):
@@ -126,15 +61,37 @@ def naive(lm, prompt, target):
     with torch.no_grad():
         logits = lm.model(torch.tensor([ids])).logits[0].double()
     log_probs = logits.log_softmax(dim=-1)
-    said = lm.model.generate(
-        torch.tensor([prompt_ids]), attention_mask=torch.ones(1, n), do_sample=False, max_new_tokens=len(ids) - n
-    )[0, n:]
     return Naive(
         target=ids[n:],
         argmax=[int(logits[i - 1].argmax()) for i in range(n, len(ids))],
         mean_log_prob=float(np.mean([float(log_probs[i - 1, ids[i]]) for i in range(n, len(ids))])),
-        generated=tokenizer.decode(said, skip_special_tokens=True),
+        generated=continued(lm, prompt_ids, len(ids) - n),
+        line=first_line(continued(lm, prompt_ids, 20)),
     )
+
+
+def continued(lm, prompt_ids, n_tokens):
+    said = lm.model.generate(
+        torch.tensor([prompt_ids]),
+        attention_mask=torch.ones(1, len(prompt_ids)),
+        do_sample=False,
+        max_new_tokens=n_tokens,
+    )
+    return lm.tokenizer.decode(said[0, len(prompt_ids) :], skip_special_tokens=True)
+
+
+def first_line(text):
+    return next((line.strip() for line in text.split("\n") if line.strip()), "")
+
+
+def says(text, answer):
+    """Return whether the words of an answer follow one another in a text; punctuation may part words or be left out."""
+    parted = re.compile(r"[^\W_]+")
+    for reading in (lambda t: t, lambda t: " ".join(parted.findall(t))):
+        words, run = (normalize_answer(reading(t)).split() for t in (text, answer))
+        if any(words[i : i + len(run)] == run for i in range(len(words) or 1)):
+            return True
+    return False
 
 
 def share(tokens, expected):
@@ -165,13 +122,24 @@ def naive_scores(lm, unedited, requests):
             answer = naive(lm, prompt, r.target_new)
             note(i, metric, "teacher_forced", share(answer.argmax, answer.target))
             note(i, metric, "generated", same_text(answer.generated, r.target_new))
+            note(i, metric, "natural", says(answer.line, r.target_new))
+            note(i, metric, "natural_exact", same_text(answer.line, r.target_new))
             if r.target_true is not None:
                 note(i, metric, "probability", more_probable(lm, prompt, r.target_new, r.target_true))
         for probe in r.locality:
             now, before = (naive(model, probe.prompt, probe.target) for model in (lm, unedited))
             note(i, "locality", "teacher_forced", share(now.argmax, before.argmax))
             note(i, "locality", "generated", same_text(now.generated, before.generated))
+            kept = says(now.line, probe.target) if says(before.line, probe.target) else says(now.line, before.line)
+            note(i, "locality", "natural", kept)
+            note(i, "locality", "natural_exact", same_text(now.line, before.line))
             note(i, "locality", "probability", more_probable(lm, probe.prompt, probe.target, r.target_new))
+        for probe in r.portability:
+            answer, names = naive(lm, probe.prompt, probe.target), (probe.target, *probe.aliases)
+            note(i, "portability", "teacher_forced", share(answer.argmax, answer.target))
+            note(i, "portability", "generated", same_text(answer.generated, probe.target))
+            note(i, "portability", "natural", any(says(answer.line, name) for name in names))
+            note(i, "portability", "natural_exact", any(same_text(answer.line, name) for name in names))
     return {key: sum(scores) / len(scores) for key, scores in values.items()}
 
 
@@ -192,12 +160,12 @@ def value_of(table, metric, protocol):
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
 def test_scores_are_those_of_one_unpadded_text_at_a_time(lm, original, size):
     with disturbance(lm, size=size).applied(lm):
-        scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
+        scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=COMPARED))
         assert scores == pytest.approx(naive_scores(lm, original, REQUESTS))
 
 
 def test_the_trained_model_scores_zero_one_and_in_between(lm):
-    scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
+    scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=COMPARED))
     assert scores[0, "reliability", "teacher_forced"] == scores[0, "reliability", "generated"] == 1
     assert scores[0, "reliability", "probability"] == 1
     assert scores[3, "reliability", "generated"] == scores[3, "reliability", "probability"] == 0
@@ -216,16 +184,16 @@ def test_every_family_scores_as_one_text_at_a_time(every_tiny_lm):
     lm = every_tiny_lm
     unedited = build_tiny_lm(lm.model.config.model_type)
     with disturbance(lm, size=1).applied(lm):
-        scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
+        scores = as_dict(wb.score_edits(lm, REQUESTS, protocols=COMPARED))
         assert scores == pytest.approx(naive_scores(lm, unedited, REQUESTS))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batch_size_never_changes_a_score(lm, batch_size):
     with disturbance(lm).applied(lm):
-        large = wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS, batch_size=32)
+        large = wb.score_edits(lm, REQUESTS, protocols=COMPARED, batch_size=32)
         lm.memo.clear()
-        small = wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS, batch_size=batch_size)
+        small = wb.score_edits(lm, REQUESTS, protocols=COMPARED, batch_size=batch_size)
     assert small.equals(large)
 
 
@@ -235,14 +203,14 @@ def test_padding_side_never_changes_a_score(lm, monkeypatch):
         monkeypatch.setattr(lm.tokenizer, "padding_side", side)
         lm.memo.clear()
         with disturbance(lm).applied(lm):
-            tables.append(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
+            tables.append(wb.score_edits(lm, REQUESTS, protocols=COMPARED))
     assert tables[0].equals(tables[1])
 
 
 def test_the_order_of_requests_changes_no_score(lm):
     with disturbance(lm).applied(lm):
-        there = as_dict(wb.score_edits(lm, REQUESTS, protocols=PROTOCOLS))
-        back = as_dict(wb.score_edits(lm, REQUESTS[::-1], protocols=PROTOCOLS))
+        there = as_dict(wb.score_edits(lm, REQUESTS, protocols=COMPARED))
+        back = as_dict(wb.score_edits(lm, REQUESTS[::-1], protocols=COMPARED))
     last = len(REQUESTS) - 1
     assert there == {(last - i, metric, protocol): value for (i, metric, protocol), value in back.items()}
 
@@ -281,7 +249,7 @@ def test_a_generated_answer_ends_where_the_model_ends_its_text():
 
 def test_locality_of_the_unedited_model_is_one(lm):
     table = wb.evaluate_edits(lm, REQUESTS)
-    for protocol in ("teacher_forced", "generated"):
+    for protocol in DEFAULT_PROTOCOLS:
         assert value_of(table, "locality", protocol) == 1
 
 
@@ -302,7 +270,7 @@ def test_locality_compares_with_the_model_before_the_first_edit(lm, original):
             assert value_of(wb.evaluate_edits(lm, REQUESTS), "locality", "generated") == 1
 
 
-@pytest.mark.parametrize("protocol", ["teacher_forced", "generated"])
+@pytest.mark.parametrize("protocol", DEFAULT_PROTOCOLS)
 def test_the_unedited_models_answers_are_computed_once(lm, protocol):
     passes, inside_unedited = [], []
     handle = lm.model.register_forward_hook(lambda *_: passes.append(1))
@@ -334,7 +302,7 @@ def test_evaluating_changes_no_weight(lm, stacked):
     for update in updates:
         update.apply(lm)
     before = weights_of(lm)
-    wb.evaluate_edits(lm, REQUESTS, protocols=PROTOCOLS)
+    wb.evaluate_edits(lm, REQUESTS, protocols=COMPARED)
     assert_same_bits(lm, before)
     assert lm.applied_updates == tuple(updates)
     for update in reversed(updates):
@@ -349,8 +317,8 @@ def test_a_fact_without_rephrasings_or_probes_gives_no_row_for_them(lm):
     assert set(table[table["request"] == 2]["metric"]) == {"reliability"}
     summary = wb.evaluate_edits(lm, REQUESTS)
     counts = {(row.metric, row.protocol): row.n for row in summary.itertuples()}
-    for protocol in ("teacher_forced", "generated"):
-        assert [counts[metric, protocol] for metric in METRICS] == [4, 3, 3]
+    for protocol in ("teacher_forced", "generated", "natural"):
+        assert [counts[metric, protocol] for metric in METRICS] == [4, 3, 3, 2]
     only_this = wb.evaluate_edits(lm, REQUESTS[2:3])
     assert set(only_this["metric"]) == {"reliability"}
 
@@ -378,7 +346,7 @@ def test_the_summary_is_the_mean_over_facts_with_its_interval(lm):
         each = wb.score_edits(lm, REQUESTS)
         table = wb.evaluate_edits(lm, REQUESTS, seed=3)
     assert list(table.columns) == ["metric", "protocol", "value", "n", "low", "high"]
-    assert len(table) == len(METRICS) * 2
+    assert len(table) == len(METRICS) * len(DEFAULT_PROTOCOLS)
     for row in table.itertuples():
         own = each[(each["metric"] == row.metric) & (each["protocol"] == row.protocol)]["value"]
         assert row.value == pytest.approx(own.mean())
@@ -399,13 +367,13 @@ def test_an_unknown_protocol_is_refused_before_any_work(lm, evaluate):
     with pytest.raises(EditError) as caught:
         evaluate(lm, REQUESTS, protocols=["teacher_forced", "magic"])
     handle.remove()
-    assert str(caught.value) == "protocol 'magic' is not known; known: teacher_forced, generated, probability."
+    assert str(caught.value) == "protocol 'magic' is not known; known: " + ", ".join(PROTOCOLS) + "."
 
 
 @pytest.mark.slow
 def test_the_embedded_model_scores_as_one_text_at_a_time(smollm2):
     facts = load_facts().sample(2, seed=0)
     requests = [replace(fact, rephrase=fact.rephrase[:1], locality=fact.locality[:1]) for fact in facts]
-    assert as_dict(wb.score_edits(smollm2, requests, protocols=PROTOCOLS)) == pytest.approx(
+    assert as_dict(wb.score_edits(smollm2, requests, protocols=COMPARED)) == pytest.approx(
         naive_scores(smollm2, smollm2, requests)
     )

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from workbench.evaluation.text import answers_match, normalize_answer
+from workbench.evaluation.text import answers_match, contains_answer, normalize_answer
 
 
 def squad(text):
@@ -49,3 +49,37 @@ def test_answers_that_normalize_to_nothing_match_only_literally():
 def test_other_answers_match_after_normalization():
     assert answers_match("The Rome.", "rome")
     assert not answers_match("Rome", "Romeo")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("It is in Rome, Italy.", "rome"),
+        ("The Hague's port", "the Hague"),
+        ("a Rome-based team", "Rome"),
+        ("Rome—the old city", "Rome"),
+        ("made in the US", "U.S."),
+        ("made in the U. S. of A.", "U.S."),
+        ("She won the Nobel  Prize twice", "a Nobel prize"),
+        ("1,000 men", "1000"),
+        (" a ", "A"),
+    ],
+)
+def test_a_text_contains_an_answer_as_whole_words(text, answer):
+    assert contains_answer(text, answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("Romeo and Juliet", "Rome"),
+        ("Jerome", "Rome"),
+        ("New Jersey and York", "New York"),
+        ("", "Rome"),
+        ("What is a vitamin?", "A"),
+        ("21 men", "1"),
+        ("something else", "?"),
+    ],
+)
+def test_parts_of_words_and_scattered_words_are_no_answer(text, answer):
+    assert not contains_answer(text, answer)

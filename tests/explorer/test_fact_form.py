@@ -61,7 +61,18 @@ MISTAKES = {
         "The Louvre is in Paris",
         "'Left alone' has the line 'The Louvre is in Paris' without =>; write it as prompt => answer.",
     ),
+    "_portability": (
+        "It stands in Italy",
+        "'Follows' has the line 'It stands in Italy' without =>; write it as prompt => answer.",
+    ),
 }
+
+
+def test_one_hop_questions_keep_the_other_names_of_their_answers(form):
+    questions = (wb.PortabilityProbe("It stands in", "Italy", ("Italia", "the Italian Republic")),)
+    form.fill(replace(FACT, portability=questions))
+    assert form._portability.value == "It stands in => Italy | Italia | the Italian Republic"
+    assert form.read_request().portability == questions
 
 
 @pytest.mark.parametrize("field", MISTAKES)

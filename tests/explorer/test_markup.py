@@ -1,5 +1,6 @@
 """Tables agree with the numbers, and escape what they are given."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -38,6 +39,19 @@ def test_the_verdict_agrees_with_the_scores(edited):
     for metric, what in (("generalization", "rephrasings"), ("locality", "other prompts")):
         scores = [a.score for a in answers if a.probe.metric == metric]
         assert f"{sum(s == 1 for s in scores)} of {len(scores)} {what}" in text
+
+
+def test_one_hop_questions_are_rows_and_are_counted(session):
+    request = replace(FACT, portability=(wb.PortabilityProbe("It stands in the country of", "Italy"),))
+    session.edit(request, EDITOR)
+    answers, _ = session.predict(request)
+    [portable] = [a for a in answers if a.probe.metric == "portability"]
+    counted = f"{int(portable.score == 1)} of 1 one-hop questions have the answer that follows."
+    assert counted in render_verdict(answers, 1)
+    outcome = "✓ the answer that follows" if portable.score == 1 else "✗ another answer"
+    row = render_answers(answers, 1).split("<tr>")[-1]
+    assert "follows</span>" in row
+    assert outcome in row
 
 
 def test_the_table_has_one_row_per_prompt_and_a_second_column_only_after_an_edit(session):

@@ -41,7 +41,7 @@ def format_comparison(table: pd.DataFrame, *, protocol: EditProtocol = "teacher_
     Returns
     -------
     str
-        Columns method, facts per operation, reliability, generalization, locality (95 % interval), seconds per edit.
+        Columns method, facts per operation, one per metric (95 % interval), seconds per edit.
     """
     chosen = table[table["protocol"] == protocol]
     metrics = list(dict.fromkeys(chosen["metric"]))

@@ -54,6 +54,12 @@ def edit(
         list[str] | None,
         typer.Option(help=f'Unrelated fact: "prompt {PROBE_ARROW} answer". Repeatable.', rich_help_panel=FACT),
     ] = None,
+    portability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f'What follows from the fact: "prompt {PROBE_ARROW} answer". Repeatable.', rich_help_panel=FACT
+        ),
+    ] = None,
     facts: Annotated[
         str | None,
         typer.Option(
@@ -125,7 +131,8 @@ def edit(
     """
     method_row(method)
     regularizer_row(regularizer)
-    extras = {"target_true": target_true, "rephrase": rephrase or [], "locality": locality or []}
+    probes = {"locality": locality or [], "portability": portability or []}
+    extras = {"target_true": target_true, "rephrase": rephrase or [], **probes}
     requests = _requests({"subject": subject, "prompt": prompt, "target": target}, extras, facts, method, n_facts, seed)
     if save is not None:
         check_file_option("--save", save, force=force)
@@ -202,7 +209,13 @@ def _each_layer(method: str, fields: dict[str, Any], regularize: Regularizer) ->
 
 
 def parse_request(
-    subject: str, prompt: str, target: str, target_true: str | None, rephrase: list[str], locality: list[str]
+    subject: str,
+    prompt: str,
+    target: str,
+    target_true: str | None,
+    rephrase: list[str],
+    locality: list[str],
+    portability: list[str],
 ) -> EditRequest:
     """Return the request that the options describe.
 
@@ -214,6 +227,8 @@ def parse_request(
         Rephrased prompts.
     locality : list of str
         Unrelated facts, each ``"prompt => answer"``.
+    portability : list of str
+        What follows from the new fact, each ``"prompt => answer"``.
 
     Returns
     -------
@@ -224,14 +239,19 @@ def parse_request(
     RequestError
         If the options do not describe a valid request.
     """
-    probes = []
-    for text in locality:
-        before, arrow, answer = text.rpartition(PROBE_ARROW)
-        if not arrow:
-            raise RequestError(f"--locality {text!r} has no {PROBE_ARROW}; write it as 'prompt {PROBE_ARROW} answer'.")
-        probes.append({"prompt": before.strip(), "target": answer})
     record = {"subject": subject, "prompt": prompt, "target_new": target, "target_true": target_true}
-    return read_native(record | {"rephrase": rephrase, "locality": probes})
+    probes = {"locality": _probes("--locality", locality), "portability": _probes("--portability", portability)}
+    return read_native({**record, "rephrase": rephrase, **probes})
+
+
+def _probes(option: str, texts: list[str]) -> list[dict[str, str]]:
+    probes = []
+    for text in texts:
+        prompt, arrow, answer = text.rpartition(PROBE_ARROW)
+        if not arrow:
+            raise RequestError(f"{option} {text!r} has no {PROBE_ARROW}; write it as 'prompt {PROBE_ARROW} answer'.")
+        probes.append({"prompt": prompt.strip(), "target": answer})
+    return probes
 
 
 def _carry_out(

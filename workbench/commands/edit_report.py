@@ -82,7 +82,7 @@ def _report_first_facts(outcome: Outcome) -> None:
         show(printable(f"{probe.prompt} → {probe.target}  {values[0]} → {values[1]}"))
 
 
-_TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere"}
+_TITLES = {"reliability": "Prompt", "generalization": "Rephrased", "locality": "Elsewhere", "portability": "Follows"}
 
 
 def _report_probe(probe: Probe, before: PromptPrediction, after: PromptPrediction) -> None:

@@ -43,7 +43,7 @@ def show_facts(
         int | None, typer.Option(help="Seed of a random draw; without it, the first facts are shown.")
     ] = None,
 ) -> None:
-    """Show a few facts with their rephrasings and locality probes."""
+    """Show a few facts with their rephrasings, locality probes and one-hop questions."""
     facts = load_facts(file)
     n = min(limit, len(facts))
     chosen = facts.requests[:n] if seed is None else facts.sample(n, seed=seed)
@@ -60,4 +60,6 @@ def _show_request(request: EditRequest) -> None:
         show(f"  rephrased  {printable(text)}")
     for probe in request.locality:
         show(f"  elsewhere  {printable(probe.prompt)} → {printable(probe.target)}")
+    for question in request.portability:
+        show(f"  follows    {printable(question.prompt)} → {printable(question.target)}")
     show()

@@ -163,9 +163,9 @@ def read_facts(path: str | Path) -> FactSet:
     - CounterFact in EasyEdit's form, Yao et al. 2023 (arXiv 2305.13172): `read_counterfact_edit`
     - KnowEdit, Zhang et al. 2024 (arXiv 2401.01286): `read_knowedit`
     - CSV with a header. The columns subject, prompt (with ``{}``) and target_new are required; target_true, relation,
-      rephrase, locality_prompt and locality_target are optional. The last three may also be numbered: rephrase_1,
-      rephrase_2, locality_prompt_1, locality_target_1 and so on. Commas separate the columns; an empty cell is a
-      missing value; blanks around a cell are removed.
+      rephrase, locality_prompt, locality_target, portability_prompt and portability_target are optional. The last five
+      may also be numbered: rephrase_1, rephrase_2, locality_prompt_1, locality_target_1 and so on. Commas separate the
+      columns; an empty cell is a missing value; blanks around a cell are removed.
 
     Files are UTF-8, with or without a byte order mark. Where records differ in format, that of most records is used.
 

@@ -9,6 +9,7 @@ any other `RequestError` if the fact is not an edit.
 """
 
 import re
+from dataclasses import replace
 
 from workbench.data.fields import (
     FieldError,
@@ -27,8 +28,9 @@ NATIVE_FIELDS = ("relation", "subject", "prompt", "target_true", "target_new", "
 PROBE_FIELDS = ("prompt", "target")
 PORTABILITY_FIELDS = (*PROBE_FIELDS, "aliases")
 REQUIRED_FIELDS = ("subject", "prompt", "target_new")
-CSV_COLUMNS = (*REQUIRED_FIELDS, "target_true", "relation", "rephrase", "locality_prompt", "locality_target")
-CSV_COLUMN = re.compile("|".join(CSV_COLUMNS) + "|(rephrase|locality_prompt|locality_target)_[0-9]+")
+_CSV_PROBES = tuple(f"{metric}_{field}" for metric in ("locality", "portability") for field in PROBE_FIELDS)
+CSV_COLUMNS = (*REQUIRED_FIELDS, "target_true", "relation", "rephrase", *_CSV_PROBES)
+CSV_COLUMN = re.compile("|".join(CSV_COLUMNS) + f"|(rephrase|{'|'.join(_CSV_PROBES)})_[0-9]+")
 
 
 def read_native(record: Record) -> EditRequest:
@@ -69,12 +71,15 @@ def read_zsre(record: Record) -> EditRequest:
     """Read a record of ZsRE as MEND publishes it (`zsre_mend_eval.json`, `zsre_mend_train.json`).
 
     Levy et al. 2017 (arXiv 1706.04115), split and rephrased by De Cao et al. 2021 (arXiv 2104.08164) and Mitchell et
-    al. 2022 (arXiv 2110.11309). Fields: subject, src, alt and optionally answers, rephrase, loc and loc_ans. `alt` is
-    the answer to write. `answers` are the true ones, of which the first is used; `pred` is another model's answer and
-    is not read, nor are `cond` and `portability`. `loc` keeps its opening "nq question: ".
+    al. 2022 (arXiv 2110.11309). Fields: subject, src, alt and optionally answers, rephrase, loc, loc_ans and
+    portability. `alt` is the answer to write. `answers` are the true ones, of which the first is used; `pred` is
+    another model's answer and is not read, nor is `cond`. `loc` keeps its opening "nq question: ". `portability` is the
+    one-hop question of Yao et al. 2023 (arXiv 2305.13172), with the fields New Question and New Answer; its Recalled
+    Relation is not read.
     """
     probes = _paired_probes(record, "loc", "loc_ans")
-    return _read_unmarked(record, probes, prompt="src", new="alt", true="answers", rephrase="rephrase")
+    request = _read_unmarked(record, probes, prompt="src", new="alt", true="answers", rephrase="rephrase")
+    return replace(request, portability=_read_zsre_question(record))
 
 
 def read_counterfact(record: Record) -> EditRequest:
@@ -112,29 +117,31 @@ def read_knowedit(record: Record) -> EditRequest:
     """Read a record of KnowEdit (WikiData-recent, WikiData-counterfact, ZsRE).
 
     Zhang et al. 2024 (arXiv 2401.01286); the WikiData parts are based on Cohen et al. 2024 (arXiv 2307.12976). Fields:
-    subject, prompt, target_new and optionally ground_truth, rephrase_prompt and locality. Where a ground truth is a
-    list, or a list of lists of aliases, its first string is used. All lists under `locality` are probed, in the file's
-    order; `portability` is not read. A probe without an answer is refused.
+    subject, prompt, target_new and optionally ground_truth, rephrase_prompt, locality and portability. Where a ground
+    truth is a list, or a list of lists of aliases, its first string is used, as in EasyEdit; the other strings of a
+    portability question, which are further names and further right answers, become its aliases. All lists under
+    `locality` and `portability` are read, in the file's order: the latter ask for other names of the subject and for
+    logical consequences as well as for one-hop answers. A probe without an answer is refused.
     """
-    groups = {} if record.get("locality") is None else get_object(record, "locality")
-    probes = tuple(_read_knowedit_probe(probe) for group in groups for probe in _optional_objects(groups, group))
-    return _read_unmarked(record, probes)
+    locality = tuple(LocalityProbe(*_knowedit_probe(probe, "locality")) for probe in _grouped(record, "locality"))
+    request = _read_unmarked(record, locality)
+    return replace(request, portability=tuple(map(_read_knowedit_question, _grouped(record, "portability"))))
 
 
 def read_csv_row(row: Record) -> EditRequest:
     """Read a row of a CSV with the columns `CSV_COLUMNS`.
 
-    rephrase, locality_prompt and locality_target may also be numbered, as in rephrase_1. An empty cell is a missing
-    value.
+    rephrase and the columns of the probes may also be numbered, as in rephrase_1. An empty cell is a missing value.
     """
     cells = {column: cell for column, cell in row.items() if cell}
     record = {column: cell for column, cell in cells.items() if column in NATIVE_FIELDS}
     record["rephrase"] = [cell for column, cell in cells.items() if column.startswith("rephrase")]
-    probe_columns = [column for column in cells if column.startswith("locality_")]
-    suffixes = dict.fromkeys(re.sub("locality_(prompt|target)", "", column) for column in probe_columns)
-    record["locality"] = [
-        {name: cells.get(f"locality_{name}{suffix}", "") for name in PROBE_FIELDS} for suffix in suffixes
-    ]
+    for metric in ("locality", "portability"):
+        columns = [column for column in cells if column.startswith(f"{metric}_")]
+        suffixes = dict.fromkeys(re.sub(f"{metric}_(prompt|target)", "", column) for column in columns)
+        record[metric] = [
+            {field: cells.get(f"{metric}_{field}{suffix}", "") for field in PROBE_FIELDS} for suffix in suffixes
+        ]
     return read_native(record)
 
 
@@ -261,12 +268,37 @@ def _prompt_and_target(probe: Record, metric: str) -> tuple[str, str]:
     return prompt, get_text(probe, "target", f"{metric} target").strip()
 
 
-def _read_knowedit_probe(probe: Record) -> LocalityProbe:
-    prompt = get_text(probe, "prompt", "locality prompt")
+def _read_zsre_question(record: Record) -> tuple[PortabilityProbe, ...]:
+    if record.get("portability") is None:
+        return ()
+    question = get_object(record, "portability")
+    prompt, target = (get_text(question, f"New {part}", f"portability 'New {part}'") for part in ("Question", "Answer"))
+    return (PortabilityProbe(prompt, target.strip()),)
+
+
+def _grouped(record: Record, field: str) -> list[Record]:
+    """Return the probes of all lists of the object in `field`."""
+    groups = {} if record.get(field) is None else get_object(record, field)
+    return [probe for group in groups for probe in _optional_objects(groups, group)]
+
+
+def _knowedit_probe(probe: Record, metric: str) -> tuple[str, str]:
+    prompt = get_text(probe, "prompt", f"{metric} prompt")
     target = _optional_target(probe, "ground_truth")
     if target is None:
-        raise FieldError(f"the locality prompt {prompt!r} has no ground_truth; give its answer or leave it out.")
-    return LocalityProbe(prompt, target)
+        raise FieldError(f"the {metric} prompt {prompt!r} has no ground_truth; give its answer or leave it out.")
+    return prompt, target
+
+
+def _read_knowedit_question(probe: Record) -> PortabilityProbe:
+    prompt, target = _knowedit_probe(probe, "portability")
+    names = [check_text(name, "ground_truth").strip() for name in _flatten(probe["ground_truth"])]
+    return PortabilityProbe(prompt, target, tuple(dict.fromkeys(name for name in names if name not in ("", target))))
+
+
+def _flatten(value: object) -> list[object]:
+    """Return the items of nested arrays, left to right; a value that is no array as its only item."""
+    return [item for part in value for item in _flatten(part)] if isinstance(value, list) else [value]
 
 
 def _refuse_unknown(record: Record, known: tuple[str, ...], owner: str) -> None:

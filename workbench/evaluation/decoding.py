@@ -218,6 +218,7 @@ def continue_greedily(
     lengths: Sequence[int],
     *,
     batch_size: int = 32,
+    is_complete: Callable[[Sequence[int]], bool] = lambda tokens: False,
 ) -> list[tuple[int, ...]]:
     """Continue texts greedily, each up to its length or to the end-of-text token, as `generate` does.
 
@@ -233,6 +234,8 @@ def continue_greedily(
         Largest number of tokens of each continuation, those known included.
     batch_size : int
         Number of texts per forward pass.
+    is_complete : callable
+        Function of the tokens of a continuation; returns whether it ends there, before its length. Never by default.
 
     Returns
     -------
@@ -242,7 +245,7 @@ def continue_greedily(
     ends, continuations = end_ids(lm), [list(tokens) for tokens in written]
 
     def is_finished(i: int, tokens: list[int]) -> bool:
-        return len(tokens) >= lengths[i] or not ends.isdisjoint(tokens[-1:])
+        return len(tokens) >= lengths[i] or not ends.isdisjoint(tokens[-1:]) or is_complete(tokens)
 
     unfinished = [i for i, tokens in enumerate(continuations) if not is_finished(i, tokens)]
     rows = [(*prompts[i], *continuations[i]) for i in unfinished]

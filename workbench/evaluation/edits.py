@@ -1,20 +1,29 @@
-"""Edit metrics: reliability, generalization, locality, by teacher forcing, by generation, by probability.
+"""Edit metrics: reliability, generalization, locality, portability, under several protocols.
 
 - **reliability**: the edited prompt gives `target_new`.
 - **generalization**: so do its rephrasings; a fact's score is their mean.
 - **locality**: unrelated prompts give what the *unedited* model gives; a fact's score is the mean of its probes.
+- **portability**: one-hop questions give the answer that follows from `target_new` (Yao et al. 2023, arXiv 2305.13172);
+  a fact's score is the mean of its questions.
 
-Protocols: `teacher_forced` is the share of target tokens that are the argmax given the true tokens before them
-(the protocol of the paper and EasyEdit; for locality, the share of positions where the argmax is unchanged).
-`generated` lets the model continue greedily, up to the length of the target or the end of its text, and requires an
-exact match after normalization (for locality, with the unedited model's continuation). `probability` asks whether
-`target_new` is more probable, per token, than `target_true` (the form of CounterFact; for locality, whether the probe's
-own target is more probable than `target_new`).
+Protocols:
+
+- `teacher_forced`: the share of target tokens that are the argmax given the true tokens before them (the protocol of
+  the paper and EasyEdit; for locality, the share of positions where the argmax is unchanged).
+- `generated`: the model continues greedily, up to the length of the target or the end of its text; an exact match after
+  normalization (for locality, with the unedited model's continuation).
+- `probability`: whether `target_new` is more probable, per token, than `target_true` (the form of CounterFact; for
+  locality, whether the probe's own target is more probable than `target_new`; there is none for portability).
+- `natural` and its variants (`workbench.evaluation.natural`): the model answers by itself, never told the length of the
+  target; its text must contain an accepted answer, or with `_exact` be one. For locality that is what the unedited
+  model answered: the probe's target if its text contains it, otherwise the text. Aliases of a portability probe are
+  accepted; the other protocols compare with its target only. Variants with `_chat` give no rows for a model without
+  chat template.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +31,7 @@ import pandas as pd
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.decoding import continue_greedily, decode_text
+from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_naturally, answer_unedited, has_form
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import answers_match
 from workbench.forward import batch_by_length, score_targets
@@ -29,10 +39,20 @@ from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.storage.cache import compute_missing
 
-EditProtocol = Literal["teacher_forced", "generated", "probability"]
-PROTOCOLS: tuple[EditProtocol, ...] = ("teacher_forced", "generated", "probability")
-DEFAULT_PROTOCOLS: tuple[EditProtocol, ...] = ("teacher_forced", "generated")
-METRICS = ("reliability", "generalization", "locality")
+EditProtocol = Literal[
+    "teacher_forced",
+    "generated",
+    "probability",
+    "natural",
+    "natural_exact",
+    "natural_qa",
+    "natural_qa_exact",
+    "natural_chat",
+    "natural_chat_exact",
+]
+PROTOCOLS: tuple[EditProtocol, ...] = get_args(EditProtocol)
+DEFAULT_PROTOCOLS: tuple[EditProtocol, ...] = ("teacher_forced", "generated", "natural")
+METRICS = ("reliability", "generalization", "locality", "portability")
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,7 @@ class Probe:
     prompt: str
     target: str
     rival: str | None  # the answer that `probability` compares the target with
+    aliases: tuple[str, ...] = ()  # other answers that the natural protocols accept
 
 
 def probes_of(requests: Sequence[EditRequest]) -> list[Probe]:
@@ -53,6 +74,7 @@ def probes_of(requests: Sequence[EditRequest]) -> list[Probe]:
         probes.append(Probe(i, "reliability", r.filled_prompt, r.target_new, r.target_true))
         probes += [Probe(i, "generalization", text, r.target_new, r.target_true) for text in r.filled_rephrase]
         probes += [Probe(i, "locality", p.prompt, p.target, r.target_new) for p in r.locality]
+        probes += [Probe(i, "portability", p.prompt, p.target, None, p.aliases) for p in r.portability]
     return probes
 
 
@@ -73,15 +95,16 @@ def score_edits(
     requests : sequence of EditRequest
         The facts to measure.
     protocols : sequence of str
-        Any of `teacher_forced`, `generated`, `probability`; the last leaves out requests without `target_true`.
+        Any of `PROTOCOLS`. `probability` leaves out requests without `target_true`, `natural_chat` and
+        `natural_chat_exact` leave out all requests where the model has no chat template.
     batch_size : int
         Number of prompts per forward pass.
 
     Returns
     -------
     DataFrame
-        One row per request, metric and protocol, unless the request has no rephrasing or probe; columns request
-        (index), metric, protocol, value (in [0, 1]).
+        One row per request, metric and protocol, unless the request has no rephrasing, probe or one-hop question;
+        columns request (index), metric, protocol, value (in [0, 1]).
 
     Raises
     ------
@@ -107,7 +130,7 @@ def evaluate_edits(
     batch_size: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure reliability, generalization and locality of requests on the current model, with intervals.
+    """Measure reliability, generalization, locality and portability of requests on the current model, with intervals.
 
     Parameters
     ----------
@@ -149,6 +172,17 @@ class _Answer:
 def _score_probes(
     lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], batch_size: int
 ) -> dict[EditProtocol, list[float | None]]:
+    """Return the score of each probe under each protocol, None where it has none."""
+    values: dict[EditProtocol, list[float | None]] = {}
+    if not NATURAL_PROTOCOLS.keys() >= set(protocols):
+        values |= _score_targets(lm, probes, protocols, batch_size)
+    return values | _score_natural(lm, probes, protocols, batch_size)
+
+
+def _score_targets(
+    lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], batch_size: int
+) -> dict[EditProtocol, list[float | None]]:
+    """Scores under the protocols that run the targets themselves, or decode for their length."""
     texts = [encode(lm.tokenizer, p.prompt, p.target) for p in probes]
     generate = "generated" in protocols
     answers = _compute_answers(lm, texts, batch_size, generate)
@@ -165,6 +199,32 @@ def _score_probes(
     if "probability" in protocols:
         rivals = zip(answers, _rival_log_probs(lm, probes, batch_size), strict=True)
         values["probability"] = [None if r is None else float(np.mean(a.log_probs) > r) for a, r in rivals]
+    return values
+
+
+def _score_natural(
+    lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], batch_size: int
+) -> dict[EditProtocol, list[float | None]]:
+    """Scores under the natural protocols; those of one form of prompts share the model's answers."""
+    asked = {name: NATURAL_PROTOCOLS[name] for name in protocols if name in NATURAL_PROTOCOLS}
+    prompts = [p.prompt for p in probes]
+    local = [i for i, p in enumerate(probes) if p.metric == "locality"]
+    values: dict[EditProtocol, list[float | None]] = {}
+    for form in dict.fromkeys(protocol.form for protocol in asked.values()):
+        if not has_form(lm, form):
+            continue
+        before = answer_unedited(lm, [prompts[i] for i in local], form, batch_size=batch_size)
+        unedited = dict(zip(local, before, strict=True))
+        texts = answer_naturally(lm, prompts, form, batch_size=batch_size)
+        for name, protocol in asked.items():
+            if protocol.form != form:
+                continue
+            accepted = [
+                (protocol.expects_of_unedited(unedited[i], p.target),) if i in unedited else (p.target, *p.aliases)
+                for i, p in enumerate(probes)
+            ]
+            pairs = zip(texts, accepted, strict=True)
+            values[name] = [float(any(protocol.accepts(text, answer) for answer in each)) for text, each in pairs]
     return values
 
 

@@ -8,8 +8,9 @@ from workbench.data.facts import FactSet
 from workbench.errors import RequestError
 from workbench.explorer.widgets import LABEL, WIDE, filled_lines
 from workbench.html import render
-from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe
+from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe, PortabilityProbe
 
+_ALIAS_BAR = "|"  # separates the names of an answer that are typed in one line
 _COUNT = '<div class="wb-small">{{ count }} of {{ total }} facts</div>'
 
 
@@ -34,6 +35,8 @@ class FactForm(widgets.VBox):
         self._target_true = _text("True answer", "may stay empty")
         self._rephrase = _lines("Rephrasings", "One per line; {} stands for the subject", rows=2)
         self._locality = _lines("Left alone", f"One per line: prompt {PROBE_ARROW} answer", rows=3)
+        follows = f"One per line: prompt {PROBE_ARROW} answer {_ALIAS_BAR} another name of it"
+        self._portability = _lines("Follows", follows, rows=2)
         self._count = widgets.HTML()
         super().__init__(
             [
@@ -47,6 +50,7 @@ class FactForm(widgets.VBox):
                 self._target_true,
                 self._rephrase,
                 self._locality,
+                self._portability,
             ]
         )
         self.add_class("wb-card")
@@ -68,7 +72,8 @@ class FactForm(widgets.VBox):
             target_new=self._target_new.value.strip(),
             target_true=self._target_true.value.strip() or None,
             rephrase=tuple(filled_lines(self._rephrase.value)),
-            locality=tuple(_probe(line) for line in filled_lines(self._locality.value)),
+            locality=tuple(LocalityProbe(*_probe(self._locality, line)) for line in filled_lines(self._locality.value)),
+            portability=tuple(_question(self._portability, line) for line in filled_lines(self._portability.value)),
         )
 
     def fill_first(self) -> None:
@@ -81,6 +86,10 @@ class FactForm(widgets.VBox):
         self._target_new.value, self._target_true.value = request.target_new, request.target_true or ""
         self._rephrase.value = "\n".join(request.rephrase)
         self._locality.value = "\n".join(f"{probe.prompt} {PROBE_ARROW} {probe.target}" for probe in request.locality)
+        self._portability.value = "\n".join(
+            f"{question.prompt} {PROBE_ARROW} {f' {_ALIAS_BAR} '.join([question.target, *question.aliases])}"
+            for question in request.portability
+        )
 
     def _filter(self) -> None:
         words = self._search.value.lower().split()
@@ -115,10 +124,18 @@ def _searchable(request: EditRequest) -> str:
     return f"{_line(request)} {request.filled_prompt} {relation}".lower()
 
 
-def _probe(line: str) -> LocalityProbe:
+def _probe(field: widgets.Textarea, line: str) -> tuple[str, str]:
+    """Return prompt and answer of one line of a field."""
     prompt, arrow, target = line.rpartition(PROBE_ARROW)
     if not arrow:
         raise RequestError(
-            f"'Left alone' has the line {line!r} without {PROBE_ARROW}; write it as prompt {PROBE_ARROW} answer."
+            f"{field.description!r} has the line {line!r} without {PROBE_ARROW}; "
+            f"write it as prompt {PROBE_ARROW} answer."
         )
-    return LocalityProbe(prompt.strip(), target.strip())
+    return prompt.strip(), target.strip()
+
+
+def _question(field: widgets.Textarea, line: str) -> PortabilityProbe:
+    prompt, names = _probe(field, line)
+    target, *aliases = (name.strip() for name in names.split(_ALIAS_BAR))
+    return PortabilityProbe(prompt, target, tuple(aliases))

@@ -11,9 +11,14 @@ from workbench.explorer.edits import Continuation, Edit
 from workbench.html import render
 from workbench.printable import printable
 
-_ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere"}
-_KEPT = {"reliability": "the new answer", "generalization": "the new answer", "locality": "unchanged"}
-_LOST = {"reliability": "another answer", "generalization": "another answer", "locality": "changed"}
+_ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere", "portability": "follows"}
+_KEPT = {
+    "reliability": "the new answer",
+    "generalization": "the new answer",
+    "locality": "unchanged",
+    "portability": "the answer that follows",
+}
+_LOST = {metric: "changed" if metric == "locality" else "another answer" for metric in _ROLES}
 
 _TABLE = """
 <div class="wb-scroll"><table class="wb-table {{ kind }}"><caption>{{ caption }}</caption>
@@ -79,6 +84,7 @@ def render_verdict(answers: Sequence[BeforeAfter], n_edits: int) -> Markup:
     for metric, what in (
         ("generalization", "rephrasings give the new answer"),
         ("locality", "other prompts unchanged"),
+        ("portability", "one-hop questions have the answer that follows"),
     ):
         scores = [each.score for each in answers if each.probe.metric == metric]
         if scores and n_edits:

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullFormatter
 from workbench.plots.intervals import draw_lines, draw_points
 from workbench.plots.style import require_columns, styles_of
 
-_PROTOCOL_FILLS = (None, "white", "0.8")  # of the points of each protocol; None is the method's color
+_PROTOCOL_FILLS = (None, "white", "0.8", "0.4")  # of the points of each protocol; None is the method's color
 
 
 def score_points(scores: pd.DataFrame, ax: Axes) -> Axes:

@@ -17,12 +17,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from workbench.errors import SpecError
-from workbench.registry import BLACK, BLUE, GREEN, ORANGE, VERMILION, SeriesStyle, series_styles
+from workbench.registry import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, SeriesStyle, series_styles
 
 _METRICS = {
     "reliability": SeriesStyle(BLUE, "o", "-"),
     "generalization": SeriesStyle(ORANGE, "s", "--"),
     "locality": SeriesStyle(GREEN, "^", "-."),
+    "portability": SeriesStyle(PURPLE, "D", ":"),
     "perplexity": SeriesStyle(VERMILION, "o", "-"),
 }
 # For labels that no row of the registry has, beside labels that one has: other markers, and Tol's muted colors.
