@@ -272,9 +272,10 @@ def test_a_terminal_that_cannot_show_all_signs_gets_question_marks():
     assert "The Eiffel Tower is located in the city of ? Rome (true: Paris)" in done.stdout
 
 
-def test_facts_check_counts_the_bundled_facts(cli):
-    n = len(wb.load_facts())
-    assert cli("facts", "check", "bundled") == (0, f"bundled: format native, {n} of {n} records usable.\n", "")
+@pytest.mark.parametrize("name", ["bundled", "bundled-hard"])
+def test_facts_check_counts_the_bundled_facts(cli, name):
+    n = len(wb.load_facts(name))
+    assert cli("facts", "check", name) == (0, f"{name}: format native, {n} of {n} records usable.\n", "")
 
 
 def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):
