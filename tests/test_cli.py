@@ -170,7 +170,10 @@ def test_a_request_file_that_is_not_json_is_refused(refused, folder):
 
 
 def test_a_missing_request_file_is_named(refused):
-    assert refused("facts", "show", "facts.json") == "facts.json does not exist; give a file of facts or 'bundled'."
+    assert (
+        refused("facts", "show", "facts.json")
+        == "facts.json does not exist; give a file of facts, 'bundled' or 'bundled-hard'."
+    )
 
 
 @pytest.fixture
@@ -244,7 +247,7 @@ def test_an_interrupt_is_quiet(cli, monkeypatch):
 def test_an_error_in_a_process_of_its_own_is_one_sentence(folder):
     done = subprocess.run([*COMMAND, "facts", "check", "none.json"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "workbench: none.json does not exist; give a file of facts or 'bundled'.\n"
+    assert done.stderr == "workbench: none.json does not exist; give a file of facts, 'bundled' or 'bundled-hard'.\n"
 
 
 # help, lists, facts
@@ -271,9 +274,10 @@ def test_a_terminal_that_cannot_show_all_signs_gets_question_marks():
     assert "The Eiffel Tower is located in the city of ? Rome (true: Paris)" in done.stdout
 
 
-def test_facts_check_counts_the_bundled_facts(cli):
-    n = len(wb.load_facts())
-    assert cli("facts", "check", "bundled") == (0, f"bundled: format native, {n} of {n} records usable.\n", "")
+@pytest.mark.parametrize("name", ["bundled", "bundled-hard"])
+def test_facts_check_counts_the_bundled_facts(cli, name):
+    n = len(wb.load_facts(name))
+    assert cli("facts", "check", name) == (0, f"{name}: format native, {n} of {n} records usable.\n", "")
 
 
 def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):

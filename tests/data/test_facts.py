@@ -165,7 +165,7 @@ def test_a_number_of_thousands_of_digits_is_refused(write):
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "gone.json"
-    assert read_error(path) == f"{path} does not exist; give a file of facts or 'bundled'."
+    assert read_error(path) == f"{path} does not exist; give a file of facts, 'bundled' or 'bundled-hard'."
 
 
 def test_a_folder_is_named(tmp_path):
@@ -222,6 +222,12 @@ def bundled_root(tmp_path, monkeypatch):
 def test_load_facts_reads_the_bundled_set_by_default(write, records, native_request):
     write(records["native"], "bundled/facts.jsonl")
     assert load_facts() == load_bundled_facts() == FactSet("bundled", "native", (native_request,), ())
+
+
+@pytest.mark.usefixtures("bundled_root")
+def test_load_facts_reads_the_hard_set_by_its_name(write, records, native_request):
+    write(records["native"], "bundled/facts_hard.jsonl")
+    assert load_facts("bundled-hard") == FactSet("bundled-hard", "native", (native_request,), ())
 
 
 @pytest.mark.usefixtures("bundled_root")
@@ -287,3 +293,11 @@ def test_prompts_that_open_with_their_subject_can_be_left_out():
     inside = EditRequest(subject="London", prompt="In the city of {} flows the", target_new="Severn")
     facts = FactSet(source="s", format="native", requests=(opening, inside), rejected=())
     assert facts.with_words_before_subject().requests == (inside,)
+
+
+def test_a_set_in_which_every_prompt_opens_with_its_subject_has_nothing_left():
+    opening = EditRequest(subject="London", prompt="{} lies on the", target_new="Severn")
+    facts = FactSet(source="s.json", format="native", requests=(opening,), rejected=())
+    assert error_of(RequestError, facts.with_words_before_subject) == (
+        "every prompt of s.json starts with its subject; draw from another set, or do without words before the subject."
+    )

@@ -48,3 +48,12 @@ def test_specs_with_other_data_get_their_own(spec, tmp_path):
     bundled, from_file = resolve_all([spec, own])
     assert from_file.batches == ((EditRequest("Rome", "{} is in", "Spain"),),)
     assert bundled == resolve(spec)
+
+
+def test_the_facts_column_says_which_set_a_draw_is_from(spec, tmp_path):
+    few = {"n_operations": 1, "checkpoints": (0, 1), "tasks": None}
+    sets = {"bundled": facts.load_bundled_facts(), "bundled-hard": facts.load_bundled_hard_facts()}
+    for source, known in sets.items():
+        chosen = spec.model_copy(update=few | {"facts": spec.facts.model_copy(update={"source": source})})
+        assert set(resolve(chosen).requests) <= set(known.requests)
+        assert set(run(chosen, store=tmp_path)["facts"]) == {source}

@@ -63,7 +63,8 @@ def edit(
     facts: Annotated[
         str | None,
         typer.Option(
-            help='Instead of one fact: a file of facts, or "bundled", edited in one operation.', rich_help_panel=FACT
+            help='Instead of one fact: a file of facts, "bundled" or "bundled-hard", edited in one operation.',
+            rich_help_panel=FACT,
         ),
     ] = None,
     n_facts: Annotated[int, typer.Option("--n", min=1, help="Number of --facts.", rich_help_panel=FACT)] = 10,

@@ -28,7 +28,7 @@ def open_explorer(
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     model: Annotated[str, typer.Option(help="The embedded model, a hub id or a folder.")] = DEFAULT_MODEL,
-    facts: Annotated[str, typer.Option(help='File of facts, or "bundled".')] = BUNDLED,
+    facts: Annotated[str, typer.Option(help='File of facts, "bundled" or "bundled-hard".')] = BUNDLED,
     exports: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("explorer-exports"),
     theme: Annotated[
         Literal["light", "dark"], typer.Option(help="Theme of the page; ?theme=dark in its address works, too.")

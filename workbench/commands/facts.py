@@ -6,18 +6,19 @@ from typing import Annotated
 import typer
 
 from workbench.commands.printing import show
-from workbench.data.facts import load_facts
+from workbench.data.facts import BUNDLED_HARD, load_facts
 from workbench.data.records import BUNDLED
 from workbench.printable import printable
 from workbench.request import EditRequest
 
 EXIT_SOME_REJECTED = 1
+_FILE = f'A file of facts, "{BUNDLED}" or "{BUNDLED_HARD}".'
 
 app = typer.Typer(help="Check and show files of facts.", no_args_is_help=True)
 
 
 @app.command()
-def check(file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDLED}".')]) -> None:
+def check(file: Annotated[str, typer.Argument(help=_FILE)]) -> None:
     """Show the format of a file of facts, how many are usable, and why the others are not.
 
     Exit code 0 if all are usable, 1 if some are not, 2 if the file cannot be used.
@@ -36,7 +37,7 @@ def check(file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDL
 
 @app.command("show")
 def show_facts(
-    file: Annotated[str, typer.Argument(help=f'A file of facts, or "{BUNDLED}".')] = BUNDLED,
+    file: Annotated[str, typer.Argument(help=_FILE)] = BUNDLED,
     limit: Annotated[int, typer.Option(min=1, help="Number of facts to show.")] = 5,
     seed: Annotated[
         int | None, typer.Option(help="Seed of a random draw; without it, the first facts are shown.")

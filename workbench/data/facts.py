@@ -16,7 +16,10 @@ from workbench.errors import RequestError
 from workbench.request import PLACEHOLDER, EditRequest
 
 _SHAPES = "give a JSON array, JSON lines or a CSV with a header"
-_READER = RecordReader("facts", "fact", _SHAPES, f"a file of facts or {BUNDLED!r}", RequestError)
+BUNDLED_HARD = "bundled-hard"  # the source that names the package's facts of one-token subjects that open the prompt
+
+_SOURCES = f"a file of facts, {BUNDLED!r} or {BUNDLED_HARD!r}"
+_READER = RecordReader("facts", "fact", _SHAPES, _SOURCES, RequestError)
 _KNOWN = "known: " + "; ".join(map(str, (*JSON_FORMATS, CSV)))
 
 
@@ -24,7 +27,7 @@ _KNOWN = "known: " + "; ".join(map(str, (*JSON_FORMATS, CSV)))
 class FactSet:
     """The facts of one source, in its order; `len` counts the usable ones."""
 
-    source: str  # "bundled", or the file's name
+    source: str  # "bundled", "bundled-hard", or the file's name
     format: str  # "native", "zsre", "counterfact", "counterfact-edit", "knowedit" or "csv"
     requests: tuple[EditRequest, ...]
     rejected: tuple[Rejected, ...]
@@ -73,8 +76,19 @@ class FactSet:
         -------
         FactSet
             The remaining requests, in their order.
+
+        Raises
+        ------
+        RequestError
+            If none remains.
         """
-        return replace(self, requests=tuple(r for r in self.requests if not r.prompt.startswith(PLACEHOLDER)))
+        remaining = tuple(r for r in self.requests if not r.prompt.startswith(PLACEHOLDER))
+        if not remaining:
+            raise RequestError(
+                f"every prompt of {self.source} starts with its subject; draw from another set, or do without words "
+                "before the subject."
+            )
+        return replace(self, requests=remaining)
 
 
 def load_facts(source: str | Path = BUNDLED) -> FactSet:
@@ -83,8 +97,8 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     Parameters
     ----------
     source : str or Path
-        ``"bundled"``, or a file in any format that `read_facts` reads. A relative path that does not exist here is
-        also looked for in the folder ``$WORKBENCH_DATA``.
+        ``"bundled"``, ``"bundled-hard"``, or a file in any format that `read_facts` reads. A relative path that does
+        not exist here is also looked for in the folder ``$WORKBENCH_DATA``.
 
     Returns
     -------
@@ -93,10 +107,12 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     Raises
     ------
     RequestError
-        For the same reasons as in `load_bundled_facts` and `read_facts`.
+        For the same reasons as in `load_bundled_facts`, `load_bundled_hard_facts` and `read_facts`.
     """
     if source == BUNDLED:
         return load_bundled_facts()
+    if source == BUNDLED_HARD:
+        return load_bundled_hard_facts()
     elsewhere = Path(os.environ.get("WORKBENCH_DATA", "."), source)
     return read_facts(elsewhere if elsewhere.is_file() and not Path(source).is_file() else source)
 
@@ -107,17 +123,35 @@ def load_bundled_facts() -> FactSet:
     Returns
     -------
     FactSet
-        Every fact has a target_true, rephrasings and locality probes.
+        Every fact has a target_true, rephrasings, locality probes and one-hop questions (Yao et al. 2023, arXiv
+        2305.13172).
 
     Raises
     ------
     RequestError
         If the file is missing from the installation or any of its records is unusable.
     """
-    facts = _read_fact_set(BUNDLED, _READER.read_bundled("facts.jsonl"))
-    if facts.rejected:
-        raise RequestError(facts.rejected[0].in_file(BUNDLED))
-    return facts
+    return _read_bundled(BUNDLED, "facts.jsonl")
+
+
+def load_bundled_hard_facts() -> FactSet:
+    """Load the project's facts whose subject is one token that opens the prompt, such as "France has its capital in".
+
+    Published ROME can ruin a model with a single fact of this kind (Yang et al. 2024, "The Fall of ROME", arXiv
+    2406.11263), so they are kept apart from the other bundled facts. The subjects are one token for the tokenizers of
+    SmolLM2 and Gemma 3.
+
+    Returns
+    -------
+    FactSet
+        With the same parts as the facts of `load_bundled_facts`; none of them is among those.
+
+    Raises
+    ------
+    RequestError
+        For the same reasons as in `load_bundled_facts`.
+    """
+    return _read_bundled(BUNDLED_HARD, "facts_hard.jsonl")
 
 
 def read_facts(path: str | Path) -> FactSet:
@@ -155,6 +189,13 @@ def read_facts(path: str | Path) -> FactSet:
     if path.is_dir():
         raise RequestError(f"{path} is a folder; give one file of facts.")
     return _read_fact_set(path.name, _READER.read_path(path))
+
+
+def _read_bundled(source: str, name: str) -> FactSet:
+    facts = _read_fact_set(source, _READER.read_bundled(name))
+    if facts.rejected:
+        raise RequestError(facts.rejected[0].in_file(source))
+    return facts
 
 
 def _read_fact_set(source: str, content: bytes) -> FactSet:

@@ -39,7 +39,7 @@ class FactsSpec(_Settings):
     Attributes
     ----------
     source : str
-        ``"bundled"`` or a file, as for `load_facts`.
+        ``"bundled"``, ``"bundled-hard"`` or a file, as for `load_facts`.
     seed : int or None
         Seed of the draw; by default that of the spec, so that each seed draws its own facts.
     words_before_subject : bool

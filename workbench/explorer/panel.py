@@ -48,7 +48,7 @@ class Explorer(widgets.VBox):
     model : str
         Name of the model, as `wb.load` takes it.
     facts : str
-        ``"bundled"``, or a file of facts.
+        ``"bundled"``, ``"bundled-hard"``, or a file of facts.
     exports_dir : str or Path
         Folder in which exports are written.
 
