@@ -5,7 +5,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
-from workbench.plots.curves import ability_curves, batch_size_curves, edit_curves, perplexity_paths
+from workbench.plots.curves import (
+    ability_curves,
+    batch_size_curves,
+    edit_curves,
+    perplexity_paths,
+    retention_curves,
+)
 from workbench.plots.style import styles_of
 
 SCORES = pd.DataFrame(
@@ -107,3 +113,22 @@ def test_each_trajectory_has_a_thin_line_and_each_series_its_geometric_mean():
     thin, mean = ax.get_lines()[:2], ax.get_lines()[2]
     assert [list(line.get_ydata()) for line in thin] == [[10, 20], [10, 80]]
     assert list(mean.get_ydata()) == pytest.approx([10, 40])
+
+
+def test_smooth_scores_have_no_line_of_guessing_and_may_be_negative():
+    smooth = SCORES.assign(
+        floor=float("nan"), value=SCORES["value"] - 3, low=SCORES["low"] - 3, high=SCORES["high"] - 3
+    )
+    figure = ability_curves(smooth, PERPLEXITIES, Figure(layout="constrained"))
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -2.7 < -2.4 <= high < 0
+    assert not [line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Unregularized", "RECT 40 %"]
+
+
+def test_retention_has_a_panel_per_metric_and_a_line_per_series():
+    table = SCORES.rename(columns={"title": "metric", "n_edits": "age"})
+    figure = retention_curves(table, Figure(layout="constrained"))
+    assert [ax.get_title() for ax in figure.axes] == ["NLI", "NER"]
+    assert [len(ax.get_lines()) for ax in figure.axes] == [2, 1]
+    assert list(figure.axes[1].get_lines()[0].get_ydata()) == [0.2, 0.1]

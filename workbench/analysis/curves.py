@@ -139,3 +139,10 @@ def split_abilities(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of the headline scores of abilities, with title and floor, and those of perplexity."""
     abilities = curves[curves["task"].isin(TASKS)]
     return select_headlines(abilities), curves[curves["task"] == "perplexity"]
+
+
+def select_smooth(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the smooth scores of abilities, with the title of each; guessing has no score (floor NaN)."""
+    rows = curves[curves["task"].isin(TASKS)]
+    rows = rows[rows["metric"] == rows["task"].map({name: task.smooth for name, task in TASKS.items()})]
+    return rows.assign(title=rows["task"].map({name: task.title for name, task in TASKS.items()}), floor=np.nan)

@@ -68,11 +68,39 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
 def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
     """Draw one panel per ability and one of the perplexity against the number of edited facts, under one legend.
 
-    Every panel has its own limits, around what moves. The dotted line is the score of guessing. A panel whose curves
-    start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn as
-    `perplexity_paths` does.
+    Every panel has its own limits, around what moves. The dotted line is the score of guessing, if there is one. A
+    panel whose curves start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are
+    drawn as `perplexity_paths` does.
     """
     _draw_panels(scores, perplexities, figure, xlabel="number of edited facts")
+    return figure
+
+
+def retention_curves(retention: pd.DataFrame, figure: Figure) -> Figure:
+    """Draw one panel per metric of the edits, against the number of operations since a fact's own, under one legend.
+
+    Parameters
+    ----------
+    retention : DataFrame
+        Table of `workbench.analysis.retention.retention_by_age`, of one protocol, with the column `series`.
+    figure : Figure
+        The Figure to draw on.
+
+    Returns
+    -------
+    Figure
+    """
+    require_columns(retention, "series", "metric", "age", "value", "low", "high")
+    metrics = list(dict.fromkeys(retention["metric"]))
+    axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for ax, metric in zip(axes, metrics, strict=True):
+        panel = retention[retention["metric"] == metric]
+        edit_curves(panel.assign(n_edits=panel["age"]), ax)
+        ax.set(title=metric, xlabel="operations since the fact's own", ylim=(-0.03, 1.03))
+    axes[0].set_ylabel("score")
+    styles = styles_of(list(dict.fromkeys(retention["series"])))
+    handles = [legend_line(style, label) for label, style in styles.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return figure
 
 
@@ -106,7 +134,9 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     for ax in shown[::_COLUMNS]:
         ax.set_ylabel("perplexity" if ax is last else "score")
     styles = styles_of(list(dict.fromkeys(scores["series"])))
-    handles = [*(legend_line(style, label) for label, style in styles.items()), guessing_line()]
+    handles = [legend_line(style, label) for label, style in styles.items()]
+    if scores["floor"].notna().any():
+        handles.append(guessing_line())
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return shown
 
@@ -114,7 +144,8 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
 def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
     edit_curves(panel, ax)
     floor, unedited = panel["floor"].iloc[0], panel[panel["n_edits"] == panel["n_edits"].min()]
-    ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
+    if not np.isnan(floor):
+        ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
     at_guessing = bool((unedited["low"] <= floor).all())
     ax.set_title(
         f"{panel['title'].iloc[0]} ({AT_GUESSING})" if at_guessing else panel["title"].iloc[0],
@@ -125,11 +156,11 @@ def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
 
 def _limits(panel: pd.DataFrame, floor: float) -> tuple[float, float]:
     """Return the limits of a score's axis: around the means, their bands as far as they fit, and guessing."""
-    low = min(panel["value"].min(), floor)
-    high = max(panel["value"].max(), floor)
+    shown = [*panel["value"], floor]
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     widest = max(high - low, _SMALLEST_SPAN)
-    low, high = max(panel["low"].min(), low - widest / 2), min(panel["high"].max(), high + widest / 2)
-    low, high = min(low, panel["value"].min(), floor), max(high, panel["value"].max(), floor)
+    bands = np.nanmax([panel["low"].min(), low - widest / 2]), np.nanmin([panel["high"].max(), high + widest / 2])
+    low, high = min(low, float(bands[0])), max(high, float(bands[1]))
     missing = max(_SMALLEST_SPAN - (high - low), 0) / 2
     margin = 0.05 * (high - low + 2 * missing)
     bottom, top = low - missing - margin, high + missing + margin
