@@ -89,7 +89,8 @@ class Runs:
         Of several runs, the one that measured most examples of a task counts. Scores of facts right after their edits
         are repeated at every later checkpoint, and count once.
         """
-        scores = _identified(scores)
+        used = {metric for task in TASKS.values() for metric in task.headline.values()} | {SMOOTH, AUC}
+        scores = _identified(scores[scores["metric"].isin(used) | (scores["task"] == EDITS)])
         after = scores["moment"] == AFTER_EDIT
         own = scores[after].drop_duplicates(["trajectory", *_TEXTS, "example"])
         by = [*TRAJECTORY, *_TEXTS]
