@@ -1,12 +1,23 @@
-"""Bootstrap intervals, compared with a plain implementation and the normal approximation."""
+"""Intervals: the coverage of each by simulation, and the bootstrap compared with a plain implementation."""
 
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from workbench.evaluation.statistics import bootstrap_interval, summarize, weighted_mean
+from workbench.evaluation.statistics import (
+    bootstrap_interval,
+    bounded_interval,
+    proportion_interval,
+    score_interval,
+    student_interval,
+    summarize,
+    weighted_mean,
+)
+
+TAIL_OF_SIX = 0.00246  # Φ(t √(6 / 5)) for Student's 2.5 % quantile with five degrees of freedom, −2.5706
 
 
 def values_of(n, *, seed=0):
@@ -29,8 +40,8 @@ def test_the_interval_is_that_of_a_plain_bootstrap_for_few_values():
         means.append(sum(values[i] for i in rng.integers(0, 6, size=6)) / 6)
     means.sort()
     low, high = bootstrap_interval(np.array(values))
-    assert low == pytest.approx(means[500], abs=0.05)
-    assert high == pytest.approx(means[19_500], abs=0.05)
+    assert low == pytest.approx(means[round(20_000 * TAIL_OF_SIX)], abs=0.05)
+    assert high == pytest.approx(means[round(20_000 * (1 - TAIL_OF_SIX))], abs=0.05)
 
 
 def test_half_the_confidence_gives_the_quartiles():
@@ -62,8 +73,14 @@ def test_the_seed_decides_the_interval():
     assert bootstrap_interval(values, seed=4) != first
 
 
-def test_equal_values_give_a_point():
-    assert bootstrap_interval(np.array([0.3] * 7)) == (pytest.approx(0.3), pytest.approx(0.3))
+def test_equal_values_have_the_exact_bound_and_outside_a_known_range_none():
+    # a share s of other values is missed by seven draws with probability (1 − s)^7 = 2.5 %
+    share = 1 - 0.025 ** (1 / 7)
+    low, high = bootstrap_interval(np.array([0.3] * 7))
+    assert low <= 0.3 - share * 0.3 < 0.3 + share * 0.7 <= high
+    assert np.isnan(bootstrap_interval(np.array([7.0] * 7))).all()
+    assert np.isnan(student_interval(np.array([7.0] * 7))).all()
+    assert np.isnan(student_interval(np.array([7.0]))).all()
 
 
 @pytest.mark.parametrize("values", [[], [0.5]])
@@ -83,7 +100,8 @@ def test_summary_keeps_order_and_counts():
         ["a", "x", 0.5, 2],
         ["z", "b", 1.0, 1],
     ]
-    assert (table["low"][0], table["high"][0]) == bootstrap_interval(np.array([1.0, 0.0, 0.5]), seed=2)
+    assert (table["low"][0], table["high"][0]) == bounded_interval(np.array([1.0, 0.0, 0.5]))
+    assert (table["low"][1], table["high"][1]) == proportion_interval(np.array([0.0, 1.0]))
     assert math.isnan(table["low"][2])
 
 
@@ -114,8 +132,8 @@ def test_the_weighted_interval_is_that_of_a_plain_bootstrap_of_ratios():
         ratios.append(sum(tops[i] for i in drawn) / sum(bottoms[i] for i in drawn))
     ratios.sort()
     low, high = bootstrap_interval(np.divide(tops, bottoms), weights=np.array(bottoms))
-    assert low == pytest.approx(ratios[500], abs=0.03)
-    assert high == pytest.approx(ratios[19_500], abs=0.03)
+    assert low == pytest.approx(ratios[round(20_000 * TAIL_OF_SIX)], abs=0.03)
+    assert high == pytest.approx(ratios[round(20_000 * (1 - TAIL_OF_SIX))], abs=0.03)
 
 
 def test_a_value_without_weight_never_counts():
@@ -159,5 +177,92 @@ def test_where_no_value_has_weight_there_is_neither_mean_nor_interval_nor_warnin
 
 @pytest.mark.filterwarnings("error")
 def test_resamples_that_draw_no_weight_are_left_out():
-    # a quarter of the resamples of two draw the one without weight twice
-    assert bootstrap_interval(np.array([0.5, 0.0]), weights=np.array([4.0, 0.0])) == (0.5, 0.5)
+    # a twenty-seventh of the resamples of three draw the one without weight each time
+    low, high = bootstrap_interval(np.array([0.5, 0.25, 0.0]), weights=np.array([4.0, 4.0, 0.0]))
+    assert (low, high) == (0.25, 0.5)
+
+
+def test_the_interval_of_zeros_and_ones_is_that_of_an_exact_test():
+    for k, n in ((0, 20), (3, 20), (20, 20), (1, 2)):
+        exact = stats.binomtest(k, n).proportion_ci(method="exact")
+        found = score_interval(np.array([1.0] * k + [0.0] * (n - k)))
+        assert found == pytest.approx((exact.low, exact.high))
+
+
+def test_twenty_of_twenty_is_not_certain():
+    assert score_interval(np.ones(20)) == pytest.approx((0.025 ** (1 / 20), 1.0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 12, 50])
+def test_no_interval_of_scores_is_a_point_and_each_contains_the_mean(n):
+    rng = np.random.default_rng(n)
+    cases = [
+        np.zeros(n),
+        np.ones(n),
+        np.full(n, 0.3),
+        rng.random(n),
+        np.append(np.ones(n - 1), 0.9),
+        rng.beta(9, 0.1, n),
+    ]
+    for values in cases:
+        low, high = score_interval(values)
+        assert 0 <= low <= values.mean() + 1e-12
+        assert values.mean() - 1e-12 <= high <= 1
+        assert high - low > 0.01
+        weighted = score_interval(values, weights=1.0 + np.arange(n))
+        assert weighted[1] > weighted[0]
+
+
+def test_scores_without_weight_do_not_count_for_the_interval():
+    values, weights = np.array([1.0, 0.0, np.nan, 1.0]), np.array([1.0, 1.0, 0.0, 1.0])
+    assert score_interval(values, weights=weights) == proportion_interval(np.array([1.0, 0.0, 1.0]))
+
+
+def test_scores_outside_zero_to_one_have_students_interval():
+    values = np.array([-2.0, -3.0, -2.5, -4.0])
+    half = 3.182446 * values.std(ddof=1) / 2
+    assert score_interval(values) == pytest.approx((values.mean() - half, values.mean() + half))
+
+
+def score_distributions(rng, size):
+    """Yield samples (experiments, n) of scores in [0, 1], with their mean."""
+    for p in (0.005, 0.02, 0.1, 0.5, 0.9, 0.99):
+        rare = rng.random(size) < p
+        yield rare * 1.0, p  # zeros and ones
+        yield rare * rng.random(size), p / 2  # mostly 0
+        yield np.where(rare, 1.0, 2 / 3), 2 / 3 + p / 3  # one probe of three fails
+        yield rng.binomial(3, p, size) / 3, p
+    for a, b in ((0.2, 0.02), (0.5, 0.5), (0.1, 0.1), (2, 5), (0.3, 3), (8, 1)):
+        yield rng.beta(a, b, size), a / (a + b)
+
+
+def difference_distributions(rng, size):
+    """Yield samples (experiments, n) of differences in [−1, 1], with their mean."""
+    for p in (0.005, 0.02, 0.1, 0.3):
+        for worse in (1.0, 0.5):
+            changed, falls = rng.random(size) < p, rng.random(size) < worse
+            signs = np.where(falls, -1.0, 1.0) * changed
+            yield signs, p * (1 - 2 * worse)
+            yield signs * rng.random(size), p * (1 - 2 * worse) / 2
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_intervals_of_scores_cover_the_mean(n):
+    seen = 0
+    for samples, mean in score_distributions(np.random.default_rng(n), (600, n)):
+        ends = np.array([score_interval(values) for values in samples])
+        covered = (ends[:, 0] <= mean) & (mean <= ends[:, 1])
+        # by the tails of the binomial distribution, 0.93 of 600 trials fall below 0.905 once in a hundred
+        assert covered.mean() >= 0.93 - 0.025
+        seen += 1
+    assert seen == 30
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_intervals_of_differences_cover_the_mean(n):
+    seen = 0
+    for samples, mean in difference_distributions(np.random.default_rng(n), (600, n)):
+        ends = np.array([bounded_interval(values, lowest=-1.0) for values in samples])
+        assert ((ends[:, 0] <= mean) & (mean <= ends[:, 1])).mean() >= 0.93 - 0.025
+        seen += 1
+    assert seen == 16

@@ -1,147 +1,86 @@
 """Claims: the statements of Gu et al. 2024, tested on stored experiments: effect, interval, verdict.
 
-Comparisons are paired: the same example, or the same fact, before and after edits, or under two regularizers. Pairs are
-resampled together, within their task and seed. A claim holds if the 95 % bootstrap interval of its effect lies on the
-claimed side of the bound, and does not hold if it lies on the other side. Otherwise, or with fewer than ten pairs,
-there is not enough data.
+A claim holds if the 95 % interval of its effect lies on the claimed side of the bound, and does not hold if it lies on
+the other side. The interval is over edit sequences and over examples (`workbench.analysis.effects`). With fewer than
+five sequences, or ten single edits, nothing is decided, whatever the interval.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
-from workbench.evaluation.statistics import RESAMPLES, weighted_mean
-from workbench.evaluation.tasks import TASKS
-from workbench.experiment.measures import AFTER_EDIT, EDITS
-from workbench.experiment.store import Store
-from workbench.regularize import PCAK, RECT, RandomK, Unregularized
+from workbench.analysis import contrasts
+from workbench.analysis.contrasts import FEWEST_SEQUENCES, PLAIN, RECT40, Measure
+from workbench.analysis.effects import Effect
+from workbench.analysis.pairs import Runs
+from workbench.regularize import PCAK, RandomK
 
-FloatArray = npt.NDArray[np.float64]
-Combine = Callable[[FloatArray, FloatArray], FloatArray]
+FEWEST_EDITS = 10  # single edits, each of which is a sequence of one
+HOLDS, FAILS, UNDECIDED, ONE_ONLY = "holds", "does not hold", "not enough data", "one trajectory only"
+COLUMNS = ["model", "claim", "measured", "effect", "low", "high", "bound", "n", "trajectories", "abilities", "facts"]
+COLUMNS += ["verdict", "why"]
+RANDOM40, PCA40 = (each.label for each in (RandomK(0.4), PCAK(0.4)))
 
-FEWEST_PAIRS = 10  # the intervals of a bootstrap of fewer are far too narrow
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "not enough data"
-
-PLAIN, RECT40, RANDOM40, PCA40 = (each.label for each in (Unregularized(), RECT(0.4), RandomK(0.4), PCAK(0.4)))
-
-# columns that identify a pair, and those within which pairs are resampled
-_STRATUM = ["facts", "seed", "task", "metric", "protocol", "source"]
-_PAIR = [*_STRATUM, "example"]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """The measured quantity of a claim, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    n: int  # pairs
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Scores and results of stored experiments.
-
-    Attributes
-    ----------
-    scores : DataFrame
-        Table of `Store.scores`.
-    results : DataFrame
-        Table of `Store.results`.
-    """
-
-    scores: pd.DataFrame
-    results: pd.DataFrame
-
-    @classmethod
-    def read(cls, store: Store, model: str) -> "Runs":
-        """Read the finished trajectories of a model with the preset of each method.
-
-        Parameters
-        ----------
-        store : Store
-            The store to read.
-        model : str
-            Name of the model in the specs.
-
-        Returns
-        -------
-        Runs
-        """
-        trajectories = [
-            trajectory
-            for trajectory, record in store.trajectories().items()
-            if record["finished"] and record["spec"]["model"] == model and not record["spec"]["hyperparameters"]
-        ]
-        scores, results = store.scores(trajectories), store.results(trajectories)
-        # a trajectory may have been run with other tasks, or to other checkpoints
-        identity = ["method", "regularizer", "setting", "batch_size", "operation", "moment", *_PAIR]
-        return cls(scores.drop_duplicates(identity), results)
-
-    def abilities(self, **where: object) -> pd.DataFrame:
-        """Return the headline scores of tasks in which the unedited model is above chance."""
-        return _select(self.scores[self._is_headline & self.scores["task"].isin(self._tasks_above_chance)], where)
-
-    def edits(self, metric: str, **where: object) -> pd.DataFrame:
-        """Return the scores of facts right after their edits, teacher forced as in the paper."""
-        fixed = {"task": EDITS, "metric": metric, "protocol": "teacher_forced", "moment": AFTER_EDIT}
-        return _select(self.scores, {**fixed, **where})
-
-    @property
-    def _is_headline(self) -> "pd.Series[bool]":
-        headlines = {
-            (name, metric, protocol) for name, task in TASKS.items() for protocol, metric in task.headline.items()
-        }
-        rows = zip(self.scores["task"], self.scores["metric"], self.scores["protocol"], strict=True)
-        return pd.Series([row in headlines for row in rows], index=self.scores.index, dtype=bool)
-
-    @property
-    def _tasks_above_chance(self) -> list[str]:
-        unedited = self.results[(self.results["operation"] == 0) & self.results["task"].isin(list(TASKS))]
-        above = set()
-        columns = (unedited[column] for column in ("task", "protocol", "metric", "low"))
-        for name, protocol, metric, low in zip(*columns, strict=True):
-            if TASKS[name].headline[protocol] == metric and low > TASKS[name].floor:
-                above.add(name)
-        return sorted(above)
+_Z = 1.96
+_MOST = 1000  # numbers of sequences beyond this are not named
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, how it is measured, and the side of a bound on which the effect must lie."""
+    """A statement of the paper and how it is tested.
+
+    Attributes
+    ----------
+    statement, measured : str
+        The statement, and the quantity that tests it.
+    bound : float
+        The number that the effect is compared with.
+    above : bool
+        Whether the claim is that the effect lies above the bound; otherwise below.
+    effect : callable
+        Function of `Runs` that returns the effect, or None without data.
+    unit : str
+        The independent unit of the effect, in the plural.
+    fewest : int
+        Number of units below which nothing is decided.
+    """
 
     statement: str
     measured: str
     bound: float
     above: bool
-    effect: Callable[[Runs], Effect | None]
+    effect: Measure
+    unit: str = "trajectories"
+    fewest: int = FEWEST_SEQUENCES
 
 
-def judge_claims(runs: Runs) -> pd.DataFrame:
-    """Judge every claim by the experiments with one model.
+def judge_claims(runs: Mapping[str, Runs]) -> pd.DataFrame:
+    """Judge every claim for each of several models.
 
     Parameters
     ----------
-    runs : Runs
-        Stored experiments.
+    runs : mapping of str to Runs
+        Stored experiments, by name of the model.
 
     Returns
     -------
     DataFrame
-        Columns claim, measured, effect, low, high, bound, n (pairs), verdict.
+        One row per model and claim. Columns model, claim, measured, effect, low, high, bound, n (pairs), trajectories
+        (independent units: edit sequences or single edits), abilities (compared, each above guessing in other
+        examples), facts, verdict, and why (one sentence, unless the claim holds).
     """
     rows = []
-    for claim in CLAIMS:
-        effect = claim.effect(runs) or Effect(np.nan, np.nan, np.nan, 0)
-        bound = f"{'>' if claim.above else '<'} {claim.bound:g}"
-        numbers = effect.value, effect.low, effect.high, bound, effect.n
-        rows.append((claim.statement, claim.measured, *numbers, judge(claim, effect)))
-    return pd.DataFrame(rows, columns=["claim", "measured", "effect", "low", "high", "bound", "n", "verdict"])
+    for model, of_model in runs.items():
+        for claim in CLAIMS:
+            effect = claim.effect(of_model) or Effect()
+            bound = f"{'>' if claim.above else '<'} {claim.bound:g}"
+            numbers = effect.value, effect.low, effect.high, bound, effect.n, effect.trajectories
+            names = effect.abilities, effect.facts
+            said = judge(claim, effect), explain(claim, effect)
+            rows.append((model, claim.statement, claim.measured, *numbers, *names, *said))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def judge(claim: Claim, effect: Effect) -> str:
@@ -157,181 +96,160 @@ def judge(claim: Claim, effect: Effect) -> str:
     Returns
     -------
     str
-        `HOLDS`, `FAILS` or `UNDECIDED`.
+        `HOLDS`, `FAILS`, `UNDECIDED`, or `ONE_ONLY` for one edit sequence.
     """
+    if effect.trajectories < claim.fewest:
+        return ONE_ONLY if effect.trajectories == 1 and claim.fewest == FEWEST_SEQUENCES else UNDECIDED
     over, under = effect.low > claim.bound, effect.high < claim.bound
     if over or under:
         return HOLDS if over == claim.above else FAILS
     return UNDECIDED
 
 
-def compare_pairs(first: pd.DataFrame, second: pd.DataFrame, combine: Combine) -> Effect | None:
-    """Compare the means of two sets of paired scores by their difference or ratio.
+def explain(claim: Claim, effect: Effect) -> str:
+    """Return why a claim does not hold, or what would decide it, in one sentence; empty if it holds.
+
+    The number of units that would decide it is that at which an interval of ± 1.96 standard errors, with the variances
+    that were observed, excludes the bound.
 
     Parameters
     ----------
-    first, second : DataFrame
-        Rows of `Store.scores`; rows without a partner in the other table are ignored.
-    combine : callable
-        Function of both means, each the mean over tasks and seeds of the means over examples.
+    claim, effect
+        As for `judge`.
 
     Returns
     -------
-    Effect or None
-        None if there are fewer pairs than `FEWEST_PAIRS`.
+    str
     """
-    pairs = first.merge(second, on=_PAIR, suffixes=("_1", "_2"))
-    if len(pairs) < FEWEST_PAIRS:
-        return None
-    generator = np.random.default_rng(0)
-    means, resampled = [], []
-    for _, part in pairs.groupby(_STRATUM, dropna=False):
-        draws = generator.integers(len(part), size=(RESAMPLES, len(part)))
-        columns = [(part[f"value_{i}"].to_numpy(), part[f"weight_{i}"].to_numpy()) for i in (1, 2)]
-        means.append([weighted_mean(values, weights) for values, weights in columns])
-        resampled.append([weighted_mean(values[draws], weights[draws]) for values, weights in columns])
-    value = combine(*np.mean(means, axis=0))
-    low, high = np.nanquantile(combine(*np.nanmean(resampled, axis=0)), [0.025, 0.975])
-    return Effect(float(value), float(low), float(high), len(pairs))
+    verdict, J = judge(claim, effect), effect.trajectories
+    if verdict == HOLDS:
+        return ""
+    if J == 0:
+        return f"no stored {claim.unit} measure this"
+    if claim.fewest > J:
+        unit = {"trajectories": "trajectory", "batches": "batch"}.get(claim.unit, claim.unit.rstrip("s"))
+        return f"{J} {unit if J == 1 else claim.unit}; {claim.fewest} are needed"
+    if verdict == FAILS:
+        return f"all of the interval over {J} {claim.unit} lies {'below' if claim.above else 'above'} {claim.bound:g}"
+    if not np.isfinite(effect.low):
+        return f"the {J} {claim.unit} agree exactly, so there is no interval"
+    return f"the interval includes {claim.bound:g}; {_what_would_decide(claim, effect)}"
 
 
-def _difference(after: FloatArray, before: FloatArray) -> FloatArray:
-    return after - before
+def _what_would_decide(claim: Claim, effect: Effect) -> str:
+    distance = (effect.value - claim.bound) ** 2
+    if distance == 0:
+        return "no number of them would move the measured effect off it"
+    if distance <= 1.5 * _Z**2 * effect.within:
+        return f"about {_capped(2 * _Z**2 * effect.within / distance, digits=1)} times as many examples would decide it"
+    needed = effect.trajectories * _Z**2 * effect.between / (distance - _Z**2 * effect.within)
+    if not needed > effect.trajectories:  # Student's quantile, or the exact bound, makes the rest of the width
+        return f"somewhat more than {effect.trajectories} {claim.unit} would decide it"
+    return f"about {_capped(needed)} {claim.unit} would decide it"
 
 
-def _share(after: FloatArray, before: FloatArray) -> FloatArray:
-    return after / before
+def _capped(number: float, *, digits: int = 0) -> str:
+    return f"{np.ceil(number * 10**digits) / 10**digits:g}" if number <= _MOST else f"more than {_MOST}"
 
 
-def _select(table: pd.DataFrame, where: Mapping[str, object]) -> pd.DataFrame:
-    for name, wanted in where.items():
-        table = table[table[name] == wanted]
-    return table
-
-
-def _fall(method: str, setting: str) -> Callable[[Runs], Effect | None]:
-    """Effect: change of the abilities from the unedited model to the last checkpoint of the longest sequences."""
-
-    def effect(runs: Runs) -> Effect | None:
-        scores = runs.abilities(method=method, setting=setting, regularizer=PLAIN)
-        scores = scores[scores["batch_size"] == scores["batch_size"].max()]
-        last = scores[scores["operation"] == scores["operation"].max()]
-        return compare_pairs(last, scores[scores["operation"] == 0], _difference)
-
-    return effect
-
-
-def _left_after_one(method: str) -> Callable[[Runs], Effect | None]:
-    """Effect: share of the abilities that is left after the first edit."""
-
-    def effect(runs: Runs) -> Effect | None:
-        scores = runs.abilities(method=method, setting="sequential-instance", regularizer=PLAIN)
-        return compare_pairs(scores[scores["operation"] == 1], scores[scores["operation"] == 0], _share)
-
-    return effect
-
-
-def _larger_batch(method: str) -> Callable[[Runs], Effect | None]:
-    """Effect: abilities after one operation on the largest batch, minus those after the smallest."""
-
-    def effect(runs: Runs) -> Effect | None:
-        scores = runs.abilities(method=method, regularizer=PLAIN, operation=1)
-        scores = scores[scores["setting"].str.startswith("single")]
-        sizes = scores["batch_size"]
-        return compare_pairs(scores[sizes == sizes.max()], scores[sizes == sizes.min()], _difference)
-
-    return effect
-
-
-def _growth(metric: str, at: float | None = None) -> Callable[[Runs], Effect | None]:
-    """Effect: factor per edit by which a measure of the weights grows between the checkpoints of ROME sequences."""
-
-    def effect(runs: Runs) -> Effect | None:
-        rows = _select(runs.results, {"method": "ROME", "setting": "sequential-instance", "regularizer": PLAIN})
-        rows = rows[(rows["metric"] == metric) & (rows["at"].isna() if at is None else rows["at"] == at)]
-        rows = rows.drop_duplicates(["facts", "seed", "parameter", "operation"]).sort_values("operation")
-        by_trajectory = rows.groupby(["facts", "seed", "parameter"])[["operation", "value"]]
-        parts = [np.diff(np.log(part["value"])) / np.diff(part["operation"]) for _, part in by_trajectory]
-        steps: FloatArray = np.concatenate([*parts, np.empty(0)])
-        if len(steps) < 2:
-            return None
-        half = stats.t.ppf(0.975, len(steps) - 1) * steps.std(ddof=1) / np.sqrt(len(steps))
-        value, low, high = np.exp([steps.mean(), steps.mean() - half, steps.mean() + half])
-        return Effect(float(value), float(low), float(high), len(steps))
-
-    return effect
-
-
-def _editing(metric: str, regularizer: str, rival: str, combine: Combine) -> Callable[[Runs], Effect | None]:
-    """Effect: score of single ROME edits under one regularizer, compared with that under another."""
-
-    def effect(runs: Runs) -> Effect | None:
-        rows = runs.edits(metric, method="ROME", setting="single-instance")
-        first, second = (rows[rows["regularizer"] == label] for label in (regularizer, rival))
-        return compare_pairs(first, second, combine)
-
-    return effect
-
-
-def _preserved(runs: Runs) -> Effect | None:
-    """Effect: abilities at the last checkpoint of ROME sequences under RECT, minus those without it."""
-    scores = runs.abilities(method="ROME", setting="sequential-instance")
-    last = scores[scores["operation"] == scores["operation"].max()]
-    return compare_pairs(last[last["regularizer"] == RECT40], last[last["regularizer"] == PLAIN], _difference)
-
-
-_ABILITIES = "mean over the abilities in which the unedited model is above chance"
-_OF_PLAIN = "share of the unregularized edit"
+_ABILITIES = "mean over the abilities above guessing"
+_SMOOTH = "log-likelihood of the reference answers, nats per token"
 _FALL = "Abilities fall as sequential edits accumulate"
 _BATCH = "Larger batches harm more"
 _KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
+_PRESERVES = "RECT 40 % preserves abilities better"
 _BEATS = "RECT 40 % edits better than {}"
+_SEQUENCES = (("ROME", "sequential-instance"), ("MEMIT", "sequential-batch"), ("MEND", "sequential-batch"))
+_SINGLE = (("ROME", "single-instance"), ("MEMIT", "single-batch"))
+_PROTOCOLS = ("teacher_forced", "natural")
+_SCORES: tuple[tuple[contrasts.Score, str], ...] = (("abilities", _ABILITIES), ("smooth", _SMOOTH))
+
+
+def _editing_claim(
+    statement: str, metric: str, *, of: tuple[str, str, str], rival: str = PLAIN, bound: float = 0, share: bool = False
+) -> Claim:
+    """Return a claim about single edits under RECT; `of` is the method, the setting and the protocol."""
+    method, setting, protocol = of
+    how = (
+        "share of the unregularized edit" if share else f"difference to {rival}" + f", margin {-bound:g}" * (bound < 0)
+    )
+    measured = f"{method}, {metric} ({protocol.replace('_', ' ')}), {how}"
+    effect = contrasts.editing(
+        metric, protocol, method=method, setting=setting, regularizer=RECT40, rival=rival, share=share
+    )
+    unit, fewest = ("batches", FEWEST_SEQUENCES) if setting.endswith("batch") else ("single edits", FEWEST_EDITS)
+    return Claim(statement, measured, bound, True, effect, unit, fewest)
+
+
+def _preserved_claims(method: str, setting: str) -> list[Claim]:
+    over = f"{method}, mean over all edits (area under the curve), RECT − unregularized"
+    return [
+        *(
+            Claim(_PRESERVES, f"{over}; {text}", 0, True, contrasts.preserved(method, setting, score))
+            for score, text in _SCORES
+        ),
+        *(
+            Claim(_PRESERVES, f"{over}; log {task}", 0, False, contrasts.preserved_text(method, setting, task))
+            for task in ("perplexity", "drift")
+        ),
+    ]
+
+
+_OF = [(*single, protocol) for single in _SINGLE for protocol in _PROTOCOLS]
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim(_FALL, f"ROME, last checkpoint − unedited; {_ABILITIES}", 0, False, _fall("ROME", "sequential-instance")),
-    Claim(_FALL, "MEMIT in batches, the same", 0, False, _fall("MEMIT", "sequential-batch")),
-    Claim(_FALL, "MEND in batches, the same", 0, False, _fall("MEND", "sequential-batch")),
-    Claim("KN collapses at once", f"share left after one edit; {_ABILITIES}", 0.5, False, _left_after_one("KN")),
-    Claim(_BATCH, f"MEMIT, largest − smallest batch; {_ABILITIES}", 0, False, _larger_batch("MEMIT")),
-    Claim(_BATCH, "MEND, the same", 0, False, _larger_batch("MEND")),
+    *(
+        Claim(_FALL, f"{method}, last checkpoint − unedited; {text}", 0, False, contrasts.fall(method, setting, score))
+        for method, setting in _SEQUENCES
+        for score, text in _SCORES
+    ),
+    Claim(
+        "KN collapses at once",
+        f"share left after one edit; {_ABILITIES}",
+        0.5,
+        False,
+        contrasts.after_one_edit("KN", "abilities"),
+        "single edits",
+        FEWEST_EDITS,
+    ),
+    Claim(
+        "KN collapses at once",
+        f"after one edit − unedited, with a margin of one nat: answers e times less probable; {_SMOOTH}",
+        -1,
+        False,
+        contrasts.after_one_edit("KN", "smooth"),
+        "single edits",
+        FEWEST_EDITS,
+    ),
+    *(
+        Claim(_BATCH, f"{method}, largest − smallest batch; {text}", 0, False, contrasts.larger_batch(method, score))
+        for method in ("MEMIT", "MEND")
+        for score, text in _SCORES
+    ),
     Claim(
         "The weights move further with every edit",
-        "ROME, Manhattan distance, factor per edit",
-        1,
+        "ROME, exponent b of Manhattan distance ∝ edits^b",
+        0,
         True,
-        _growth("manhattan_distance"),
+        contrasts.growth("manhattan_distance"),
     ),
     Claim(
         "More entries change much, relative to their size",
-        "ROME, 90 % quantile of δ, factor per edit",
-        1,
-        True,
-        _growth("relative_change", 0.9),
-    ),
-    Claim(_KEEPS, f"reliability, {_OF_PLAIN}", 0.94, True, _editing("reliability", RECT40, PLAIN, _share)),
-    Claim(
-        _KEEPS,
-        f"generalization, {_OF_PLAIN}",
-        0.94,
-        True,
-        _editing("generalization", RECT40, PLAIN, _share),
-    ),
-    Claim(
-        "RECT 40 % does not lower locality",
-        "difference to the unregularized edit, with a margin of 0.01",
-        -0.01,
-        True,
-        _editing("locality", RECT40, PLAIN, _difference),
-    ),
-    Claim(
-        "RECT 40 % preserves abilities better",
-        f"ROME, last checkpoint, difference to the unregularized edit; {_ABILITIES}",
+        "ROME, exponent b of the 90 % quantile of δ ∝ edits^b",
         0,
         True,
-        _preserved,
+        contrasts.growth("relative_change", 0.9),
     ),
     *(
-        Claim(_BEATS.format(rival), f"{metric}, difference", 0, True, _editing(metric, RECT40, rival, _difference))
+        _editing_claim(_KEEPS, metric, of=of, bound=0.94, share=True)
+        for of in _OF
+        for metric in ("reliability", "generalization", "portability")
+    ),
+    *(_editing_claim("RECT 40 % does not lower locality", "locality", of=of, bound=-0.01) for of in _OF),
+    *(claim for sequence in _SEQUENCES[:2] for claim in _preserved_claims(*sequence)),
+    *(
+        _editing_claim(_BEATS.format(rival), metric, of=(*single, "teacher_forced"), rival=rival)
+        for single in _SINGLE
         for rival in (RANDOM40, PCA40)
         for metric in ("reliability", "generalization")
     ),

@@ -7,7 +7,7 @@ from functools import cache
 from workbench.data.facts import FactSet, load_facts
 from workbench.data.tasks.load import TaskData, load_task
 from workbench.editing.editor import Editor
-from workbench.experiment.cache_keys import content_key, trajectory_key
+from workbench.experiment.cache_keys import content_key, key_of, trajectory_key
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -25,6 +25,9 @@ class ResolvedRun:
         Key of the trajectory in the store.
     content : str
         Hash of the weights, facts and examples that the spec names.
+    draw : str
+        Hash of the facts in the order in which they are drawn, to the last of the source. Trajectories that differ in
+        their length, or in the number of facts per operation, share it; those that edit other facts do not.
     batches : tuple of tuple of EditRequest
         The facts of each operation.
     tasks : tuple of TaskData
@@ -34,6 +37,7 @@ class ResolvedRun:
     spec: ExperimentSpec
     key: str
     content: str
+    draw: str
     batches: tuple[tuple[EditRequest, ...], ...]
     tasks: tuple[TaskData, ...]
 
@@ -74,15 +78,17 @@ def resolve_all(specs: Sequence[ExperimentSpec]) -> list[ResolvedRun]:
     facts_from, examples_of = cache(load_facts), cache(load_task)
     runs = []
     for spec in specs:
-        batches = _draw_batches(spec, facts_from(spec.facts.source))
+        order = _draw_facts(spec, facts_from(spec.facts.source))
+        batches = tuple(order[i : i + spec.batch_size] for i in range(0, spec.n_facts, spec.batch_size))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
         content = content_key(spec, batches, tasks)
-        runs.append(ResolvedRun(spec, trajectory_key(spec, content), content, batches, tasks))
+        runs.append(ResolvedRun(spec, trajectory_key(spec, content), content, key_of(order), batches, tasks))
     return runs
 
 
-def _draw_batches(spec: ExperimentSpec, facts: FactSet) -> tuple[tuple[EditRequest, ...], ...]:
+def _draw_facts(spec: ExperimentSpec, facts: FactSet) -> tuple[EditRequest, ...]:
+    """Return all facts of the source in the order of the draw; the first of them are edited."""
     if spec.facts.words_before_subject:
         facts = facts.with_words_before_subject()
-    drawn = facts.sample(spec.n_facts, seed=spec.seed if spec.facts.seed is None else spec.facts.seed)
-    return tuple(drawn[i : i + spec.batch_size] for i in range(0, len(drawn), spec.batch_size))
+    seed = spec.seed if spec.facts.seed is None else spec.facts.seed
+    return facts.sample(max(len(facts), spec.n_facts), seed=seed)  # with too few facts, it says how many there are

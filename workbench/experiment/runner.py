@@ -49,7 +49,8 @@ def run(
     -------
     DataFrame
         One row per trajectory, checkpoint and score: model, method, regularizer, setting, batch_size, seed, operation,
-        n_edits, facts, task, metric, protocol, source, split, moment, parameter, at, value, n, low, high, and the
+        n_edits, facts, draw (hash of the facts in their order), hyperparameters (``preset``, or those replaced), task,
+        metric, protocol, source, split, moment, parameter, at, value, n, low, high, and the
         column trajectory (its key). `task` is ``edits`` (with `moment`: ``before`` the first edit, ``after_edit``, each
         fact right after its own, or ``now``), one of the eight, ``perplexity``, ``drift`` or ``weights`` (the metrics
         of `weight_change`).

@@ -33,11 +33,13 @@ from fsspec.implementations.local import LocalFileSystem
 from workbench.errors import SpecError
 from workbench.update import WeightUpdate
 
+PRESET = "preset"  # in the column hyperparameters, where a spec replaces none
 PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates", "derived")
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {
-    **dict.fromkeys(("trajectory", "model", "method", "regularizer", "setting", "facts"), _TEXT),
+    **dict.fromkeys(("trajectory", "model", "method", "hyperparameters", "regularizer", "setting"), _TEXT),
+    **dict.fromkeys(("facts", "draw"), _TEXT),
     **dict.fromkeys(("batch_size", "seed", "operation"), _WHOLE),
 }
 RESULTS = pa.schema(
@@ -242,7 +244,8 @@ class Store:
         folders = [part] if trajectories is None else [f"{part}/{trajectory}" for trajectory in trajectories]
         files = (self.read(name) for folder in folders for name in self.names(folder))
         tables = [pq.read_table(io.BytesIO(content)) for content in files if content is not None]
-        table = pa.concat_tables([schema.empty_table(), *tables]).to_pandas()
+        # files of earlier versions lack columns, which are left empty
+        table = pa.concat_tables([schema.empty_table(), *tables], promote_options="default").to_pandas()
         return table.astype({"n": "Int64"}) if "n" in table else table  # weights have none
 
     def merge(self, other: "Store") -> int:
