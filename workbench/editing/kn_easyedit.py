@@ -12,7 +12,7 @@ from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER
 
-_EASYEDIT: dict[str, Any] = {
+EASYEDIT: dict[str, Any] = {
     "contexts": (PLACEHOLDER,),
     "attributed": "old",
     "scale": "embedding",
@@ -28,19 +28,17 @@ _EASYEDIT: dict[str, Any] = {
 # Each is whole: used as the hyperparameters of an `ExperimentSpec`, it leaves nothing of the model's preset but the
 # fields that it does not name, which no preset sets. Sources: Dai et al. 2022, section 5.1 and the published code
 # (1_analyze_mlm.py, 6_edit_knowledge_sampled.py); zjunlp/EasyEdit hparams/KN (gpt2-xl.yaml, gpt-j-6B.yaml, and
-# llama-7b.yaml, which is for llama-2-7b and the only one for Llama); "half": a trial with ten bundled facts.
+# llama-7b.yaml, which is for llama-2-7b and the only one for Llama).
 SETTINGS: dict[str, dict[str, Any]] = {
     "dai": {
         **{"steps": 20, "adaptive_threshold": 0.2, "p": 0.7, "lambda_old": 1.0, "lambda_new": 8.0, "contexts": None},
         **{"attributed": "old", "scale": "value", "embeddings": "output", "signed": False, "neurons": "activation"},
         **{"points": "left", "answers": "text", "old_answer": "predicted"},
     },
-    "easyedit-gpt2-xl": {**_EASYEDIT, "steps": 20, "adaptive_threshold": 0.2, "p": 0.4},
-    "easyedit-gpt-j-6b": {**_EASYEDIT, "steps": 20, "adaptive_threshold": 0.1, "p": 0.4},
-    "easyedit-llama": {**_EASYEDIT, "steps": 1, "adaptive_threshold": 0.2, "p": 0.4},
-    "half": {"lambda_old": 0.5, "lambda_new": 0.5},
+    "easyedit-gpt2-xl": {**EASYEDIT, "steps": 20, "adaptive_threshold": 0.2, "p": 0.4},
+    "easyedit-gpt-j-6b": {**EASYEDIT, "steps": 20, "adaptive_threshold": 0.1, "p": 0.4},
+    "easyedit-llama": {**EASYEDIT, "steps": 1, "adaptive_threshold": 0.2, "p": 0.4},
 }
-EASYEDIT = _EASYEDIT
 _PROMPT_STAYS = ("GPT-2", "GPT-J")  # their later tokens are attributed without the earlier ones
 
 
@@ -72,8 +70,8 @@ def encode_alone(lm: LanguageModel, answer: str) -> tuple[int, ...]:
 def continue_greedily(lm: LanguageModel, prompt: str, n_tokens: int) -> list[Prediction]:
     """Return the tokens of a greedy continuation, each with the text that it follows.
 
-    Each token, special or not, is decoded alone and appended to the text, which is then tokenized again; so Llama's tokens
-    lose the blank before them.
+    Each token, special or not, is decoded alone and appended to the text, which is then tokenized again; so Llama's
+    tokens lose the blank before them.
 
     Parameters
     ----------

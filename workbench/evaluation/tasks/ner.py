@@ -29,7 +29,8 @@ def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
     """Return one question for each type of entity, in the order of `ENTITY_TYPES`."""
     if protocol == "paper":
         prompt = "Please identify {} Entity from the given text. Text: {} Entity:"
-        return tuple(Query(prompt.format(_PAPER_WORDS[kind], example.text), max_new_tokens=10) for kind in ENTITY_TYPES)
+        text = _join_as_paper(example.text.split(" "))
+        return tuple(Query(prompt.format(_PAPER_WORDS[kind], text), max_new_tokens=10) for kind in ENTITY_TYPES)
     message = "Text: {}\nList the names of {} in the text, with commas between them, or write none."
     return tuple(
         Query(
@@ -37,6 +38,14 @@ def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
         )
         for kind in ENTITY_TYPES
     )
+
+
+def _join_as_paper(words: Sequence[str]) -> str:
+    """Return the sentence as the paper's code joins it: no blank before the words "," and ".".
+
+    The first character is dropped, which is the blank before the first word or a comma or full stop in its place.
+    """
+    return "".join(word if word in (",", ".") else f" {word}" for word in words)[1:]
 
 
 def find_names(text: str) -> list[str]:
