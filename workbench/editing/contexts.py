@@ -19,8 +19,9 @@ def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, i
 
     The source of the texts is the model itself, not a corpus: they continue five common openings, each token sampled
     among the five most probable, as in the published code of MEMIT, and of EasyEdit for ROME too. ROME's own code
-    continues the beginning-of-text token instead, which not every tokenizer has. They are always sampled from the model without its updates, so every edit of a sequence uses
-    the same templates, and depend on nothing else but the seed. They are kept in `lm.memo`.
+    continues the beginning-of-text token instead, which not every tokenizer has. They are always sampled from the model
+    without its updates, so every edit of a sequence uses the same templates, and depend on nothing else but the seed.
+    They are kept in `lm.memo`.
 
     Parameters
     ----------
