@@ -10,7 +10,7 @@ import workbench as wb
 from tests.helpers import assert_same_bits, weights_of
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import EditError, UpdateError
-from workbench.regularize import keep_most_changed
+from workbench.regularize import for_operation, keep_most_changed
 from workbench.update import EditRecord, WeightUpdate
 
 REGULARIZERS = (
@@ -169,6 +169,39 @@ def test_random_draws_the_same_entries_for_the_same_seed_and_others_for_another(
     assert torch.equal(first, again)
     # independent draws agree on 0.4² + 0.6² = 0.52 of the entries; 1536 of them, so ± 0.013
     assert float((first == other).double().mean()) == pytest.approx(0.52, abs=0.06)
+
+
+def masks_drawn(rule, names=("W",)):
+    weights = {name: torch.ones(100, 80) for name in names}
+    lm = SimpleNamespace(name="matrices", fingerprint=None, weight=weights.__getitem__)
+    update = rule(WeightUpdate({name: torch.ones(100, 80) for name in names}), lm)
+    return [update[name].mask for name in names]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (wb.RandomK(seed=0), wb.RandomK(seed=0, operation=2)),
+        (wb.RandomK(seed=0, operation=2), wb.RandomK(seed=1)),
+        (wb.RandomK(seed=0, operation=2), wb.RandomK(seed=1, operation=1)),
+    ],
+)
+def test_operations_and_neighboring_seeds_draw_independently(one, other):
+    [first], [second] = masks_drawn(one), masks_drawn(other)
+    assert float((first == second).double().mean()) == pytest.approx(0.52, abs=0.03)  # 8000 entries: ± 0.006
+
+
+def test_each_parameter_has_entries_of_its_own_whatever_else_changes():
+    a, b = masks_drawn(wb.RandomK(), ("A", "B"))
+    assert float((a == b).double().mean()) == pytest.approx(0.52, abs=0.03)
+    [alone] = masks_drawn(wb.RandomK(), ("B",))
+    assert torch.equal(alone, b)
+
+
+def test_a_regularizer_without_chance_is_the_same_in_every_operation():
+    rule = wb.RECT(0.3)
+    assert for_operation(rule, 5) is rule
+    assert for_operation(wb.RandomK(0.3, seed=2), 5) == wb.RandomK(0.3, seed=2, operation=5)
 
 
 def test_random_leaves_the_global_random_state_alone(tiny_lm):
@@ -330,7 +363,7 @@ def test_the_result_is_an_update_of_the_same_model_and_type(tiny_lm, regularizer
     [
         (wb.RECT(keep=0.4), "RECT 40 %", {"keep": 0.4}),
         (wb.RECT(keep=0.125), "RECT 12.5 %", {"keep": 0.125}),
-        (wb.RandomK(keep=0.4, seed=3), "Random 40 %", {"keep": 0.4, "seed": 3}),
+        (wb.RandomK(keep=0.4, seed=3), "Random 40 %", {"keep": 0.4, "seed": 3, "operation": 1}),
         (wb.PCAK(keep=0.4), "PCA 40 %", {"keep": 0.4, "form": "paper"}),
         (wb.PCAK(form="reconstruction"), "PCA 40 % (reconstruction)", {"keep": 0.4, "form": "reconstruction"}),
     ],

@@ -115,6 +115,25 @@ def test_undo_of_an_empty_sequence_is_refused(tiny_lm):
     assert str(caught.value) == "there is no edit yet; make one first."
 
 
+def test_a_random_regularizer_keeps_other_entries_in_every_edit_and_the_same_after_undo(tiny_lm):
+    sequence, rule = wb.EditSequence(tiny_lm), wb.RandomK(keep=0.4, seed=7)
+    first, second = (sequence.edit([fact], ROME, rule) for fact in FACTS[:2])
+    assert (first.regularizer.operation, second.regularizer.operation) == (1, 2)
+    [name] = first.update
+    assert not torch.equal(first.update[name].mask, second.update[name].mask)
+    sequence.undo()
+    assert same_matrices(sequence.edit([FACTS[1]], ROME, rule).update, second.update)
+
+
+def test_a_sum_of_edits_counts_as_many_operations_as_it_has_edits(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm)
+    for fact in FACTS[:2]:
+        sequence.edit([fact], ROME)
+    onto = wb.EditSequence(tiny_lm)
+    onto.add(sequence.total)
+    assert onto.edit([FACTS[2]], ROME, wb.RandomK()).regularizer == wb.RandomK(operation=3)
+
+
 def test_a_saved_sequence_is_loaded_with_every_edit_and_bit(tiny_lm, tmp_path):
     sequence = wb.EditSequence(tiny_lm)
     sequence.edit([FACTS[0]], ROME, wb.RECT(keep=0.4))

@@ -4,8 +4,8 @@ A regularizer treats ΔW matrix by matrix, and may compare it with the weight th
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ from torch import Tensor
 from workbench.changes import Change, Dense, LowRank, Sparse
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import SEED, SHARE, check_parameters, parameters_of
+from workbench.parameters import AT_LEAST_ONE, SEED, SHARE, check_parameters, parameters_of
 from workbench.registry import regularizer_row, regularizers
 from workbench.selection import top_mask
+from workbench.storage.digests import sha256_of_json
 from workbench.update import WeightUpdate
 from workbench.weightstats import relative_change
+
+_SEED_DIGITS = 15  # hexadecimal; 60 bits, below the largest seed of a generator
 
 
 @runtime_checkable
@@ -103,21 +106,27 @@ class RECT:
 class RandomK:
     """Keep a random share of the entries; zero the others: the control for RECT (Gu et al. 2024, section 6).
 
+    The draw of a parameter is seeded with a hash of `seed`, `operation` and the parameter's name, so that parameters,
+    operations and neighboring seeds draw independently. `EditSequence` numbers the operations.
+
     Attributes
     ----------
     keep : float
         Share of entries kept, in (0, 1]; exactly round(keep · N) of each matrix.
     seed : int
-        Seed of the draw; the same seed and shapes give the same entries on every device.
+        Seed of the draw; the same seed, operation, name and shape give the same entries on every device.
+    operation : int
+        Number of the edit in its sequence, from 1.
 
     Raises
     ------
     EditError
-        If `keep` is outside (0, 1], or `seed` is negative or too large.
+        If `keep` is outside (0, 1], `seed` is negative or too large, or `operation` is less than 1.
     """
 
     keep: Annotated[float, SHARE, "share of entries kept"] = 0.4
     seed: Annotated[int, SEED, "seed of the draw"] = 0
+    operation: Annotated[int, AT_LEAST_ONE, "number of the edit in its sequence"] = 1
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -127,13 +136,18 @@ class RandomK:
         """Name in tables and legends."""
         return f"Random {100 * self.keep:g} %"
 
+    def for_operation(self, number: int) -> "RandomK":
+        """Return the same regularizer with the entries of edit `number` of a sequence, from 1."""
+        return replace(self, operation=number)
+
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Prune `update` at random; raise `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)
-        generator = torch.Generator().manual_seed(self.seed)
         changes = {}
         for name in update:
             dW = update.delta(name)
+            digest = sha256_of_json([self.seed, self.operation, name])
+            generator = torch.Generator().manual_seed(int(digest[:_SEED_DIGITS], 16))
             scores = torch.rand(dW.shape, generator=generator, dtype=torch.float32)
             changes[name] = Sparse.from_mask(dW, top_mask(scores, round(self.keep * dW.numel())).to(dW.device))
         return update.regularized(changes, settings_of(self))
@@ -216,6 +230,25 @@ def _reconstruct(change: Change, keep: float) -> Change:
     rows = torch.cat([scores[:, :count], torch.ones(n_rows, 1).to(scores)], dim=1)
     cols = torch.cat([components[:, :count], mean[:, None]], dim=1)
     return LowRank(rows.float(), cols.float())
+
+
+def for_operation(regularizer: Regularizer, number: int) -> Regularizer:
+    """Return the regularizer of one edit of a sequence.
+
+    Parameters
+    ----------
+    regularizer : Regularizer
+        The regularizer of the sequence.
+    number : int
+        Number of the edit, from 1.
+
+    Returns
+    -------
+    Regularizer
+        What its method `for_operation` returns, if it has one, as a random regularizer does; otherwise itself.
+    """
+    own = getattr(regularizer, "for_operation", None)
+    return regularizer if own is None else cast(Regularizer, own(number))
 
 
 def make_regularizer(name: str, *, keep: float | None = None, seed: int = 0) -> Regularizer:

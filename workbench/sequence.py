@@ -20,7 +20,7 @@ from torch import Tensor
 
 from workbench.errors import EditError, UpdateError
 from workbench.lm import LanguageModel
-from workbench.regularize import Regularizer, Unregularized, from_settings, settings_of
+from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings, settings_of
 from workbench.request import EditRequest
 from workbench.update import PackedUpdate, WeightUpdate, load_tensors, pack_update, save_tensors, unpack_update
 
@@ -181,7 +181,12 @@ class EditSequence:
         return update
 
     def add(
-        self, computed: WeightUpdate, regularizer: Regularizer | None = None, *, seconds: float = 0.0
+        self,
+        computed: WeightUpdate,
+        regularizer: Regularizer | None = None,
+        *,
+        seconds: float = 0.0,
+        operation: int | None = None,
     ) -> SequenceEdit:
         """Add an update that was computed on the model with all earlier edits.
 
@@ -190,9 +195,12 @@ class EditSequence:
         computed : WeightUpdate
             The update as the method computed it, or as it was saved.
         regularizer : Regularizer, optional
-            Regularizer of the update; none by default.
+            Regularizer of the update; none by default. A random one draws other entries for every edit.
         seconds : float
             Time that it took to compute the update.
+        operation : int, optional
+            Number of the edit, from 1, for a regularizer that draws at random; by default that after the earlier edits,
+            of which an update that was added as a sum counts as many as it has records.
 
         Returns
         -------
@@ -204,7 +212,9 @@ class EditSequence:
         UpdateError
             If the update does not fit the model.
         """
-        regularizer = regularizer or Unregularized()
+        if operation is None:
+            operation = 1 + sum(max(1, len(edit.update.records)) for edit in self._edits)
+        regularizer = for_operation(regularizer or Unregularized(), operation)
         with self.applied():
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)

@@ -183,7 +183,7 @@ lr: 5e-4
 weight_decay: 0
 kl_factor: 0
 norm_constraint: 5e-4
-objective_optimization: "prompt_last"
+objective_optimization: "target_new"
 rewrite_module_tmp: "transformer.h.{}.mlp.c_proj"
 model_parallel: false
 """
@@ -202,6 +202,15 @@ def test_easy_edits_file_is_read(tmp_path):
     )
     path.write_text("alg_name: FT\nlr: 1e-3\n", encoding="utf-8")
     assert error_of(EditError, lambda: FT.from_yaml(path)) == f"{path}: layers is missing; FT has no default for it."
+
+
+def test_easy_edits_other_loss_is_refused(tmp_path):
+    path = tmp_path / "ft.yaml"
+    path.write_text(EASY_EDIT.replace('"target_new"', '"prompt_last"'), encoding="utf-8")
+    assert error_of(EditError, FT.from_yaml, path) == (
+        f"{path}: objective_optimization is 'prompt_last', a loss that FT does not have; "
+        "only 'target_new' is supported."
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ import torch
 
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
+from tests.references.plain_easyedit_kn import greedy_tokens, plain_easyedit, scores_of_layer
 from tests.references.plain_kn import coarse_neurons, plain_kn, predicted_token
 from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
 from workbench.editing.kn import KN
+from workbench.editing.kn_easyedit import SETTINGS, encode_alone, place_answer
+from workbench.editing.passes.attribution import IntegralForm, attribute_predictions
 from workbench.errors import EditError, RequestError
+from workbench.experiment.spec import ExperimentSpec
 
 CONTEXTS = ("{}", "The river. {}", "I think that it is old, and in the north of the country. {}")
 REQUEST = wb.EditRequest(
@@ -428,3 +432,97 @@ def test_the_embedded_model_says_rome_after_the_edit(smollm2):
         last = smollm2.model(torch.tensor([ids_of(smollm2, request.filled_prompt)])).logits[0, -1]
     assert smollm2.tokenizer.decode(last.argmax()) == " Rome"
     assert len(neurons_of(update)) < 100
+
+
+PUBLISHED = KN(**{**SETTINGS["easyedit-gpt2-xl"], "steps": 3})
+ONE_TOKEN = replace(REQUEST, target_new="R")
+
+
+def assert_changes(lm, update, expected):
+    changes = changes_of(lm, update)
+    assert changes.keys() == expected.keys() != set()
+    for layer, dW in changes.items():
+        assert (dW.double() - expected[layer]).norm() < 1e-5 * expected[layer].norm()
+
+
+@pytest.mark.parametrize("request_", [REQUEST, ONE_TOKEN], ids=["several tokens", "one token"])
+@pytest.mark.parametrize(
+    ("model_type", "steps"), [("gpt2", 3), ("gptj", 2), ("llama", 1), ("llama", 3), ("qwen2", 2)], ids=str
+)
+def test_the_published_form_is_easyedits_algorithm(model_type, steps, request_):
+    lm = build_tiny_lm(model_type)
+    update = replace(PUBLISHED, steps=steps).compute_update(lm, [request_])
+    assert_changes(lm, update, plain_easyedit(lm, request_, steps=steps, threshold=0.2))
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_the_published_attributions_are_easyedits(model_type):
+    lm = build_tiny_lm(model_type)
+    prompt, answer = REQUEST.filled_prompt, encode_alone(lm, "Paris")
+    placed = place_answer(lm, prompt, answer)
+    [found] = attribute_predictions(lm, [placed], steps=3, form=IntegralForm("gate", "ends"))
+    for layer in range(N_LAYERS):
+        expected = scores_of_layer(lm, layer, prompt, "Paris", steps=3)
+        torch.testing.assert_close(found.scores[layer], expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_new_answer_of_one_token_subtracts_the_old_one_twice():
+    lm = build_tiny_lm("gpt2")
+    assert len(encode_alone(lm, "R")) == 1
+    update = PUBLISHED.compute_update(lm, [ONE_TOKEN])
+    embeddings = lm.model.get_input_embeddings().weight
+    [new], [old] = encode_alone(lm, "R"), greedy_tokens(lm, ONE_TOKEN.filled_prompt, 1)[1]
+    layer, i = min(neurons_of(update))
+    torch.testing.assert_close(changes_of(lm, update)[layer][:, i], embeddings[new] - 2 * embeddings[old])
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_twice_is_the_edit_and_then_the_edit_of_the_edited_model(model_type):
+    lm = build_tiny_lm(model_type)
+    first = PUBLISHED.compute_update(lm, [REQUEST])
+    with first.applied(lm):
+        second = plain_easyedit(lm, REQUEST, steps=3, threshold=0.2)
+    expected = changes_of(lm, first)
+    for layer, dW in second.items():
+        expected[layer] = expected.get(layer, 0) + dW
+    twice = replace(PUBLISHED, times=2).compute_update(lm, [REQUEST])
+    assert_changes(lm, twice, expected)
+    assert lm.applied_updates == ()
+    [record] = twice.records
+    assert len(record.diagnostics["again"]) == 1
+    assert record.hyperparameters["times"] == 2
+
+
+def test_an_experiment_takes_a_named_setting_and_applies_it_twice(tiny_lm):
+    spec = ExperimentSpec(
+        method="kn", n_operations=1, hyperparameters={**SETTINGS["easyedit-llama"], "times": 2}, tasks=None
+    )
+    assert spec.make_editor(tiny_lm) == KN(**SETTINGS["easyedit-llama"], times=2)
+
+
+def test_the_published_setting_is_that_of_the_models_family():
+    for model_type, name in (("gpt2", "gpt2-xl"), ("gptj", "gpt-j-6b"), ("qwen2", "llama"), ("phi3", "llama")):
+        assert KN.as_published(build_tiny_lm(model_type)) == KN(**SETTINGS[f"easyedit-{name}"])
+
+
+def test_dais_setting_subtracts_the_predicted_token(tiny_lm):
+    kn = replace(KN.dai(tiny_lm), steps=2, contexts=CONTEXTS)
+    assert (kn.lambda_old, kn.lambda_new, kn.signed, kn.points) == (1, 8, False, "left")
+    diagnostics = kn.compute_update(tiny_lm, [REQUEST]).records[0].diagnostics
+    token = predicted_token(tiny_lm, ids_of(tiny_lm, REQUEST.filled_prompt))
+    assert diagnostics["old_answer"] == tiny_lm.tokenizer.decode(token)
+    assert diagnostics["attributed_answer"].strip() == "Paris"
+
+
+def test_signs_are_refused_where_neurons_are_read_before_the_activation():
+    assert error_of(EditError, KN, neurons="gate") == (
+        "signed must be false where neurons is 'gate', whose sign is not that of the activation."
+    )
+
+
+@pytest.mark.parametrize(
+    ("points", "steps", "alphas"),
+    [("midpoint", 2, [0.25, 0.75]), ("left", 2, [0, 0.5]), ("ends", 3, [0, 0.5, 1]), ("ends", 1, [0])],
+)
+def test_the_points_of_the_integral(points, steps, alphas):
+    assert IntegralForm(points=points).alphas(steps).tolist() == alphas

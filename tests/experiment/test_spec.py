@@ -64,9 +64,10 @@ def test_more_edits_than_facts_are_refused():
         resolve(spec(n_operations=100_000))
 
 
-def test_a_random_regularizer_has_another_seed_in_each_operation():
+def test_a_random_regularizer_has_the_seed_of_the_spec_and_the_number_of_the_operation():
     chosen = spec(regularizer={"kind": "RandomK", "keep": 0.4}, seed=7)
-    assert [chosen.make_regularizer(t).seed for t in (1, 2)] == [7, 8]
+    assert [(each.seed, each.operation) for each in map(chosen.make_regularizer, (1, 2))] == [(7, 1), (7, 2)]
+    assert spec(regularizer={"kind": "RandomK", "seed": 3}, seed=7).make_regularizer(2).seed == 3
     assert spec(regularizer={"kind": "RECT"}).make_regularizer(1) == spec(
         regularizer={"kind": "RECT"}
     ).make_regularizer(2)

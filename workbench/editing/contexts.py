@@ -10,16 +10,18 @@ from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER
 
 OPENINGS = ("The", "Therefore", "Because", "I", "You")
-LENGTHS = ((5, 10), (10, 10))  # (tokens, templates): 21 with the bare prompt, as in the published configuration
+LENGTHS = ((5, 10), (10, 10))  # (tokens, templates): 21 with the bare prompt, as in the published configuration of ROME
 _TOP_K = 5
 
 
 def sample_contexts(lm: LanguageModel, *, seed: int, lengths: tuple[tuple[int, int], ...] = LENGTHS) -> tuple[str, ...]:
     """Return context templates that the unedited model writes: the bare prompt, then ``"<text>. {}"``.
 
-    As in the published code of ROME and MEMIT, the texts continue five common openings, each token sampled among the
-    five most probable. They are always sampled from the model without its updates, so every edit of a sequence uses
-    the same templates, and depend on nothing else but the seed. They are kept in `lm.memo`.
+    The source of the texts is the model itself, not a corpus: they continue five common openings, each token sampled
+    among the five most probable, as in the published code of MEMIT, and of EasyEdit for ROME too. ROME's own code
+    continues the beginning-of-text token instead, which not every tokenizer has. They are always sampled from the model
+    without its updates, so every edit of a sequence uses the same templates, and depend on nothing else but the seed.
+    They are kept in `lm.memo`.
 
     Parameters
     ----------

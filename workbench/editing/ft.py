@@ -20,7 +20,7 @@ from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
 from workbench.forward import target_nll
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, check_parameters
+from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
 
@@ -40,7 +40,8 @@ _DEPTH_SHARE = 2 / 3  # where Llama's preset lies: layer 21 of 32
 
 _YAML_FIELDS = ("layers", "num_steps", "batch_size", "lr", "weight_decay", "norm_constraint")
 # the published code never reads kl_factor
-_YAML_IGNORED = frozenset({"kl_factor", "max_length", "objective_optimization"})
+_YAML_IGNORED = frozenset({"kl_factor", "max_length"})
+_YAML_OBJECTIVE = Parameter("objective_optimization", str)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class FT:
     def from_yaml(cls, path: str | Path) -> "FT":
         """Read one of EasyEdit's FT hparams files.
 
-        `objective_optimization` is accepted and changes nothing: the loss is that of "target_new".
+        A file whose `objective_optimization` is not "target_new" asks for another loss and is refused.
 
         Parameters
         ----------
@@ -138,10 +139,18 @@ class FT:
         Raises
         ------
         EditError
-            If the file cannot be read, is not for FT, has an unknown field or a value that is not allowed, or lacks
-            `layers`.
+            If the file cannot be read, is not for FT, has an unknown field or a value that is not allowed, lacks
+            `layers`, or asks for another loss.
         """
-        return cls(**{"norm_constraint": None} | read_hparams(path, cls, _YAML_FIELDS, ignored=_YAML_IGNORED))
+        others = {_YAML_OBJECTIVE.name: _YAML_OBJECTIVE}
+        given = read_hparams(path, cls, _YAML_FIELDS, others=others, ignored=_YAML_IGNORED)
+        objective = given.pop(_YAML_OBJECTIVE.name, "target_new")
+        if objective != "target_new":
+            raise EditError(
+                f"{path}: objective_optimization is {objective!r}, a loss that FT does not have; "
+                "only 'target_new' is supported."
+            )
+        return cls(**{"norm_constraint": None} | given)
 
     @property
     def label(self) -> str:

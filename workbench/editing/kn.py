@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -12,7 +14,15 @@ from workbench.changes import LowRank, low_rank
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import Contexts, ContextSeed, hyperparameters_of, require_one_request, restore_fields
-from workbench.editing.passes.attribution import attribute_answers
+from workbench.editing.kn_easyedit import EASYEDIT, SETTINGS, continue_greedily, encode_alone, place_answer
+from workbench.editing.passes.attribution import (
+    Attribution,
+    IntegralForm,
+    IntegralPoints,
+    NeuronSite,
+    attribute_answers,
+    attribute_predictions,
+)
 from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode, encode_request
 from workbench.errors import EditError
@@ -26,24 +36,12 @@ from workbench.update import EditRecord, WeightUpdate
 CONTEXT_LENGTHS = ((5, 5),)  # five texts of five tokens, besides the bare prompt
 SHARE_STEP = 0.05  # as in Dai et al., who also lower p
 
-# How EasyEdit edits, whatever its hparams file says: with one prompt and the embeddings as they are.
-_EASYEDIT: dict[str, Any] = {
-    "contexts": (PLACEHOLDER,),
-    "attributed": "old",
-    "scale": "embedding",
-    "embeddings": "input",
-    "signed": False,
-    "lambda_old": 1.0,
-    "lambda_new": 1.0,
-}
-_MEASURED: dict[str, Any] = {"lambda_old": 0.5, "lambda_new": 0.5}
-# Sources: zjunlp/EasyEdit hparams/KN (gpt2-xl.yaml, gpt-j-6B.yaml, and llama-7b.yaml, which is for llama-2-7b and the
-# only one for Llama); smollm2-135m: a trial with ten bundled facts.
+_MEASURED: dict[str, Any] = {"lambda_old": 0.5, "lambda_new": 0.5}  # a trial with ten bundled facts
 PRESETS: dict[str, dict[str, Any]] = {
-    "gpt2-xl": {**_EASYEDIT, "steps": 20, "adaptive_threshold": 0.2, "p": 0.4},
-    "gpt-j-6b": {**_EASYEDIT, "steps": 20, "adaptive_threshold": 0.1, "p": 0.4},
-    "llama-7b": {**_EASYEDIT, "steps": 1, "adaptive_threshold": 0.2, "p": 0.4},
-    "llama-2-7b": {**_EASYEDIT, "steps": 1, "adaptive_threshold": 0.2, "p": 0.4},
+    "gpt2-xl": SETTINGS["easyedit-gpt2-xl"],
+    "gpt-j-6b": SETTINGS["easyedit-gpt-j-6b"],
+    "llama-7b": SETTINGS["easyedit-llama"],
+    "llama-2-7b": SETTINGS["easyedit-llama"],
     "smollm2-135m": _MEASURED,
 }
 
@@ -66,7 +64,8 @@ class KN:
     settled by fields whose defaults are equivalent there:
 
     - ``attributed="predicted"``: neurons are found by the model's own most probable next token that is not a special
-      token; "old": by the old answer, as in EasyEdit, which is noise for a fact that the model does not know.
+      token; "old": by `target_true`, as in the paper and EasyEdit, which is noise for a fact that the model does not
+      know.
     - ``scale="value"``: embeddings are scaled to the length of v, as in the paper's code; "embedding": not scaled, as
       in EasyEdit.
     - ``embeddings="output"``: rows of the output head, which say where the residual stream must point; "input": as in
@@ -79,16 +78,24 @@ class KN:
     (``contexts=("{}",)``). Where no neuron reaches the share `p`, it is lowered by 0.05 until one does, following the
     paper, which adapts it for each relation; the record of the update holds the share that was used.
 
-    For answers of several tokens the embeddings are summed, as in EasyEdit. The old answer is `target_true`; without
-    one, the predicted token. (EasyEdit subtracts its greedy answer, of the same length as the new one.)
+    For answers of several tokens the embeddings are summed, as in EasyEdit. `old_answer` is the one that is subtracted:
+    "true", `target_true`, or without one the predicted token; "predicted", the model's most probable next token, as in
+    the paper's code; "greedy", as many tokens of the model's greedy continuation as the new answer has, as in EasyEdit.
 
     `negative_prompts` drops neurons that are coarse for more than `max_negative_share` of them on the unedited model,
     each by its own predicted token, because such neurons are not specific to the fact. The paper's code drops those
     shared by a tenth of the facts of the same relation; EasyEdit has switched its filter off.
 
-    Further errors of EasyEdit that are not followed: it attributes the output of the gate or input projection before
-    the activation function, puts Llama's ``<s>`` into the answers, and for answers of one token subtracts e(old) twice.
-    The paper's loop applies the first edit of a sequence twice.
+    EasyEdit's code departs from the paper in ways that these fields reproduce: ``neurons="gate"`` attributes the output
+    of the gate or input projection, before the activation function; ``points="ends"`` sums the integral at m points
+    from 0 to 1, which is at 0 alone for one step; ``answers="easyedit"`` tokenizes answers without the prompt and the
+    blank before them but with special tokens such as Llama's ``<s>``, attributes later tokens after the model's own
+    greedy ones (in GPT-2 and GPT-J after the prompt alone), and subtracts e(old) twice where the new answer is one
+    token. `SETTINGS` holds whole settings by name, and `as_published` and `dai` return them. Only models that EasyEdit
+    knows have a published form; others are treated as Llama is.
+
+    The loop of Gu et al. applies the first edit of a sequence twice: the same fact is edited again on the edited model,
+    with neurons and old answer found again. `times` is the number of such applications, of every edit.
 
     The fields are the hyperparameters; `for_model` returns presets.
 
@@ -114,6 +121,11 @@ class KN:
     scale: Annotated[Literal["value", "embedding"], "length of the embeddings"] = "value"
     embeddings: Annotated[Literal["output", "input"], "matrix that the embeddings are rows of"] = "output"
     signed: Annotated[bool, "whether the change is reversed where the activation is negative"] = True
+    neurons: Annotated[NeuronSite, "where neurons are read: after the activation function, or before it"] = "activation"
+    points: Annotated[IntegralPoints, "points at which the integral is summed"] = "midpoint"
+    answers: Annotated[Literal["text", "easyedit"], "answers as running text, or as EasyEdit tokenizes them"] = "text"
+    old_answer: Annotated[Literal["true", "predicted", "greedy"], "answer whose embedding is subtracted"] = "true"
+    times: Annotated[int, AT_LEAST_ONE, "times that the edit is computed and applied, each on the one before"] = 1
     contexts: Contexts = None
     negative_prompts: Annotated[tuple[str, ...], "prompts about other facts"] = ()
     max_negative_share: Annotated[
@@ -125,6 +137,8 @@ class KN:
         restore_fields(self)
         check_parameters(self)
         check_contexts(self.contexts)
+        if self.signed and self.neurons == "gate":
+            raise EditError("signed must be false where neurons is 'gate', whose sign is not that of the activation.")
         if not all(text.strip() for text in self.negative_prompts):
             raise EditError("negative_prompts must not hold an empty text.")
 
@@ -148,6 +162,29 @@ class KN:
         return cls(**(preset_for(PRESETS, lm.name) or _MEASURED))
 
     @classmethod
+    def as_published(cls, lm: LanguageModel) -> "KN":
+        """Return the hyperparameters that reproduce EasyEdit's code, with its file for the model's family.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model. GPT-J and models with a gated MLP have their own file, Llama's for the latter; any other model
+            takes GPT-2 XL's.
+
+        Returns
+        -------
+        KN
+        """
+        gated = len(lm.arch.mlp_in) > 1 or lm.arch.name == "Phi-3"
+        family = "llama" if gated else "gpt-j-6b" if lm.arch.name == "GPT-J" else "gpt2-xl"
+        return cls(**SETTINGS[f"easyedit-{family}"])
+
+    @classmethod
+    def dai(cls, lm: LanguageModel) -> "KN":
+        """Return the hyperparameters of Dai et al. 2022, λ₁ = 1 and λ₂ = 8, which are the same for every `lm`."""
+        return cls(**SETTINGS["dai"])
+
+    @classmethod
     def from_yaml(cls, path: str | Path) -> "KN":
         """Read one of EasyEdit's KN hparams files, to edit as EasyEdit does with that file.
 
@@ -167,7 +204,7 @@ class KN:
         """
         given = read_hparams(path, cls, _YAML_FIELDS, others={"refine": _YAML_REFINE}, ignored=_YAML_IGNORED)
         refined = {"contexts": None} if given.pop("refine", False) else {}
-        return cls(**{**_EASYEDIT, **refined, **given})
+        return cls(**{**EASYEDIT, **refined, **given})
 
     def prepared(self, lm: LanguageModel) -> "KN":
         """Return a copy with the context templates filled in, sampled from the unedited `lm`."""
@@ -188,10 +225,10 @@ class KN:
         Returns
         -------
         WeightUpdate
-            Factors (d_model, 1) and (d_ff, 1) of the matrix of each layer with refined neurons. The record holds as
-            diagnostics `attributed_answer` and `old_answer`, `n_coarse` (for each prompt), `share` (the p that was
-            used), `neurons` (layer and index of each refined one) and `n_negative` (number of refined neurons with a
-            negative activation).
+            Factors (d_model, times) and (d_ff, times) of the matrix of each layer with refined neurons. The record
+            holds as diagnostics `attributed_answer` and `old_answer`, `n_coarse` (for each prompt), `share` (the p that
+            was used), `neurons` (layer and index of each refined one) and `n_negative` (number of refined neurons with
+            a negative value); where `times` is more than 1, `again` holds those of the later applications.
 
         Raises
         ------
@@ -202,30 +239,39 @@ class KN:
             If a target has no tokens.
         """
         request, kn = require_one_request(self, requests), self.prepared(lm)
-        assert kn.contexts is not None
-        predicted = _predict_token(lm, encode_request(lm.tokenizer, request, target="").ids)
-        old = _encode_old_answer(lm, request, predicted)
-        direction = _compute_direction(lm, kn, old, encode_request(lm.tokenizer, request).target_ids)
-        texts = [_encode_attributed_text(lm, kn, request, context, predicted) for context in kn.contexts]
-        attributions = attribute_answers(lm, texts, steps=kn.steps)
-        coarse = torch.stack([each.coarse_neurons(kn.adaptive_threshold) for each in attributions])  # (P, L, d_ff)
-        refined, share = _refine_neurons(kn, coarse, _find_neurons_of_others(lm, kn), request.filled_prompt)
-        active = attributions[0].activations
-        signs = refined * (1 - 2 * ((active < 0) & kn.signed).int())
-        record = EditRecord(
-            self.label,
-            (request,),
-            hyperparameters_of(kn),
-            diagnostics={
-                "attributed_answer": lm.tokenizer.decode(list(texts[0].target_ids)),
-                "old_answer": lm.tokenizer.decode(list(old)),
-                "n_coarse": coarse.sum(dim=(1, 2)).tolist(),
-                "share": share,
-                "neurons": refined.nonzero().tolist(),
-                "n_negative": int((active[refined] < 0).sum()),
-            },
-        )
-        return WeightUpdate.of_edit(lm, _add_along(lm, kn, signs, direction), record)
+        parts: list[WeightUpdate] = []
+        diagnostics: list[dict[str, Any]] = []
+        with lm.restored_after():
+            for _ in range(kn.times):
+                if parts:
+                    parts[-1].apply(lm)
+                changes, found = _edit_once(lm, kn, request)
+                parts.append(WeightUpdate(changes))
+                diagnostics.append(found)
+        total, (first, *later) = reduce(add, parts), diagnostics
+        found = first | ({"again": later} if later else {})
+        record = EditRecord(self.label, (request,), hyperparameters_of(kn), diagnostics=found)
+        return WeightUpdate.of_edit(lm, total.changes, record)
+
+
+def _edit_once(lm: LanguageModel, kn: KN, request: EditRequest) -> tuple[dict[str, LowRank], dict[str, Any]]:
+    """Return ΔW by parameter and the diagnostics of one application, on the current weights."""
+    assert kn.contexts is not None
+    predicted = _predict_token(lm, encode_request(lm.tokenizer, request, target="").ids)
+    attributed, attributions = _attribute(lm, kn, request, predicted)
+    old, new = _encode_answers(lm, kn, request, predicted)
+    coarse = torch.stack([each.coarse_neurons(kn.adaptive_threshold) for each in attributions])  # (P, L, d_ff)
+    refined, share = _refine_neurons(kn, coarse, _find_neurons_of_others(lm, kn), request.filled_prompt)
+    active = attributions[0].activations
+    signs = refined * (1 - 2 * ((active < 0) & kn.signed).int())
+    return _add_along(lm, kn, signs, _compute_direction(lm, kn, old, new)), {
+        "attributed_answer": lm.tokenizer.decode(list(attributed)),
+        "old_answer": lm.tokenizer.decode(list(old)),
+        "n_coarse": coarse.sum(dim=(1, 2)).tolist(),
+        "share": share,
+        "neurons": refined.nonzero().tolist(),
+        "n_negative": int((active[refined] < 0).sum()),
+    }
 
 
 def _predict_token(lm: LanguageModel, ids: tuple[int, ...]) -> int:
@@ -235,10 +281,37 @@ def _predict_token(lm: LanguageModel, ids: tuple[int, ...]) -> int:
     return int(logits.argmax())
 
 
-def _encode_old_answer(lm: LanguageModel, request: EditRequest, predicted: int) -> tuple[int, ...]:
-    if request.target_true is None:
-        return (predicted,)
-    return encode_request(lm.tokenizer, request, target=request.target_true).target_ids
+def _encode_answers(
+    lm: LanguageModel, kn: KN, request: EditRequest, predicted: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the token ids of the old and the new answer."""
+
+    def encode_answer(answer: str) -> tuple[int, ...]:
+        if kn.answers == "easyedit":
+            return encode_alone(lm, answer)
+        return encode_request(lm.tokenizer, request, target=answer).target_ids
+
+    new = encode_answer(request.target_new)
+    if kn.old_answer == "greedy":
+        return tuple(token for _, token in continue_greedily(lm, request.filled_prompt, len(new))), new
+    if kn.old_answer == "predicted" or request.target_true is None:
+        return (predicted,), new
+    return encode_answer(request.target_true), new
+
+
+def _attribute(
+    lm: LanguageModel, kn: KN, request: EditRequest, predicted: int
+) -> tuple[tuple[int, ...], list[Attribution]]:
+    """Return the answer by which neurons are found, and its attribution in each context."""
+    assert kn.contexts is not None
+    form = IntegralForm(kn.neurons, kn.points)
+    if kn.answers == "easyedit" and kn.attributed == "old" and request.target_true is not None:
+        answer = encode_alone(lm, request.target_true)
+        prompts = [context.replace(PLACEHOLDER, request.filled_prompt) for context in kn.contexts]
+        placed = [place_answer(lm, prompt, answer) for prompt in prompts]
+        return answer, attribute_predictions(lm, placed, steps=kn.steps, form=form)
+    texts = [_encode_attributed_text(lm, kn, request, context, predicted) for context in kn.contexts]
+    return texts[0].target_ids, attribute_answers(lm, texts, steps=kn.steps, form=form)
 
 
 def _encode_attributed_text(lm: LanguageModel, kn: KN, request: EditRequest, context: str, predicted: int) -> Encoded:
@@ -254,6 +327,8 @@ def _compute_direction(lm: LanguageModel, kn: KN, old: tuple[int, ...], new: tup
     module = lm.model.get_output_embeddings() if kn.embeddings == "output" else lm.model.get_input_embeddings()
     weight = cast(Tensor, module.weight)
     e_old, e_new = (weight[list(ids)].double().sum(dim=0) for ids in (old, new))
+    if kn.answers == "easyedit" and len(new) == 1:
+        e_old = 2 * e_old  # EasyEdit tells one token from several on the old side only
     if len(e_new) != (d_model := lm.model.config.hidden_size):
         raise EditError(
             f"the {kn.embeddings} embeddings of {lm.name} have {len(e_new)} entries, its value vectors {d_model}; "
@@ -285,19 +360,20 @@ def _refine_neurons(kn: KN, coarse: Tensor, others: Tensor, prompt: str) -> tupl
 def _find_neurons_of_others(lm: LanguageModel, kn: KN) -> Tensor:
     """Return the neurons of the unedited model, boolean (L, d_ff), that are coarse for too many negative prompts."""
 
-    def compute(missing: Sequence[tuple[str, int, float]]) -> list[Tensor]:
+    def compute(missing: Sequence[tuple[str, int, float, IntegralForm]]) -> list[Tensor]:
         neurons = []
         with lm.unedited():
-            for prompt, steps, threshold in missing:
+            for prompt, steps, threshold, form in missing:
                 ids = encode(lm.tokenizer, prompt).ids
                 text = Encoded((*ids, _predict_token(lm, ids)), len(ids))
-                [attribution] = attribute_answers(lm, [text], steps=steps)
+                [attribution] = attribute_answers(lm, [text], steps=steps, form=form)
                 neurons.append(attribution.coarse_neurons(threshold))
         return neurons
 
     if not kn.negative_prompts:
         return torch.tensor(False)
-    keys = [(prompt, kn.steps, kn.adaptive_threshold) for prompt in kn.negative_prompts]
+    form = IntegralForm(kn.neurons, kn.points)
+    keys = [(prompt, kn.steps, kn.adaptive_threshold, form) for prompt in kn.negative_prompts]
     found = compute_missing(lm.memo.section("KN neurons"), keys, compute)
     return torch.stack(found).sum(dim=0) > kn.max_negative_share * len(keys)
 

@@ -18,7 +18,7 @@ from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.registry import make_editor, method_row
-from workbench.regularize import Regularizer, from_settings
+from workbench.regularize import Regularizer, for_operation, from_settings
 
 GRID = "grid"  # key of a YAML file whose lists are expanded
 
@@ -219,10 +219,9 @@ class ExperimentSpec(_Settings):
     def make_regularizer(self, operation: int = 1) -> Regularizer:
         """Return the regularizer of an operation, from 1; a random one draws other entries in each operation."""
         regularizer = from_settings(self.regularizer)
-        if not hasattr(regularizer, "seed"):
-            return regularizer
-        seed = self.regularizer.get("seed", self.seed) + operation - 1
-        return from_settings({**self.regularizer, "seed": seed})
+        if hasattr(regularizer, "seed") and "seed" not in self.regularizer:
+            regularizer = from_settings({**self.regularizer, "seed": self.seed})
+        return for_operation(regularizer, operation)
 
     def make_editor(self, lm: LanguageModel) -> Editor:
         """Return the method with its preset for `lm`, the hyperparameters, and the seed unless they contain one."""

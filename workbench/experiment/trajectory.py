@@ -59,7 +59,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         if edit.update is not None:
             with sequence.applied():
                 row |= _describe(edit.update, lm)
-            added = sequence.add(edit.update, regularizer, seconds=edit.seconds)
+            added = sequence.add(edit.update, regularizer, seconds=edit.seconds, operation=operation)
             row["applied_norm"] = added.update.norm()
             state = state_after(before.state, key, regularizer)
         done += batch

@@ -62,7 +62,7 @@ class Continuation:
 def expected_passes(editor: Editor, lm: LanguageModel) -> int | None:
     """Return about how many forward passes an edit takes at most; None where its hyperparameters do not say."""
     if isinstance(editor, KN) and editor.attributed == "predicted":
-        return count_passes(lm, len(editor.contexts or ())) + _PREDICTING
+        return editor.times * (count_passes(lm, len(editor.contexts or ())) + _PREDICTING)
     for field in {row.options.get("steps", "") for row in methods().values()}:
         if (steps := getattr(editor, field, None)) is not None:
             return int(steps) + _BEFORE_STEPS

@@ -45,13 +45,26 @@ def perfect(*entities):
     return pooled({NERExample(text, entities): listed(**answers)})
 
 
+def test_the_papers_prompt_has_no_blank_before_commas_and_full_stops():
+    words = "Smith , 26 , left ( LONDON ) for U.S. firms ."
+    [query, *_] = TASK.ask(NERExample(words, ()), "paper")
+    assert "Text: Smith, 26, left ( LONDON ) for U.S. firms. Entity:" in query.prompt
+    [query, *_] = TASK.ask(NERExample(words, ()), "standard")
+    assert words in query.prompt
+
+
+def test_the_papers_prompt_loses_a_comma_that_opens_the_sentence():
+    [query, *_] = TASK.ask(NERExample(", Smith left", ()), "paper")
+    assert "Text:  Smith left Entity:" in query.prompt
+
+
 def test_the_papers_prompts_ask_for_ten_tokens_for_each_type():
     queries = TASK.ask(LONDON, "paper")
     assert [query.prompt for query in queries] == [
-        "Please identify Person Entity from the given text. Text: Smith left LONDON for Siemens . Entity:",
-        "Please identify Location Entity from the given text. Text: Smith left LONDON for Siemens . Entity:",
-        "Please identify Organization Entity from the given text. Text: Smith left LONDON for Siemens . Entity:",
-        "Please identify Miscellaneous Entity from the given text. Text: Smith left LONDON for Siemens . Entity:",
+        "Please identify Person Entity from the given text. Text: Smith left LONDON for Siemens. Entity:",
+        "Please identify Location Entity from the given text. Text: Smith left LONDON for Siemens. Entity:",
+        "Please identify Organization Entity from the given text. Text: Smith left LONDON for Siemens. Entity:",
+        "Please identify Miscellaneous Entity from the given text. Text: Smith left LONDON for Siemens. Entity:",
     ]
     assert [query.max_new_tokens for query in queries] == [10, 10, 10, 10]
     assert {(query.options, query.stop, query.chat, query.lead) for query in queries} == {((), (), False, "")}

@@ -33,8 +33,9 @@ def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
     kinds = [(kind, _reference(example, kind)) for kind in ENTITY_TYPES]
     if protocol == "paper":
         prompt = "Please identify {} Entity from the given text. Text: {} Entity:"
+        text = _join_as_paper(example.text.split(" "))
         return tuple(
-            Query(prompt.format(_PAPER_WORDS[kind], example.text), reference=reference, max_new_tokens=10)
+            Query(prompt.format(_PAPER_WORDS[kind], text), reference=reference, max_new_tokens=10)
             for kind, reference in kinds
         )
     message = "Text: {}\nList the names of {} in the text, with commas between them, or write none."
@@ -54,6 +55,14 @@ def ask(example: NERExample, protocol: TaskProtocol) -> tuple[Query, ...]:
 def _reference(example: NERExample, kind: str) -> str:
     names = dict.fromkeys(surface for of_name, surface in example.entities if of_name == kind)
     return ", ".join(names) or "none"
+
+
+def _join_as_paper(words: Sequence[str]) -> str:
+    """Return the sentence as the paper's code joins it: no blank before the words "," and ".".
+
+    The first character is dropped, which is the blank before the first word or a comma or full stop in its place.
+    """
+    return "".join(word if word in (",", ".") else f" {word}" for word in words)[1:]
 
 
 def find_names(text: str) -> list[str]:
