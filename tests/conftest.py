@@ -16,6 +16,7 @@ import torch
 
 import workbench as wb
 from tests.tiny_models import MODEL_TYPES, build_tiny_lm, save_tiny_lm
+from workbench import embedded
 from workbench.cli import main
 
 torch.set_num_threads(1)  # on tiny tensors and busy cores, threads wait for one another much longer than they compute
@@ -47,6 +48,14 @@ def every_tiny_lm(request) -> wb.LanguageModel:
 def smollm2() -> wb.LanguageModel:
     """Give the embedded model; shared, so a test undoes what it applies."""
     return wb.load("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def gemma() -> wb.LanguageModel:
+    """Give the second embedded model, which no test downloads; shared, so a test undoes what it applies."""
+    if not embedded.model_dir("gemma3-270m").is_dir():
+        pytest.skip("gemma3-270m is not in the cache; `workbench models fetch gemma3-270m` gets it")
+    return wb.load("gemma3-270m")
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,8 @@ def refused(cli, folder, tmp_path):
 def test_a_missing_model_is_named(refused):
     sentence = refused("edit", *FACT, "--model", "no-such/model")
     assert sentence.startswith(
-        "no model 'no-such/model': it is neither 'smollm2-135m', nor a folder, nor a hub id that can be reached ("
+        "no model 'no-such/model': it is neither an embedded model (smollm2-135m, gemma3-270m), nor a folder, nor a "
+        "hub id that can be reached ("
     )
 
 
@@ -318,7 +319,8 @@ def test_facts_show_draws_with_a_seed(cli):
 def test_models_are_listed_whether_cached_or_not(cli, own_cache):
     result = cli("models")
     assert (result.code, result.err) == (0, "")
-    assert "smollm2-135m (not cached; workbench models fetch smollm2-135m)" in result.out
+    for name in ("smollm2-135m", "gemma3-270m"):
+        assert f"{name} (not cached; workbench models fetch {name})" in result.out
     (own_cache / "models" / "smollm2-135m").mkdir(parents=True)
     (own_cache / "models" / "smollm2-135m" / "weights").write_bytes(bytes(3_000_000))
     out = cli("models").out
@@ -328,8 +330,16 @@ def test_models_are_listed_whether_cached_or_not(cli, own_cache):
 
 
 def test_fetch_again_is_passed_on(cli, monkeypatch):
-    monkeypatch.setattr(embedded, "fetch", lambda *, again: f"folder, again: {again}")
+    monkeypatch.setattr(embedded, "fetch", lambda name, *, again: f"folder, again: {again}")
     assert cli("models", "fetch", "smollm2-135m", "--again").out == "smollm2-135m is in folder, again: True\n"
+
+
+def test_fetching_gemma_shows_the_notice_that_its_terms_demand(cli, monkeypatch):
+    monkeypatch.setattr(embedded, "fetch", lambda name, *, again: "folder")
+    assert cli("models", "fetch", "gemma3-270m").out == (
+        "gemma3-270m is in folder\n"
+        "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms\n"
+    )
 
 
 def test_fetching_again_keeps_the_old_model_if_that_fails(own_cache, monkeypatch):
@@ -337,13 +347,13 @@ def test_fetching_again_keeps_the_old_model_if_that_fails(own_cache, monkeypatch
     model.mkdir(parents=True)
     (model / "manifest.json").write_text("{}")
 
-    def no_network(scratch):
+    def no_network(model, scratch):
         raise ModelError("no network")
 
     monkeypatch.setattr(embedded, "_download", no_network)
     with pytest.raises(ModelError, match=r"^no network$"):
-        embedded.fetch(again=True)
-    assert embedded.fetch() == model
+        embedded.fetch("smollm2-135m", again=True)
+    assert embedded.fetch("smollm2-135m") == model
 
 
 def test_a_hub_model_of_an_unknown_family_is_refused_before_its_weights_are_fetched(refused, monkeypatch):

@@ -93,7 +93,8 @@ def test_a_device_map_is_passed_on(folder):
 def test_a_name_that_is_nowhere_is_refused():
     sentence = loading_error("no-such-model")
     assert sentence.startswith(
-        "no model 'no-such-model': it is neither 'smollm2-135m', nor a folder, nor a hub id that can be reached ("
+        "no model 'no-such-model': it is neither an embedded model (smollm2-135m, gemma3-270m), nor a folder, nor a "
+        "hub id that can be reached ("
     )
     assert sentence.endswith(").")
 

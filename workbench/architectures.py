@@ -16,7 +16,8 @@ from workbench.errors import ModelError
 class Architecture:
     """Names and orientation of the weights of a model family that the workbench reads and edits.
 
-    Module names are relative to the causal LM for `blocks`, and to a block for `mlp_in` and `mlp_out`.
+    Module names are relative to the causal LM for `blocks`, and to a block for `mlp_in`, `mlp_out` and
+    `mlp_norm`.
     """
 
     name: str  # common name of the family
@@ -26,6 +27,7 @@ class Architecture:
     mlp_out: str  # projection d_ff -> d_model, in a block; its input is the key
     conv1d: bool = False  # True if weights are (d_in, d_out), as in transformers' Conv1D; False for (d_out, d_in)
     mlp_bias: bool = False  # whether the MLP's projections have biases
+    mlp_norm: str | None = None  # norm of the value before it is added to the residual stream; None if there is none
 
     def block(self, layer: int) -> str:
         """Return the module name of decoder block `layer`."""
@@ -41,6 +43,7 @@ class Architecture:
 
 
 _GATED = ("mlp.gate_proj", "mlp.up_proj")
+_GEMMA_NORM = "post_feedforward_layernorm"
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("GPT-2", ("gpt2",), "transformer.h", ("mlp.c_fc",), "mlp.c_proj", conv1d=True, mlp_bias=True),
@@ -58,8 +61,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("Mistral", ("mistral",), "model.layers", _GATED, "mlp.down_proj"),
     Architecture("Qwen2", ("qwen2",), "model.layers", _GATED, "mlp.down_proj"),
     Architecture("Qwen3", ("qwen3",), "model.layers", _GATED, "mlp.down_proj"),
-    Architecture("Gemma 2", ("gemma2",), "model.layers", _GATED, "mlp.down_proj"),
-    Architecture("Gemma 3", ("gemma3_text",), "model.layers", _GATED, "mlp.down_proj"),
+    Architecture("Gemma 2", ("gemma2",), "model.layers", _GATED, "mlp.down_proj", mlp_norm=_GEMMA_NORM),
+    Architecture("Gemma 3", ("gemma3_text",), "model.layers", _GATED, "mlp.down_proj", mlp_norm=_GEMMA_NORM),
     Architecture("Phi", ("phi",), "model.layers", ("mlp.fc1",), "mlp.fc2", mlp_bias=True),
     Architecture("Phi-3", ("phi3",), "model.layers", ("mlp.gate_up_proj",), "mlp.down_proj"),
 )

@@ -106,6 +106,12 @@ def encode(
     return Encoded(tuple(encoding["input_ids"][:end]), min(n_prompt, end), last)
 
 
+def opening_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return the special tokens that a tokenizer puts before every text; often one or none."""
+    with_specials = encode(tokenizer, "a").ids
+    return with_specials[: len(with_specials) - len(tokenizer("a", add_special_tokens=False)["input_ids"])]
+
+
 def _closing_specials(places: Sequence[tuple[tuple[int, int], int]]) -> int:
     """Return the number of special tokens at the end of a text; 0 if it consists of special tokens only."""
     count = 0

@@ -309,7 +309,7 @@ def load(
     Parameters
     ----------
     name : str
-        ``"smollm2-135m"`` (the embedded model, which needs no hub), a hub id, or a folder.
+        ``"smollm2-135m"`` or ``"gemma3-270m"`` (the embedded models, which need no hub), a hub id, or a folder.
     device : str or torch.device, optional
         Device of the whole model; by default a CUDA device if there is one, else the CPU.
     dtype : str or torch.dtype
@@ -331,7 +331,7 @@ def load(
     if device is not None and device_map is not None:
         raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
     torch_dtype = _dtype(dtype)
-    source = embedded.fetch() if name == embedded.NAME else name
+    source = embedded.fetch(name) if name in embedded.MODELS else name
     try:
         arch = architecture_of(AutoConfig.from_pretrained(source))
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -368,10 +368,7 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _cannot_load(name: str, err: Exception) -> str:
+    if not Path(name).is_dir():
+        return embedded.no_such_model(name, err)
     reason = first_line(err)
-    if Path(name).is_dir():
-        return f"the model folder {name} cannot be loaded ({reason}); it must hold config.json, weights and tokenizer."
-    return (
-        f"no model {name!r}: it is neither {embedded.NAME!r}, nor a folder, nor a hub id that can be reached "
-        f"({reason})."
-    )
+    return f"the model folder {name} cannot be loaded ({reason}); it must hold config.json, weights and tokenizer."

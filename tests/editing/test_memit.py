@@ -121,6 +121,8 @@ def test_the_update_is_that_of_the_plain_algorithm(every_tiny_lm):
 def test_the_normal_equations_hold(every_tiny_lm):
     """ΔW (λ C + K Kᵀ) = R Kᵀ at each layer, with K and R as they are once the layers below are edited."""
     lm = every_tiny_lm
+    if lm.arch.mlp_norm:
+        pytest.skip("R is not the residual where a norm follows the MLP; the plain algorithm covers that")
     update = FEW.compute_update(lm, REQUESTS)
     targets, _ = target_hidden(lm, FEW, REQUESTS)
     moments = MOMENT.compute(lm, [1, 2])
@@ -142,6 +144,8 @@ def test_the_normal_equations_hold(every_tiny_lm):
 def test_one_fact_at_one_layer_is_the_rank_one_closed_form(every_tiny_lm):
     """By Sherman and Morrison: ΔW = r (C⁻¹k)ᵀ / (λ + kᵀC⁻¹k), ROME's direction."""
     lm, memit = every_tiny_lm, replace(FEW, layers=(1,), contexts=("{}",))
+    if lm.arch.mlp_norm:
+        pytest.skip("R is not the residual where a norm follows the MLP; the plain algorithm covers that")
     (dW,) = deltas_of(lm, memit.compute_update(lm, REQUESTS[:1]))
     C = MOMENT.compute(lm, [1])[1]
     lm.memo.clear()

@@ -74,6 +74,11 @@ def test_llama_2_is_as_published(name):
     assert fields_of(name, 32) == (5, 25, 0.5, 1e-3)
 
 
+@pytest.mark.parametrize("name", ["gemma3-270m", "google/gemma-3-270m"])
+def test_gemma_has_a_lower_rate_because_its_values_are_short(name):
+    assert fields_of(name, 18) == (5, 25, 0.1, 1e-3)
+
+
 @pytest.mark.parametrize(("n_layers", "layer"), [(1, 0), (2, 0), (4, 1), (12, 2), (24, 4), (30, 5), (32, 5), (80, 13)])
 def test_any_other_model_is_edited_at_a_sixth_of_its_depth(n_layers, layer):
     assert fields_of("somebody/some-model", n_layers) == (layer, 25, 0.5, 1e-3)

@@ -10,7 +10,7 @@ import torch
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
 from tests.references.plain_rome import plain_rome
-from tests.tiny_models import D_FF, D_MODEL, SENTENCES, build_tiny_lm, dropping_tokenizer
+from tests.tiny_models import SENTENCES, build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError
 
 CONTEXTS = ("{}", "The river. {}", "I think that it is old, and in the north of the country. {}")
@@ -39,7 +39,10 @@ def ends(lm, layer, context="{}", request=REQUEST):
     seen = {}
 
     def look(module, args, output):
-        seen["key"], seen["value"] = args[0].reshape(-1, D_FF)[last], output.reshape(-1, D_MODEL)[last]
+        seen["key"], seen["value"] = (
+            args[0].reshape(-1, args[0].shape[-1])[last],
+            output.reshape(-1, output.shape[-1])[last],
+        )
 
     handle = lm.mlp_out(layer).register_forward_hook(look)
     with torch.no_grad():
@@ -357,3 +360,19 @@ def test_the_embedded_model_says_rome_after_the_edit(smollm2, variant):
     with update.applied(smollm2):
         last = smollm2.model(torch.tensor([ids_of(smollm2, request.filled_prompt)])).logits[0, -1]
     assert smollm2.tokenizer.decode(last.argmax()) == " Rome"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["rome", "r-rome"])
+def test_gemma_says_rome_after_the_edit_and_returns_the_target_value_before_its_norm(gemma, variant):
+    request = replace(REQUEST, target_new="Rome")
+    rome = replace(wb.ROME.for_model(gemma), variant=variant, contexts=("{}", "The 19. {}", "It is true. {}"))
+    update = rome.compute_update(gemma, [request])
+    _, value = ends(gemma, rome.layer, request=request)
+    with update.applied(gemma):
+        last = gemma.model(torch.tensor([ids_of(gemma, request.filled_prompt)])).logits[0, -1]
+        _, value_after = ends(gemma, rome.layer, request=request)
+    assert gemma.tokenizer.decode(last.argmax()) == " Rome"
+    if variant == "rome":  # the change of the value is the offset that was optimized
+        offset_norm = update.records[0].diagnostics["value_offset_norm"]
+        assert float((value_after - value).norm()) == pytest.approx(offset_norm, rel=1e-3)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.tiny_models import SENTENCES
+from tests.tiny_models import SENTENCES, build_tiny_lm
+from workbench.editing.passes.hooks import hooked
 from workbench.evaluation.perplexity import perplexity
 from workbench.update import WeightUpdate
 
@@ -20,25 +21,48 @@ def text_file(tmp_path):
 
 
 @torch.no_grad()
-def by_hand(lm, ids, window):
-    """Return exp of the mean NLL of all tokens but the first of each window, from one whole pass each, in float64."""
+def by_hand(lm, rows):
+    """Return exp of the mean NLL of all tokens but the first of each row, from one whole pass each, in float64."""
     nll, count = 0.0, 0
-    for i in range(0, len(ids), window):
-        row = torch.tensor([ids[i : i + window]])
-        if row.shape[1] > 1:
-            log_probs = lm.model(row).logits[0, :-1].double().log_softmax(-1)
-            nll -= float(log_probs.gather(1, row[0, 1:, None]).sum())
-            count += row.shape[1] - 1
+    for row in map(list, rows):
+        log_probs = lm.model(torch.tensor([row])).logits[0, :-1].double().log_softmax(-1)
+        nll -= float(log_probs.gather(1, torch.tensor(row)[1:, None]).sum())
+        count += len(row) - 1
     return math.exp(nll / count)
 
 
 @pytest.mark.parametrize("window", [2, 7, 64, 500])
-def test_perplexity_is_the_exponential_of_the_mean_nll_of_whole_passes(tiny_lm, text_file, window):
-    ids = tiny_lm.tokenizer(TEXT)["input_ids"]
-    [row] = perplexity(tiny_lm, text_file, window=window).to_dict("records")
-    assert row["value"] == pytest.approx(by_hand(tiny_lm, ids, window), rel=1e-5)
-    assert row["n"] == sum(len(ids) - i > 1 for i in range(0, len(ids), window))
+def test_perplexity_is_the_exponential_of_the_mean_nll_of_whole_passes(text_file, window):
+    lm = build_tiny_lm("gpt2")
+    ids = lm.tokenizer(TEXT)["input_ids"]
+    rows = [ids[i : i + window] for i in range(0, len(ids), window) if len(ids) - i > 1]
+    [row] = perplexity(lm, text_file, window=window).to_dict("records")
+    assert row["value"] == pytest.approx(by_hand(lm, rows), rel=1e-5)
+    assert row["n"] == len(rows)
     assert (row["source"], row["protocol"]) == ("text.txt", f"windows of {window}")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
+@pytest.mark.parametrize("window", [2, 7, 500])
+def test_every_window_opens_with_the_token_that_opens_any_text(model_type, text_file, window):
+    lm = build_tiny_lm(model_type)
+    bos, *ids = lm.tokenizer(TEXT)["input_ids"]
+    assert bos == lm.tokenizer.bos_token_id
+    rows = [[bos, *ids[i : i + window - 1]] for i in range(0, len(ids), window - 1)]
+    [row] = perplexity(lm, text_file, window=window).to_dict("records")
+    assert row["value"] == pytest.approx(by_hand(lm, rows), rel=1e-5)
+    assert row["n"] == len(rows)
+
+
+def test_a_large_vocabulary_has_fewer_windows_per_pass_and_the_same_perplexity(text_file, monkeypatch):
+    lm, sizes = build_tiny_lm("gemma3_text"), []
+    together = perplexity(lm, text_file, window=16)["value"][0]
+    lm.memo.clear()
+    monkeypatch.setattr("workbench.evaluation.perplexity._LOGITS_AT_ONCE", 40 * lm.model.config.vocab_size)
+    with hooked(lm.model.get_output_embeddings(), lambda module, args, output: sizes.append(output.numel())):
+        assert perplexity(lm, text_file, window=16)["value"][0] == pytest.approx(together, rel=1e-6)
+    assert len(sizes) > 1
+    assert max(sizes) <= 40 * lm.model.config.vocab_size
 
 
 def test_a_uniform_model_has_the_size_of_the_vocabulary_as_perplexity(tiny_lm, text_file):

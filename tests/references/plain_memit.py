@@ -5,6 +5,7 @@ benchmarks/memit.py. Nothing is cached, nothing is skipped, and the update is so
 """
 
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from workbench.editing.memit import MEMIT
@@ -78,14 +79,45 @@ def plain_memit(
                 keys.append((each[0][0] + sum(others) / len(others)) / 2 if others else each[0][0])
                 hidden.append(each[0][1])
             K, residual = torch.stack(keys).T, targets - torch.stack(hidden)
+            wanted = residual / (len(memit.layers) - done)
+            if lm.arch.mlp_norm is not None:
+                pairs = zip(requests, wanted, strict=True)
+                wanted = torch.stack([_value_change(lm, request, layer, shift) for request, shift in pairs])
             solved = torch.linalg.solve(memit.mom2_update_weight * moments[layer] + K @ K.T, K)
-            deltas[layer] = (residual / (len(memit.layers) - done)).T @ solved.T
+            deltas[layer] = wanted.T @ solved.T
             dW = deltas[layer].T if lm.arch.conv1d else deltas[layer]
             weights[layer].add_(dW.to(weights[layer]))
     finally:
         for layer, weight in weights.items():
             weight.copy_(saved[layer])
     return deltas
+
+
+def _value_change(lm: LanguageModel, request: EditRequest, layer: int, shift: Tensor) -> Tensor:
+    """Return v' − v (d_model,), where v' has v's length and minimizes ‖N(v') − N(v) − shift‖.
+
+    N is the RMS norm after the MLP, by its formula; v' is found by a general minimizer.
+    """
+    norm = lm.model.get_submodule(lm.arch.block(layer)).post_feedforward_layernorm
+    key, _ = _ends(lm, request, "{}", layer, layer)
+    value = lm.weight(lm.arch.mlp_out_weight(layer)).double() @ key
+    gain = 1 + norm.weight.double()
+    length = value.norm()
+    wanted = gain * value * len(value) ** 0.5 / length + shift
+
+    def distance(direction):
+        v = torch.tensor(direction, requires_grad=True)
+        with torch.enable_grad():
+            loss = (gain * v * len(v) ** 0.5 / v.norm() - wanted).square().sum()
+            (gradient,) = torch.autograd.grad(loss, v)
+        return loss.item(), gradient.numpy()
+
+    options = {"maxiter": 5000, "gtol": 1e-12, "ftol": 1e-16}
+    others = torch.randn(5, len(value), generator=torch.Generator().manual_seed(0))
+    starts = [start.double().numpy() for start in (wanted, gain * wanted, value, *others)]
+    tries = [minimize(distance, start, jac=True, method="L-BFGS-B", options=options) for start in starts]
+    best = torch.tensor(min(tries, key=lambda each: each.fun).x)
+    return best * length / best.norm() - value
 
 
 def _ends(lm: LanguageModel, request: EditRequest, context: str, layer: int, last: int) -> tuple[Tensor, Tensor]:

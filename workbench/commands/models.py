@@ -23,16 +23,13 @@ _NOT_NEEDED += ["consolidated*", "*.md", "*.mlmodel", "coreml/*", "openvino/*"]
 
 @app.callback()
 def list_models(context: typer.Context) -> None:
-    """List the embedded model, the architectures supported, and the models with presets."""
+    """List the embedded models, the architectures supported, and the models with presets."""
     if context.invoked_subcommand is not None:
         return
-    folder = embedded.model_dir()
-    there = folder.is_dir()
-    size = sum(path.stat().st_size for path in folder.iterdir()) if there else 0
-    state = f"cached, {size / 1e6:.0f} MB" if there else f"not cached; workbench models fetch {embedded.NAME}"
     table = bare_table("", "")
-    table.add_row("embedded", f"{embedded.NAME} ({state})")
-    table.add_row("", str(folder))
+    for i, name in enumerate(embedded.MODELS):
+        table.add_row("" if i else "embedded", f"{name} ({_state(name)})")
+        table.add_row("", str(embedded.model_dir(name)))
     table.add_row("families", ", ".join(row.name for row in ARCHITECTURES))
     table.add_row("ROME presets", ", ".join(PRESETS))
     table.add_row("others", "any hub id or folder of these families")
@@ -41,13 +38,24 @@ def list_models(context: typer.Context) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="The embedded model, or a hub id.")],
+    name: Annotated[str, typer.Argument(help="An embedded model, or a hub id.")],
     again: Annotated[bool, typer.Option("--again", help="Replace the model if it is already there.")] = False,
 ) -> None:
     """Fetch a model into the cache, so that later runs need no network."""
     quiet_libraries()
-    folder = embedded.fetch(again=again) if name == embedded.NAME else _fetch_from_hub(name, again=again)
-    show(f"{name} is in {folder}")
+    if name not in embedded.MODELS:
+        show(f"{name} is in {_fetch_from_hub(name, again=again)}")
+        return
+    show(f"{name} is in {embedded.fetch(name, again=again)}")
+    if notice := embedded.MODELS[name].notice:
+        show(notice)
+
+
+def _state(name: str) -> str:
+    folder = embedded.model_dir(name)
+    if not folder.is_dir():
+        return f"not cached; workbench models fetch {name}"
+    return f"cached, {sum(path.stat().st_size for path in folder.iterdir()) / 1e6:.0f} MB"
 
 
 def _fetch_from_hub(name: str, *, again: bool) -> Path:

@@ -21,6 +21,7 @@ from workbench.editing.editor import (
     set_field,
     sort_layers,
 )
+from workbench.editing.passes.mlp_norm import value_changes
 from workbench.editing.passes.subject_states import SubjectStates
 from workbench.editing.passes.subject_tail import HiddenTail
 from workbench.editing.passes.target_vectors import optimize_target_vectors
@@ -71,6 +72,10 @@ class MEMIT:
     those of R their r / (number of blocks still to edit, this one included) (eq. 20), C is the second moment of the
     unedited model's keys and λ is `mom2_update_weight`. The key of a fact is the mean of the bare prompt's key and the
     mean key over the other contexts, as in the published code.
+
+    That r moves h by ΔW k = r holds where the MLP's output is added to the residual stream. In Gemma 2 and 3 a norm is
+    between, whatever the length of its input. There the columns of R are the changes of the values after which the MLP
+    adds what is closest to its share of r (`value_changes`), which is not part of the published method.
 
     The order of the blocks matters: the keys and residuals of a higher block depend on the edits of the lower ones.
     `layers` are therefore sorted in ascending order.
@@ -213,6 +218,8 @@ class MEMIT:
                 keys, hidden = states.keys_and_hidden(layer)  # (N, d_ff), (N, d_model)
                 residual = targets - hidden.double()
                 share = residual / (len(memit.layers) - i)
+                if lm.arch.mlp_norm is not None:
+                    share = value_changes(lm, layer, states.values(layer), share)
                 adjusted = solve_keys(moments[layer], keys, memit.mom2_update_weight)
                 change = low_rank(lm, name, share.T, adjusted.to(share.device))  # ΔW = R adjustedᵀ
                 update = WeightUpdate({name: change}, model=lm.name, fingerprint=lm.fingerprint)

@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-_ALIASES = {"llama-2-7b-hf": "llama-2-7b", "llama-7b-hf": "llama-7b", "llama-1-7b": "llama-7b"}
+_ALIASES = {
+    "llama-2-7b-hf": "llama-2-7b",
+    "llama-7b-hf": "llama-7b",
+    "llama-1-7b": "llama-7b",
+    "gemma-3-270m": "gemma3-270m",
+}
 
 
 def preset_for(

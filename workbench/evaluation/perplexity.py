@@ -9,7 +9,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.data.records import BUNDLED
-from workbench.encoding import Encoded, encode
+from workbench.encoding import Encoded, encode, opening_ids
 from workbench.errors import DataError, SpecError
 from workbench.evaluation.statistics import bootstrap_interval
 from workbench.forward import batch_by_length, score_targets
@@ -17,7 +17,9 @@ from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
 
 WINDOW = 512  # tokens
-_TOKENS_AT_ONCE = 2048  # in a forward pass: their logits are all kept
+# in a forward pass, whose logits are all kept: no more tokens than this, and no more logits (0.5 GB in float32), which
+# is fewer tokens for the 262,144 words of Gemma
+_TOKENS_AT_ONCE, _LOGITS_AT_ONCE = 2048, 2**27
 
 
 def perplexity(
@@ -31,8 +33,9 @@ def perplexity(
     """Compute the perplexity of the current model on a text.
 
     Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph of the bundled set, or a whole
-    file, is cut into windows. Each window is run by itself, and its first token does not count, because nothing
-    predicts it. So the number compares models on the same text, with the same tokenizer and window, and nothing else.
+    file, is cut into windows. Each window is run by itself, and opens as the tokenizer opens any text (with ``<bos>``
+    where it does that). Its first token does not count, because nothing predicts it. So the number compares models on
+    the same text, with the same tokenizer and window, and nothing else.
 
     Parameters
     ----------
@@ -107,8 +110,7 @@ def read_windows(lm: LanguageModel, text: str | Path, *, window: int, limit: int
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
     documents = _read_documents(text)
-    ids = [encode(lm.tokenizer, document).ids for document in documents]
-    windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]
+    windows = _cut_into_windows(lm, documents, window)[:limit]
     if not windows:
         raise DataError(f"{text} has fewer than two tokens; give a longer text.")
     return windows
@@ -132,12 +134,21 @@ def _read_documents(text: str | Path) -> list[str]:
         raise DataError(f"{text} is not UTF-8 text: byte {err.start}; save it as UTF-8.") from err
 
 
+def _cut_into_windows(lm: LanguageModel, documents: Sequence[str], window: int) -> list[tuple[int, ...]]:
+    opening = opening_ids(lm.tokenizer)
+    body = max(1, window - len(opening))
+    texts = [encode(lm.tokenizer, document).ids[len(opening) :] for document in documents]
+    windows = [(*opening, *ids[i : i + body]) for ids in texts for i in range(0, len(ids), body)]
+    return [row for row in windows if len(row) > 1]
+
+
 def _window_nll(lm: LanguageModel, windows: Sequence[tuple[int, ...]]) -> list[float]:
     """Summed NLL of the tokens after the first of each window."""
 
     def compute(missing: list[tuple[int, ...]]) -> list[float]:
         nll: dict[int, float] = {}
-        at_once = max(1, _TOKENS_AT_ONCE // max(map(len, windows)))
+        n_tokens = min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // lm.model.config.vocab_size)
+        at_once = max(1, n_tokens // max(map(len, windows)))
         with tqdm(total=len(missing), desc="Perplexity", unit="window") as bar:
             for batch in batch_by_length([len(row) for row in missing], at_once):
                 texts = [Encoded(missing[i], n_prompt=1) for i in batch]

@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from workbench import embedded
 from workbench.data.tasks.load import TaskData
 from workbench.editing.editor import Editor, hyperparameters_of
-from workbench.errors import ModelError, first_line
+from workbench.errors import ModelError
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model
@@ -113,8 +113,8 @@ def model_identity(name: str) -> str:
     ModelError
         If it is not a folder, and the hub does not have it or cannot be reached.
     """
-    if name == embedded.NAME:
-        return embedded.GGUF_SHA256
+    if name in embedded.MODELS:
+        return embedded.MODELS[name].sha256
     folder = Path(name)
     if folder.is_dir():
         files = sorted(path for pattern in _MODEL_FILES for path in folder.glob(pattern))
@@ -122,10 +122,7 @@ def model_identity(name: str) -> str:
     try:
         return Path(hf_hub_download(name, "config.json")).parent.name  # snapshots/<commit>/config.json
     except (OSError, HfHubHTTPError, HFValidationError) as err:
-        raise ModelError(
-            f"no model {name!r}: it is neither {embedded.NAME!r}, nor a folder, nor a hub id that can be reached "
-            f"({first_line(err)})."
-        ) from err
+        raise ModelError(embedded.no_such_model(name, err)) from err
 
 
 def data_key(data: TaskData) -> str:

@@ -111,7 +111,7 @@ def test_all_steps_of_a_layer_are_one_batch(every_tiny_lm):
     with hooked(lm.model.get_output_embeddings(), lambda _, args: sizes.append(len(args[0])), before=True):
         attribute_token(lm, random_ids(6), TOKEN, steps=7)
     assert sizes[-N_LAYERS:] == [7] * N_LAYERS
-    assert all(size == 1 for size in sizes[:-N_LAYERS])
+    assert all(size == 0 for size in sizes[:-N_LAYERS])  # no logits are read before
 
 
 def test_texts_of_other_lengths_in_the_batch_change_no_score(every_tiny_lm):

@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers import error_of
 from tests.tiny_models import SENTENCES, byte_level_tokenizer, sentencepiece_tokenizer
-from workbench.editing.second_moment.texts import HUB_NAMES, cut_into_chunks, find_source, opening_ids
+from workbench.editing.second_moment.texts import HUB_NAMES, cut_into_chunks, find_source
+from workbench.encoding import opening_ids
 from workbench.errors import EditError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -45,7 +46,7 @@ def test_chunks_are_the_texts_tokens_in_order_each_after_the_opening_tokens(toke
     chunks = cut_into_chunks(tokenizer, find_source(str(path)), n_tokens=50, length=16).tolist()
     body = 16 - len(opening)
     ids = tokenizer("\n".join(SENTENCES), add_special_tokens=False)["input_ids"]
-    assert opening_ids(tokenizer) == opening
+    assert opening_ids(tokenizer) == tuple(opening)
     assert chunks == [opening + ids[i * body : (i + 1) * body] for i in range(3)]  # 48 of 50 tokens
 
 

@@ -70,6 +70,19 @@ class SubjectStates:
             keys = (keys + in_context.reshape(-1, self._n, keys.shape[1]).mean(dim=0)) / 2
         return keys, hidden
 
+    def values(self, layer: int) -> Tensor:
+        """Return the values (N, d_model) of one block in the bare prompts, with the current weights."""
+        values: list[Tensor] = []
+
+        def keep_values(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            values.append(output.reshape(batch.blocks.ids.shape + (-1,))[:, -1])
+            raise StopForward
+
+        for batch in self._bare:
+            with torch.no_grad(), hooked(self._lm.mlp_out(layer), keep_values), suppress(StopForward):
+                batch.blocks.logits()
+        return torch.cat(values)[_order_of(self._bare)]
+
     def _run(self, batches: list[_TextBatch], layer: int, *, with_hidden: bool) -> tuple[Tensor, Tensor]:
         """Keys (B, d_ff) and hidden states (B, d_model), which are empty if not wanted, in the order of the texts."""
         keys: list[Tensor] = []
@@ -90,8 +103,13 @@ class SubjectStates:
                 stack.enter_context(hooked(self._lm.blocks[self._last], keep_hidden))
                 stack.enter_context(suppress(StopForward))
                 batch.blocks.logits()
-        order = torch.tensor([i for batch in batches for i in batch.index]).argsort()
+        order = _order_of(batches)
         return torch.cat(keys)[order], torch.cat(states)[order] if with_hidden else torch.empty(0)
+
+
+def _order_of(batches: list[_TextBatch]) -> Tensor:
+    """Places of the texts among those of all batches, in the order of the texts."""
+    return torch.tensor([i for batch in batches for i in batch.index]).argsort()
 
 
 def _compute_batches(lm: LanguageModel, texts: list[Encoded], layer: int) -> list[_TextBatch]:

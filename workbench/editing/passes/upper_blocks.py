@@ -175,8 +175,8 @@ def compute_prefix(lm: LanguageModel, batch: Batch, n_tokens: int) -> Prefix | N
     if n_tokens == 0:
         return None
     inputs = {name: tensor[:, :n_tokens] for name, tensor in batch.model_inputs.items()}
-    cache = DynamicCache()
-    lm.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache, nothing_read = DynamicCache(), torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    lm.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=nothing_read)
     real = inputs["attention_mask"].bool()[:, None, :, None]  # what padding computes may be NaN: 0 · NaN = NaN
     return tuple(
         (keys.where(real.to(keys.device), 0), values.where(real.to(values.device), 0)) for keys, values, *_ in cache

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from workbench.encoding import encode
+from workbench.encoding import opening_ids
 from workbench.errors import EditError, first_line
 from workbench.extras import require_extra
 from workbench.storage.digests import sha256_of_file
@@ -214,12 +214,6 @@ def cut_into_chunks(
                 break
     starts = range(0, min(len(ids), budget) - body + 1, body)
     return torch.tensor([[*opening, *ids[at : at + body]] for at in starts], dtype=torch.long).reshape(-1, length)
-
-
-def opening_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the special tokens that a tokenizer puts before every text."""
-    with_specials = encode(tokenizer, "a").ids
-    return list(with_specials[: len(with_specials) - len(tokenizer("a", add_special_tokens=False)["input_ids"])])
 
 
 def _digest_of_files(paths: Iterable[Path]) -> bytes:
