@@ -83,8 +83,15 @@ def relative_change_panel(histogram: pd.DataFrame, thresholds: pd.DataFrame, ax:
     counts = list(dict.fromkeys(histogram["n_edits"]))
     for i, (count, style) in enumerate(zip(counts, ordered_styles(len(counts)), strict=True)):
         bins = histogram[histogram["n_edits"] == count]
-        look = {"color": style.color, "linestyle": _DASHES[i % len(_DASHES)], "linewidth": 1.5}
-        ax.stairs(100 * bins["share"], _edges(bins), label=edits_label(count), **look)
+        dash = _DASHES[i % len(_DASHES)]
+        ax.stairs(
+            100 * bins["share"],
+            _edges(bins),
+            label=edits_label(count),
+            color=style.color,
+            linestyle=dash,
+            linewidth=1.5,
+        )
     sides = ((VERMILION, "right"), (VERMILION, "left"))
     for row, (color, side) in zip(thresholds.to_dict("records"), sides, strict=True):
         text = f"{100 * row['quantile']:.0f} % quantile\nof single edits: {row['value']:.3f}"
