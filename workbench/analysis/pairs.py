@@ -102,8 +102,7 @@ class Runs:
 
     def abilities(self, **where: object) -> pd.DataFrame:
         """Return the scores of abilities above guessing in the examples that did not choose them."""
-        chosen = self.scores.merge(self._above_guessing, on=["dtype", *STRATUM], validate="many_to_one")
-        return select(chosen[~_chooses(chosen)], where)
+        return select(self._of_abilities, where)
 
     def smooth(self, **where: object) -> pd.DataFrame:
         """Return the log-likelihoods of reference answers, of all tasks."""
@@ -114,6 +113,11 @@ class Runs:
         """Return the scores of facts right after their edits, one row per fact."""
         fixed = {"task": EDITS, "metric": metric, "protocol": protocol, "moment": AFTER_EDIT}
         return select(self.scores, {**fixed, **where})
+
+    @cached_property
+    def _of_abilities(self) -> pd.DataFrame:
+        chosen = self.scores.merge(self._above_guessing, on=["dtype", *STRATUM], validate="many_to_one")
+        return chosen[~_chooses(chosen)]
 
     @cached_property
     def _above_guessing(self) -> pd.DataFrame:
