@@ -14,7 +14,7 @@ from tests.tiny_models import build_tiny_lm
 from workbench.editing.mend import editor as mend_module
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.network import load_network, read_metadata, save_network
+from workbench.editing.mend.network import largest_trained_batch, load_network, read_metadata, save_network
 from workbench.errors import EditError
 
 SHIPPED = Path(mend_module.__file__).with_name("trained") / "mend-smollm2-135m.safetensors"
@@ -87,6 +87,30 @@ def test_a_network_that_lacks_weights_is_refused(tiny_lm, tmp_path):
     assert sentence.endswith("); train it again.")
 
 
+def test_a_file_from_before_the_exponents_holds_sums(tiny_lm, tmp_path):
+    network = shaken(tiny_lm)
+    expected = {name: tensor for name, tensor in network.state_dict().items() if name != "batch_exponent"}
+    del network.batch_exponent
+    loaded = load_network(save_network(network, tmp_path / "mend.safetensors", tiny_lm), tiny_lm).state_dict()
+    assert not loaded.pop("batch_exponent").any()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("training", "largest"),
+    [
+        ({"largest_batch": 4, "settings": {"batch_sizes": [1, 10]}}, 4),  # 10 did not fit the training facts
+        ({"settings": {"batch_sizes": [1, 10, 2]}}, 10),
+        ({"settings": {}}, None),
+        (None, None),
+    ],
+)
+def test_the_largest_trained_batch_is_read_from_the_record_of_the_training(tiny_lm, tmp_path, training, largest):
+    path = save_network(fresh(tiny_lm), tmp_path / "mend.safetensors", tiny_lm, training=training)
+    assert largest_trained_batch(read_metadata(path)) == largest
+
+
 # bad hyperparameters
 
 
@@ -107,6 +131,12 @@ def test_lr_scale_must_be_positive(value):
     with pytest.raises(EditError) as caught:
         MEND(lr_scale=value)
     assert str(caught.value) == f"lr_scale must be a positive number; got {value}."
+
+
+def test_how_larger_batches_are_taken_must_be_one_of_the_two_ways():
+    with pytest.raises(EditError) as caught:
+        MEND(larger_batches="mean")
+    assert str(caught.value) == "larger_batches must be 'scaled' or 'summed'; got 'mean'."
 
 
 @pytest.mark.parametrize(

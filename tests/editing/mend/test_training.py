@@ -17,7 +17,7 @@ from workbench.data.facts import FactSet
 from workbench.editing.mend.corpus import Corpus, split_facts
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.losses import Draw, draw_edits, losses_after
+from workbench.editing.mend.losses import Draw, draw_edits, losses_after, sizes_that_fit
 from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.editing.mend.training import MendTraining, Trainer
 from workbench.errors import EditError, RequestError
@@ -79,13 +79,14 @@ def test_the_losses_are_those_of_a_model_that_is_really_edited(every_tiny_lm, tm
     lm = every_tiny_lm
     corpus, network = corpus_and_network(lm)
     mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
-    pair, other = [FACTS[1], FACTS[8]], FACTS[4]
+    pair, other, silent = [FACTS[1], FACTS[8]], FACTS[4], FACTS[6]
     draws = [[Draw(i, (corpus.facts[i].edit, corpus.facts[i].rephrased[0]), corpus.facts[i].unrelated) for i in (1, 8)]]
     draws[0][1] = replace(draws[0][1], unrelated=(corpus.facts[4].before,))
+    draws[0].append(Draw(6, (), ()))  # takes part in the edit only
     losses = losses_after(corpus, network, draws)
     elsewhere = [(pair[0].locality[0].prompt, pair[0].locality[0].target), (other.filled_prompt, other.target_true)]
     before = [logits_before_target(lm, *text)[0] for text in elsewhere]
-    with mend.compute_update(lm, pair).applied(lm):
+    with mend.compute_update(lm, [*pair, silent]).applied(lm):
         nll = [
             cross_entropy(*logits_before_target(lm, prompt, r.target_new))
             for r in pair
@@ -168,6 +169,33 @@ def test_a_step_draws_different_facts_and_always_the_same(tiny_lm):
     assert seen == {1, 2, 4}
 
 
+def test_an_edit_of_more_facts_than_a_step_has_losses_for_asks_for_as_many_as_it_can(tiny_lm):
+    corpus = Corpus(tiny_lm, FACTS, weights_to_edit(tiny_lm))
+    for step in range(20):
+        [edit] = draw_edits(corpus, 4, (7,), seed=f"0 {step}")
+        assert len({draw.fact for draw in edit}) == 7
+        assert [bool(draw.edited and draw.unrelated) for draw in edit] == [True] * 4 + [False] * 3
+        for draw in edit:
+            assert not {corpus.facts[d.fact].before for d in edit} & set(draw.unrelated)
+
+
+@pytest.mark.parametrize(
+    ("n_facts", "n_known", "sizes"),
+    [
+        (10, 1000, (1, 2, 10, 30)),
+        (10, 30, (1, 2, 10)),  # one fact must be left out
+        (10, 6, (1,)),  # losses for five facts: two do not divide them
+        (7, 31, (1, 10, 30)),
+    ],
+)
+def test_the_sizes_that_fit_divide_the_facts_of_a_step_or_exceed_them(n_facts, n_known, sizes):
+    assert sizes_that_fit((1, 2, 10, 30), n_facts=n_facts, n_known=n_known) == sizes
+
+
+def test_where_no_size_fits_facts_are_edited_one_by_one():
+    assert sizes_that_fit((30,), n_facts=10, n_known=12) == (1,)
+
+
 # the run
 
 
@@ -177,6 +205,62 @@ def test_training_lowers_both_losses(tiny_lm):
     assert [record["step"] for record in history] == [20, 40, 60]
     assert history[-1]["train_edit"] < history[0]["train_edit"]
     assert history[-1]["train_locality"] < history[0]["train_locality"]
+
+
+def test_networks_for_a_gemma_3_are_trained_on_small_and_large_batches():
+    lm = build_tiny_lm("gemma3_text")  # a gated MLP whose output is normalized before it is added
+    settings = replace(SHORT, layers=(2, 3), steps=40, batch_sizes=(1, 2, 4, 6), val_interval=20, lr=0.01, edit_lr=0.05)
+    trainer = Trainer(lm, TRAIN, VALIDATION, settings)
+    record = trainer.run()
+    assert [name.split("layers.")[1] for name in trainer.network.names] == [
+        f"{layer}.mlp.{part}_proj.weight" for layer in (2, 3) for part in ("gate", "up", "down")
+    ]
+    assert record["history"][-1]["train_edit"] < record["history"][0]["train_edit"]
+    assert record["largest_batch"] == 6
+    assert trainer.network.batch_exponent.abs().min() > 0  # each has learned one
+
+
+def test_a_run_can_start_from_trained_networks_and_leaves_them_alone(tiny_lm, tmp_path):
+    first = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT)
+    first.run()
+    before = state_of(first)
+    start = first.network.requires_grad_(False)
+    second = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, start=start, checkpoint=tmp_path / "mend.checkpoint")
+    assert_same_state(state_of(second), before)
+    second.run()
+    assert_same_state(state_of(first), before)
+    after = state_of(second)
+    assert all(torch.equal(after[name], before[name]) for name in before if name.endswith((".mean", ".std")))
+    assert not torch.equal(after["log_edit_lr"], before["log_edit_lr"])
+    with pytest.raises(EditError) as caught:  # other networks to start from: another run
+        Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=tmp_path / "mend.checkpoint").resume()
+    assert str(caught.value).startswith(f"{tmp_path / 'mend.checkpoint'} is of a run with other facts, settings or ")
+
+
+def test_networks_for_other_matrices_are_no_start(tiny_lm):
+    start = MendNetwork.untrained(tiny_lm, weights_to_edit(tiny_lm, [3]), rank=4)
+    with pytest.raises(EditError) as caught:
+        Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, start=start)
+    assert str(caught.value) == (
+        f"the networks to start from are for {', '.join(weights_to_edit(tiny_lm, [3]))}, not for "
+        f"{', '.join(weights_to_edit(tiny_lm))}; give the layers that they were trained for."
+    )
+
+
+def test_validations_read_batches_of_every_size_that_fits(tiny_lm, monkeypatch):
+    seen = []
+
+    def record(corpus, network, edits):
+        seen.append([tuple(draw.fact for draw in edit) for edit in edits])
+        return losses_after(corpus, network, edits)
+
+    trainer = Trainer(tiny_lm, TRAIN, FACTS[7:], replace(SHORT, batch_sizes=(1, 2, 2, 5, 8)))
+    trainer._progress.recent = [[0.0, 0.0]]
+    monkeypatch.setattr("workbench.editing.mend.training.losses_after", record)
+    trainer._validate()
+    assert [[len(edit) for edit in edits] for edits in seen] == [[1]] * 5 + [[2]] * 2
+    assert sorted(facts[0][0] for facts in seen[:5]) == [0, 1, 2, 3, 4]
+    assert len({fact for [edit] in seen[5:] for fact in edit}) == 4
 
 
 def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_bits(tiny_lm, tmp_path, monkeypatch):
@@ -267,7 +351,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tiny_lm, tmp_path):
 def test_the_record_is_json(tiny_lm):
     record = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT).run()
     assert json.loads(json.dumps(record)) == record
-    assert (record["steps"], len(record["history"])) == (6, 3)
+    assert (record["steps"], len(record["history"]), record["largest_batch"]) == (6, 3, 4)
 
 
 def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
@@ -292,7 +376,7 @@ def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
     [
         ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
         ({"lr": math.nan}, "lr must be a positive number; got nan."),
-        ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10; got 3."),
+        ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10, or be larger; got 3."),
     ],
 )
 def test_settings_out_of_range_are_named(settings, sentence):
