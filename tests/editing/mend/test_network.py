@@ -14,7 +14,13 @@ from tests.tiny_models import build_tiny_lm
 from workbench.editing.mend import editor as mend_module
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.network import largest_trained_batch, load_network, read_metadata, save_network
+from workbench.editing.mend.network import (
+    facts_trained_on,
+    largest_trained_batch,
+    load_network,
+    read_metadata,
+    save_network,
+)
 from workbench.errors import EditError
 
 SHIPPED = Path(mend_module.__file__).with_name("trained") / "mend-smollm2-135m.safetensors"
@@ -247,9 +253,25 @@ def test_the_shipped_network_is_small_and_says_how_it_was_made():
     assert {row["facts"] for row in training["success"]} >= {"train", "validation", "test"}
 
 
+def test_the_shipped_network_lists_its_test_facts_and_was_trained_on_none_of_them():
+    metadata = read_metadata(SHIPPED)
+    listed, seen = metadata["training"]["facts"]["test"], facts_trained_on(metadata)
+    assert len(set(listed)) == metadata["training"]["n_test"] == 100
+    assert len(seen) == metadata["training"]["n_train"] + metadata["training"]["n_validation"]
+    assert not seen & set(listed)
+    assert set(listed) <= {request.filled_prompt for request in wb.load_facts().requests}
+    assert largest_trained_batch(metadata) >= 10
+
+
+def shipped_test_facts(n):
+    """Return the first `n` of the facts that the shipped network was tested on, whatever else the bundle holds."""
+    bundled = {request.filled_prompt: request for request in wb.load_facts().requests}
+    return [bundled[prompt] for prompt in read_metadata(SHIPPED)["training"]["facts"]["test"][:n]]
+
+
 @pytest.mark.slow
 def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
-    held_out = wb.load_facts().sample(5, seed=0)  # none of them was trained on
+    held_out = shipped_test_facts(5)
     mend, values = MEND.for_model(smollm2), []
     for request in held_out:
         with mend.compute_update(smollm2, [request]).applied(smollm2):
@@ -264,7 +286,7 @@ def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
 
 @pytest.mark.slow
 def test_a_batch_of_facts_is_written_into_the_embedded_model_at_once(smollm2):
-    held_out = wb.load_facts().sample(5, seed=0)
+    held_out = shipped_test_facts(5)
     before = [float(target_nll(smollm2, request)) for request in held_out]
     update = MEND.for_model(smollm2).compute_update(smollm2, list(held_out))
     with update.applied(smollm2):
