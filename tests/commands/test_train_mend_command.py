@@ -9,8 +9,9 @@ import pytest
 import workbench as wb
 from workbench.data.facts import read_facts
 from workbench.editing.mend.editor import MEND
-from workbench.editing.mend.network import read_metadata
+from workbench.editing.mend.network import facts_trained_on, read_metadata
 from workbench.editing.mend.training import Trainer
+from workbench.storage.digests import sha256_of_file
 
 PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
 SETTINGS = {"--steps": 6, "--rank": 4, "--val-interval": 2, "--checkpoint-interval": 2, "--edit-lr": 0.01}
@@ -116,6 +117,47 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, tiny, facts, t
     assert records[0]["success"] == records[1]["success"]
 
 
+def test_training_goes_on_from_networks_with_larger_batches(cli, tiny, facts, tmp_path):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert cli("train-mend", *options(tiny, facts, first, **{"--batch-sizes": "1,2"})).code == 0
+    more = {"--start-from": first, "--batch-sizes": "1,10"}
+    assert cli("train-mend", *options(tiny, facts, second, **more)).code == 0
+    records = [read_metadata(path)["training"] for path in (first, second)]
+    assert records[0]["start"] is None
+    assert records[1]["start"]["sha256"] == sha256_of_file(first)
+    assert records[1]["start"]["command"] == records[0]["command"]
+    assert [record["settings"]["batch_sizes"] for record in records] == [[1, 2], [1, 10]]
+    assert [record["largest_batch"] for record in records] == [2, 10]
+
+
+def test_the_file_lists_the_facts_of_each_set(cli, tiny, facts, tmp_path):
+    out = tmp_path / "mend.safetensors"
+    assert cli("train-mend", *options(tiny, facts, out)).code == 0
+    metadata = read_metadata(out)
+    listed = metadata["training"]["facts"]
+    assert listed["test"] == [request.filled_prompt for request in read_facts(facts).sample(10, seed=0)]
+    assert {name: len(prompts) for name, prompts in listed.items()} == {"train": 11, "validation": 3, "test": 10}
+    assert {prompt for prompts in listed.values() for prompt in prompts} == {
+        request.filled_prompt for request in read_facts(facts).requests
+    }
+    assert facts_trained_on(metadata) == {*listed["train"], *listed["validation"]}
+
+
+def test_networks_that_were_trained_on_test_facts_are_no_start(cli, tiny, facts, tmp_path):
+    first, out = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert cli("train-mend", *options(tiny, facts, first, **{"--seed": 1})).code == 0
+    seen = facts_trained_on(read_metadata(first))
+    known = [r.filled_prompt for r in read_facts(facts).sample(10, seed=0) if r.filled_prompt in seen]
+    assert known
+    result = cli("train-mend", *options(tiny, facts, out, **{"--start-from": first}))
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == (
+        f"workbench: {first} was trained on {len(known)} of the 10 test facts, such as {known[0]!r}; repeat the "
+        "--facts, --hold-out and --seed of its training."
+    )
+    assert not out.exists()
+
+
 def _tensor_bytes(path: Path) -> bytes:
     data = path.read_bytes()
     return data[8 + int.from_bytes(data[:8], "little") :]
@@ -126,6 +168,11 @@ def _tensor_bytes(path: Path) -> bytes:
     [
         ({"--layers": "1,x"}, "--layers must be numbers with commas between them, such as 27,28,29; got '1,x'."),
         ({"--layers": "4"}, "layer 4 is out of range: {model} has layers 0 to 3."),
+        (
+            {"--batch-sizes": "1;2"},
+            "--batch-sizes must be numbers with commas between them, such as 1,1,10; got '1;2'.",
+        ),
+        ({"--batch-sizes": "3"}, "batch_sizes must divide facts_per_step, 10, or be larger; got 3."),
         ({"--steps": 0}, "steps must be a whole number of at least 1; got 0."),
         (
             {"--hold-out": 25},

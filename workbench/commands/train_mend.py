@@ -19,7 +19,13 @@ from workbench.data.facts import load_facts
 from workbench.data.records import BUNDLED
 from workbench.editing.mend.corpus import Splits, split_facts
 from workbench.editing.mend.editor import MEND
-from workbench.editing.mend.network import save_network
+from workbench.editing.mend.network import (
+    MendNetwork,
+    facts_trained_on,
+    load_network,
+    read_metadata,
+    save_network,
+)
 from workbench.editing.mend.training import MendTraining, Trainer
 from workbench.errors import EditError
 from workbench.evaluation.statistics import summarize
@@ -28,6 +34,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.regularize import Unregularized
 from workbench.request import EditRequest
+from workbench.storage.digests import sha256_of_file
 
 _BATCH_SIZE = 10  # facts of a batch edit in the report
 _LIMIT = 100  # facts of each set in the report
@@ -59,6 +66,14 @@ def train_mend(
     rank: Annotated[
         int | None, typer.Option(help="Rank of the layers of the networks.", rich_help_panel=_NETWORK)
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Trained networks to start from; by default untrained ones.", rich_help_panel=_NETWORK),
+    ] = None,
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(help="Numbers of facts per edit, one drawn per step, such as 1,1,10.", rich_help_panel=_NETWORK),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Largest number of steps.", rich_help_panel=_NETWORK)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the networks.", rich_help_panel=_NETWORK)] = None,
     edit_lr: Annotated[float | None, typer.Option(help="Initial value of every α.", rich_help_panel=_NETWORK)] = None,
@@ -89,6 +104,7 @@ def train_mend(
     _check_out(out, checkpoint, resume=resume, force=force)
     given: dict[str, Any] = {
         "layers": None if layers is None else layers_from(layers, example="27,28,29"),
+        "batch_sizes": None if batch_sizes is None else _sizes_from(batch_sizes),
         "rank": rank,
         "steps": steps,
         "lr": lr,
@@ -107,10 +123,12 @@ def train_mend(
         f"{len(splits.train)} facts for training, {len(splits.validation)} for validation, {len(splits.test)} for "
         f"testing; {splits.n_dropped} left out because they are in another set."
     )
-    trainer = Trainer(lm, splits.train, splits.validation, settings, checkpoint=checkpoint)
+    start = None if start_from is None else _load_start(start_from, lm, splits)
+    trainer = Trainer(lm, splits.train, splits.validation, settings, start=start, checkpoint=checkpoint)
     if resume:
         trainer.resume()
     record = trainer.run() | _origin(settings, splits, [source.source for source in sources], dtype)
+    record["start"] = None if start_from is None else _start_record(start_from)
     save_network(trainer.network, out, lm, training=record)
     others = {source.source: source.requests for source in excluded}
     success = _success(lm if dtype == "float32" else load_model(model, device=device), out, splits, others)
@@ -125,17 +143,48 @@ def _check_out(out: Path, checkpoint: Path, *, resume: bool, force: bool) -> Non
         raise EditError(f"{checkpoint} is from an unfinished run; give --resume to continue it, or delete it.")
 
 
+def _sizes_from(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as err:
+        raise EditError(
+            f"--batch-sizes must be numbers with commas between them, such as 1,1,10; got {text!r}."
+        ) from err
+
+
 def _origin(settings: MendTraining, splits: Splits, sources: list[str], dtype: str) -> dict[str, Any]:
     return {
         "settings": asdict(settings),
         "sources": sources,
         "dtype": dtype,
+        "facts": {
+            name: [request.filled_prompt for request in getattr(splits, name)]
+            for name in ("train", "validation", "test")
+        },
         "n_train": len(splits.train),
         "n_validation": len(splits.validation),
         "n_test": len(splits.test),
         "n_dropped": splits.n_dropped,
         "command": shlex.join(["workbench", *sys.argv[1:]]),
     }
+
+
+def _load_start(path: Path, lm: LanguageModel, splits: Splits) -> MendNetwork:
+    """Return the networks to start from; raise `EditError` if they were trained on a fact of the test set."""
+    seen = facts_trained_on(read_metadata(path))
+    if known := [request.filled_prompt for request in splits.test if request.filled_prompt in seen]:
+        raise EditError(
+            f"{path} was trained on {len(known)} of the {len(splits.test)} test facts, such as {known[0]!r}; repeat "
+            "the --facts, --hold-out and --seed of its training."
+        )
+    return load_network(path, lm)
+
+
+def _start_record(path: Path) -> dict[str, Any]:
+    """Return what made the networks that the training started from."""
+    training = read_metadata(path)["training"] or {}
+    kept = ("steps", "seconds", "settings", "sources", "dtype", "command", "start")
+    return {"sha256": sha256_of_file(path)} | {key: training[key] for key in kept if key in training}
 
 
 def _success(lm: LanguageModel, out: Path, splits: Splits, others: dict[str, tuple[EditRequest, ...]]) -> pd.DataFrame:

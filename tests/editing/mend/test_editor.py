@@ -20,8 +20,8 @@ def editor(tmp_path):
     """Give a function that saves networks for a model and makes the editor that uses them."""
     paths = iter(tmp_path / f"{i}.safetensors" for i in range(100))
 
-    def make(lm, network=None, **fields) -> MEND:
-        return MEND(network=str(save_network(network or fresh(lm), next(paths), lm)), **fields)
+    def make(lm, network=None, training=None, **fields) -> MEND:
+        return MEND(network=str(save_network(network or fresh(lm), next(paths), lm, training=training)), **fields)
 
     return make
 
@@ -154,15 +154,18 @@ def test_computing_changes_no_weight_and_no_global_random_state(every_tiny_lm, e
 # batches and padding
 
 
-def test_a_batch_is_the_sum_of_its_facts_and_padding_adds_nothing(every_tiny_lm, editor):
+def test_a_batch_is_the_sum_of_its_facts_times_a_trained_power_and_padding_adds_nothing(every_tiny_lm, editor):
     lm = every_tiny_lm
-    mend = editor(lm, shaken(lm))
+    network = shaken(lm)
+    mend, exponents = editor(lm, network), dict(zip(network.names, network.batch_exponent.tolist(), strict=True))
+    assert any(abs(exponent) > 0.01 for exponent in exponents.values())
     alone = [mend.compute_update(lm, [request]) for request in (REQUEST, LONG)]
     batch = mend.compute_update(lm, [REQUEST, LONG])
     lengths = [len(lm.tokenizer(f"{r.filled_prompt} {r.target_new}")["input_ids"]) for r in (REQUEST, LONG)]
     assert lengths[0] < lengths[1]  # so the first is padded
     for name in batch:
-        assert relative_difference(batch.delta(name), alone[0].delta(name) + alone[1].delta(name)) < 1e-4
+        expected = 2 ** -exponents[name] * (alone[0].delta(name) + alone[1].delta(name))
+        assert relative_difference(batch.delta(name), expected) < 1e-4
         assert batch[name].rows.shape[1] == sum(update[name].rows.shape[1] for update in alone)
 
 
@@ -195,6 +198,68 @@ def test_a_model_in_bfloat16_is_edited_through_its_float32_masters(editor):
     assert {update.delta(name).dtype for name in update} == {torch.float32}
     with update.applied(lm):
         assert float(target_nll(lm, REQUEST)) < before
+
+
+# batches beyond those of the training
+
+TRAINED_ON_TWO = {"settings": {"batch_sizes": [1, 2, 1]}}
+
+
+def others(n):
+    return [replace(REQUEST, subject=f"Tower {i}") for i in range(n)]
+
+
+def test_an_edit_of_no_more_facts_than_in_training_is_the_plain_sum_to_the_bit(tiny_lm, editor):
+    network = shaken(tiny_lm)
+    for n in (1, 2):
+        unscaled = editor(tiny_lm, network).compute_update(tiny_lm, others(n))
+        for how in ("scaled", "summed"):
+            mend = editor(tiny_lm, network, TRAINED_ON_TWO, larger_batches=how)
+            update = mend.compute_update(tiny_lm, others(n))
+            assert all(torch.equal(update.delta(name), unscaled.delta(name)) for name in network.names)
+
+
+def test_an_edit_of_three_times_as_many_facts_as_in_training_is_a_third_of_the_sum(tiny_lm, editor):
+    network = fresh(tiny_lm)
+    scaled, summed = (
+        editor(tiny_lm, network, TRAINED_ON_TWO, larger_batches=how).compute_update(tiny_lm, others(6))
+        for how in ("scaled", "summed")
+    )
+    alone = [editor(tiny_lm, network).compute_update(tiny_lm, [request]) for request in others(6)]
+    for name in network.names:
+        total = sum(update.delta(name) for update in alone)
+        assert relative_difference(summed.delta(name), total) < 1e-4
+        assert relative_difference(scaled.delta(name), total / 3) < 1e-4
+
+
+def test_the_trained_power_stops_at_the_largest_batch_of_the_training(tiny_lm, editor):
+    network = shaken(tiny_lm)
+    update = editor(tiny_lm, network, {"largest_batch": 1}).compute_update(tiny_lm, others(3))
+    alone = [editor(tiny_lm, network).compute_update(tiny_lm, [request]) for request in others(3)]
+    for name in network.names:
+        mean = sum(single.delta(name) for single in alone) / 3
+        assert relative_difference(update.delta(name), mean) < 1e-4
+
+
+@pytest.mark.parametrize("training", [None, {"steps": 3}])
+def test_networks_of_unknown_training_sum_any_number_of_facts(tiny_lm, editor, training):
+    network = fresh(tiny_lm)
+    scaled, summed = (
+        editor(tiny_lm, network, training, larger_batches=how).compute_update(tiny_lm, others(6))
+        for how in ("scaled", "summed")
+    )
+    assert all(torch.equal(scaled.delta(name), summed.delta(name)) for name in network.names)
+    assert scaled.records[0].diagnostics["largest_trained_batch"] is None
+    assert scaled.records[0].diagnostics["batch_scale"] == 1
+
+
+@pytest.mark.parametrize(("how", "n", "scale"), [("scaled", 2, 1), ("scaled", 5, 0.4), ("summed", 5, 1)])
+def test_the_record_says_by_what_the_sum_was_scaled(tiny_lm, editor, how, n, scale):
+    mend = editor(tiny_lm, None, TRAINED_ON_TWO, larger_batches=how)
+    (record,) = mend.compute_update(tiny_lm, others(n)).records
+    assert record.diagnostics["largest_trained_batch"] == 2
+    assert record.diagnostics["batch_scale"] == scale
+    assert record.hyperparameters["larger_batches"] == how
 
 
 # hyperparameters

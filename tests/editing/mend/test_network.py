@@ -1,7 +1,6 @@
 """Files of MEND's networks and of EasyEdit's hyperparameters, what is refused, and the network that is shipped."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,13 @@ from tests.tiny_models import build_tiny_lm
 from workbench.editing.mend import editor as mend_module
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.network import load_network, read_metadata, save_network
+from workbench.editing.mend.network import (
+    facts_trained_on,
+    largest_trained_batch,
+    load_network,
+    read_metadata,
+    save_network,
+)
 from workbench.errors import EditError
 
 SHIPPED = Path(mend_module.__file__).with_name("trained") / "mend-smollm2-135m.safetensors"
@@ -88,6 +93,30 @@ def test_a_network_that_lacks_weights_is_refused(tiny_lm, tmp_path):
     assert sentence.endswith("); train it again.")
 
 
+def test_a_file_from_before_the_exponents_holds_sums(tiny_lm, tmp_path):
+    network = shaken(tiny_lm)
+    expected = {name: tensor for name, tensor in network.state_dict().items() if name != "batch_exponent"}
+    del network.batch_exponent
+    loaded = load_network(save_network(network, tmp_path / "mend.safetensors", tiny_lm), tiny_lm).state_dict()
+    assert not loaded.pop("batch_exponent").any()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("training", "largest"),
+    [
+        ({"largest_batch": 4, "settings": {"batch_sizes": [1, 10]}}, 4),  # 10 did not fit the training facts
+        ({"settings": {"batch_sizes": [1, 10, 2]}}, 10),
+        ({"settings": {}}, None),
+        (None, None),
+    ],
+)
+def test_the_largest_trained_batch_is_read_from_the_record_of_the_training(tiny_lm, tmp_path, training, largest):
+    path = save_network(fresh(tiny_lm), tmp_path / "mend.safetensors", tiny_lm, training=training)
+    assert largest_trained_batch(read_metadata(path)) == largest
+
+
 # bad hyperparameters
 
 
@@ -108,6 +137,12 @@ def test_lr_scale_must_be_positive(value):
     with pytest.raises(EditError) as caught:
         MEND(lr_scale=value)
     assert str(caught.value) == f"lr_scale must be a positive number; got {value}."
+
+
+def test_how_larger_batches_are_taken_must_be_one_of_the_two_ways():
+    with pytest.raises(EditError) as caught:
+        MEND(larger_batches="mean")
+    assert str(caught.value) == "larger_batches must be 'scaled' or 'summed'; got 'mean'."
 
 
 @pytest.mark.parametrize(
@@ -209,12 +244,6 @@ def test_a_field_that_is_not_known_is_named(tmp_path):
 # the network that comes with the package
 
 
-def held_out_facts(n):
-    """Return facts of the test set of the network, drawn from the 380 bundled facts of its day."""
-    facts = wb.load_facts()
-    return replace(facts, requests=facts.requests[:380]).sample(n, seed=0)
-
-
 def test_the_shipped_network_is_small_and_says_how_it_was_made():
     assert SHIPPED.stat().st_size <= 5e6
     training = read_metadata(SHIPPED)["training"]
@@ -224,9 +253,25 @@ def test_the_shipped_network_is_small_and_says_how_it_was_made():
     assert {row["facts"] for row in training["success"]} >= {"train", "validation", "test"}
 
 
+def test_the_shipped_network_lists_its_test_facts_and_was_trained_on_none_of_them():
+    metadata = read_metadata(SHIPPED)
+    listed, seen = metadata["training"]["facts"]["test"], facts_trained_on(metadata)
+    assert len(set(listed)) == metadata["training"]["n_test"] == 100
+    assert len(seen) == metadata["training"]["n_train"] + metadata["training"]["n_validation"]
+    assert not seen & set(listed)
+    assert set(listed) <= {request.filled_prompt for request in wb.load_facts().requests}
+    assert largest_trained_batch(metadata) >= 10
+
+
+def shipped_test_facts(n):
+    """Return the first `n` of the facts that the shipped network was tested on, whatever else the bundle holds."""
+    bundled = {request.filled_prompt: request for request in wb.load_facts().requests}
+    return [bundled[prompt] for prompt in read_metadata(SHIPPED)["training"]["facts"]["test"][:n]]
+
+
 @pytest.mark.slow
 def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
-    held_out = held_out_facts(5)
+    held_out = shipped_test_facts(5)
     mend, values = MEND.for_model(smollm2), []
     for request in held_out:
         with mend.compute_update(smollm2, [request]).applied(smollm2):
@@ -241,7 +286,7 @@ def test_the_embedded_model_is_edited_out_of_the_box(smollm2):
 
 @pytest.mark.slow
 def test_a_batch_of_facts_is_written_into_the_embedded_model_at_once(smollm2):
-    held_out = held_out_facts(5)
+    held_out = shipped_test_facts(5)
     before = [float(target_nll(smollm2, request)) for request in held_out]
     update = MEND.for_model(smollm2).compute_update(smollm2, list(held_out))
     with update.applied(smollm2):

@@ -1,65 +1,30 @@
-"""MEND's training: its losses against models that are really edited, its runs against runs that were never stopped."""
+"""MEND's training: its runs against runs that were never stopped, what it starts from, and the split of the facts."""
 
 import json
 import math
-import random
 from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, kl_div
 
 import workbench as wb
-from tests.helpers import assert_same_bits, ids_of, weights_of
+from tests.editing.mend.networks import FACTS, fact, logits_before_target
+from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.commands.train_mend import edit_success
 from workbench.data.facts import FactSet
-from workbench.editing.mend.corpus import Corpus, split_facts
+from workbench.editing.mend.corpus import split_facts
 from workbench.editing.mend.editor import MEND
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.losses import Draw, draw_edits, losses_after
+from workbench.editing.mend.losses import losses_after
 from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.editing.mend.training import MendTraining, Trainer
 from workbench.errors import EditError, RequestError
 
-PLACES = ("Rome", "Paris", "Warsaw", "France", "Italy, near the sea", "the old country")
-
-
-def fact(i: int) -> wb.EditRequest:
-    return wb.EditRequest(
-        subject=f"Tower {i}",
-        prompt="{} is located in the city of" if i % 2 else "You may ask where {} is. It is in",
-        target_new=PLACES[i % len(PLACES)],
-        target_true=PLACES[(i + 1) % len(PLACES)],
-        rephrase=("Where is {}? It is in the city of",) if i % 3 else (),
-        locality=(wb.LocalityProbe(f"The capital of country {i} is", PLACES[(i + 2) % len(PLACES)]),),
-    )
-
-
-FACTS = [fact(i) for i in range(12)]
 TRAIN, VALIDATION = FACTS[:9], FACTS[9:]
 SHORT = MendTraining(
     steps=6, facts_per_step=4, batch_sizes=(1, 2, 4), rank=4, edit_lr=0.01, val_interval=2, checkpoint_interval=2
 )
-
-
-def corpus_and_network(lm, *, edit_lr=0.01, dtype=torch.float32):
-    """A network away from its neutral start, and facts."""
-    names, generator = weights_to_edit(lm), torch.Generator().manual_seed(3)
-    network = MendNetwork.untrained(lm, names, rank=4, edit_lr=edit_lr)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-            if name.endswith((".U", ".V")):
-                parameter.copy_(parameter.half().float())
-    return Corpus(lm, FACTS, names), network.to(dtype)
-
-
-@torch.no_grad()
-def logits_before_target(lm, prompt, target):
-    """Logits (tokens of the target, V) in one whole unpadded pass, and the target's tokens."""
-    n_prompt, ids = len(ids_of(lm, prompt)), torch.tensor([ids_of(lm, f"{prompt} {target}")])
-    return lm.model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:]
 
 
 def state_of(trainer):
@@ -72,102 +37,6 @@ def assert_same_state(a, b):
         assert torch.equal(a[name], b[name]), name
 
 
-# the losses
-
-
-def test_the_losses_are_those_of_a_model_that_is_really_edited(every_tiny_lm, tmp_path):
-    lm = every_tiny_lm
-    corpus, network = corpus_and_network(lm)
-    mend = MEND(network=str(save_network(network, tmp_path / "mend.safetensors", lm)))
-    pair, other = [FACTS[1], FACTS[8]], FACTS[4]
-    draws = [[Draw(i, (corpus.facts[i].edit, corpus.facts[i].rephrased[0]), corpus.facts[i].unrelated) for i in (1, 8)]]
-    draws[0][1] = replace(draws[0][1], unrelated=(corpus.facts[4].before,))
-    losses = losses_after(corpus, network, draws)
-    elsewhere = [(pair[0].locality[0].prompt, pair[0].locality[0].target), (other.filled_prompt, other.target_true)]
-    before = [logits_before_target(lm, *text)[0] for text in elsewhere]
-    with mend.compute_update(lm, pair).applied(lm):
-        nll = [
-            cross_entropy(*logits_before_target(lm, prompt, r.target_new))
-            for r in pair
-            for prompt in (r.filled_prompt, r.filled_rephrase[0])
-        ]
-        after = [logits_before_target(lm, *text)[0] for text in elsewhere]
-    lm.memo.clear()
-    before, after = torch.cat(before).log_softmax(-1), torch.cat(after).log_softmax(-1)
-    kl = kl_div(after, before, log_target=True, reduction="batchmean")
-    assert losses.edit.item() == pytest.approx(float(torch.stack(nll).mean()), rel=1e-4)
-    assert losses.locality.item() == pytest.approx(float(kl), rel=1e-3)
-    assert losses.locality_agreement == float((before.argmax(-1) == after.argmax(-1)).double().mean())
-
-
-def test_edits_made_side_by_side_do_not_see_each_other(tiny_lm):
-    corpus, network = corpus_and_network(tiny_lm)
-    rng = random.Random(0)
-    draws = [[Draw(i, (corpus.facts[i].edit,), (corpus.facts[rng.randrange(12)].before,))] for i in (1, 2, 6)]
-    together = losses_after(corpus, network, draws)
-    alone = [losses_after(corpus, network, [draw]) for draw in draws]
-    assert together.edit.item() == pytest.approx(sum(each.edit.item() for each in alone) / 3, rel=1e-5)
-
-
-def test_the_gradient_of_the_losses_is_a_finite_difference():
-    lm = build_tiny_lm("gpt2", dtype=torch.float64)  # the norms of a Llama compute in float32 whatever its weights are
-    corpus, network = corpus_and_network(lm, dtype=torch.float64)
-    draws = draw_edits(corpus, 4, (2,), seed="0")
-
-    def loss():
-        found = losses_after(corpus, network, draws)
-        return found.edit + found.locality
-
-    parameters = dict(network.named_parameters())
-    grads = dict(zip(parameters, torch.autograd.grad(loss(), list(parameters.values())), strict=True))
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in parameters.items():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            values = []
-            for sign in (1, -1):
-                parameter += sign * 1e-6 * direction
-                values.append(float(loss()))
-                parameter -= sign * 1e-6 * direction
-        expected = (values[0] - values[1]) / 2e-6
-        assert float((grads[name] * direction).sum()) == pytest.approx(expected, rel=1e-3, abs=1e-8), name
-
-
-def test_the_normalization_is_mean_and_deviation_of_the_training_factors(tiny_lm):
-    names = weights_to_edit(tiny_lm)
-    corpus = Corpus(tiny_lm, FACTS, names)
-    network = MendNetwork.untrained(tiny_lm, names, rank=4)
-    network.normalize_by(corpus.factors)
-    index = dict.fromkeys(network.shapes.values(), 0)
-    for name, shape in network.shapes.items():
-        transform = network.transforms[f"{shape[0]}x{shape[1]}"]
-        z = torch.cat([torch.cat(factors[name], dim=1) for factors in corpus.factors]).double().numpy()
-        i = index[shape]
-        assert transform.mean[i].numpy() == pytest.approx(z.mean(axis=0), rel=1e-4, abs=1e-7)
-        assert transform.std[i].numpy() == pytest.approx(z.std(axis=0, ddof=1), rel=1e-4)
-        index[shape] += 1
-    assert sum(index.values()) == len(names)
-
-
-# what is drawn
-
-
-def test_a_step_draws_different_facts_and_always_the_same(tiny_lm):
-    corpus = Corpus(tiny_lm, FACTS, weights_to_edit(tiny_lm))
-    seen = set()
-    for step in range(30):
-        edits = draw_edits(corpus, 4, (1, 2, 4), seed=f"0 {step}")
-        assert edits == draw_edits(corpus, 4, (1, 2, 4), seed=f"0 {step}")
-        drawn = [draw.fact for edit in edits for draw in edit]
-        assert len(set(drawn)) == 4
-        assert len({len(edit) for edit in edits}) == 1
-        for edit in edits:
-            for draw in edit:  # what this step writes is not asked to stay
-                assert not {corpus.facts[i].before for i in drawn} & set(draw.unrelated)
-        seen.add(len(edits))
-    assert seen == {1, 2, 4}
-
-
 # the run
 
 
@@ -177,6 +46,62 @@ def test_training_lowers_both_losses(tiny_lm):
     assert [record["step"] for record in history] == [20, 40, 60]
     assert history[-1]["train_edit"] < history[0]["train_edit"]
     assert history[-1]["train_locality"] < history[0]["train_locality"]
+
+
+def test_networks_for_a_gemma_3_are_trained_on_small_and_large_batches():
+    lm = build_tiny_lm("gemma3_text")  # a gated MLP whose output is normalized before it is added
+    settings = replace(SHORT, layers=(2, 3), steps=40, batch_sizes=(1, 2, 4, 6), val_interval=20, lr=0.01, edit_lr=0.05)
+    trainer = Trainer(lm, TRAIN, VALIDATION, settings)
+    record = trainer.run()
+    assert [name.split("layers.")[1] for name in trainer.network.names] == [
+        f"{layer}.mlp.{part}_proj.weight" for layer in (2, 3) for part in ("gate", "up", "down")
+    ]
+    assert record["history"][-1]["train_edit"] < record["history"][0]["train_edit"]
+    assert record["largest_batch"] == 6
+    assert trainer.network.batch_exponent.abs().min() > 0  # each has learned one
+
+
+def test_a_run_can_start_from_trained_networks_and_leaves_them_alone(tiny_lm, tmp_path):
+    first = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT)
+    first.run()
+    before = state_of(first)
+    start = first.network.requires_grad_(False)
+    second = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, start=start, checkpoint=tmp_path / "mend.checkpoint")
+    assert_same_state(state_of(second), before)
+    second.run()
+    assert_same_state(state_of(first), before)
+    after = state_of(second)
+    assert all(torch.equal(after[name], before[name]) for name in before if name.endswith((".mean", ".std")))
+    assert not torch.equal(after["log_edit_lr"], before["log_edit_lr"])
+    with pytest.raises(EditError) as caught:  # other networks to start from: another run
+        Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, checkpoint=tmp_path / "mend.checkpoint").resume()
+    assert str(caught.value).startswith(f"{tmp_path / 'mend.checkpoint'} is of a run with other facts, settings or ")
+
+
+def test_networks_for_other_matrices_are_no_start(tiny_lm):
+    start = MendNetwork.untrained(tiny_lm, weights_to_edit(tiny_lm, [3]), rank=4)
+    with pytest.raises(EditError) as caught:
+        Trainer(tiny_lm, TRAIN, VALIDATION, SHORT, start=start)
+    assert str(caught.value) == (
+        f"the networks to start from are for {', '.join(weights_to_edit(tiny_lm, [3]))}, not for "
+        f"{', '.join(weights_to_edit(tiny_lm))}; give the layers that they were trained for."
+    )
+
+
+def test_validations_read_batches_of_every_size_that_fits(tiny_lm, monkeypatch):
+    seen = []
+
+    def record(corpus, network, edits):
+        seen.append([tuple(draw.fact for draw in edit) for edit in edits])
+        return losses_after(corpus, network, edits)
+
+    trainer = Trainer(tiny_lm, TRAIN, FACTS[7:], replace(SHORT, batch_sizes=(1, 2, 2, 5, 8)))
+    trainer._progress.recent = [[0.0, 0.0]]
+    monkeypatch.setattr("workbench.editing.mend.training.losses_after", record)
+    trainer._validate()
+    assert [[len(edit) for edit in edits] for edits in seen] == [[1]] * 5 + [[2]] * 2
+    assert sorted(facts[0][0] for facts in seen[:5]) == [0, 1, 2, 3, 4]
+    assert len({fact for [edit] in seen[5:] for fact in edit}) == 4
 
 
 def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_bits(tiny_lm, tmp_path, monkeypatch):
@@ -267,7 +192,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tiny_lm, tmp_path):
 def test_the_record_is_json(tiny_lm):
     record = Trainer(tiny_lm, TRAIN, VALIDATION, SHORT).run()
     assert json.loads(json.dumps(record)) == record
-    assert (record["steps"], len(record["history"])) == (6, 3)
+    assert (record["steps"], len(record["history"]), record["largest_batch"]) == (6, 3, 4)
 
 
 def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
@@ -292,7 +217,7 @@ def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
     [
         ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
         ({"lr": math.nan}, "lr must be a positive number; got nan."),
-        ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10; got 3."),
+        ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10, or be larger; got 3."),
     ],
 )
 def test_settings_out_of_range_are_named(settings, sentence):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 
@@ -11,7 +11,7 @@ from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field
 from workbench.editing.mend.factors import gradient_factors, lowest_block
-from workbench.editing.mend.network import MendNetwork, load_network, read_metadata
+from workbench.editing.mend.network import MendNetwork, largest_trained_batch, load_network, read_metadata
 from workbench.editing.passes.target_texts import compute_upper_blocks
 from workbench.encoding import encode_request
 from workbench.errors import EditError
@@ -48,6 +48,10 @@ class MEND:
     contribution of a fact's tokens does not depend on the number of facts that share the edit (the published code takes
     the mean, which divides δ by their number before the networks see it). Padding has no factor.
 
+    The sum grows with the number n of facts, and networks are trained on edits of at most some number N of them, which
+    is read from their file. Beyond it, with ``larger_batches="scaled"``, the sum is multiplied by N / n. With
+    ``"summed"`` it is not. A file that does not say what its networks were trained on counts as trained on any number.
+
     The networks are trained beforehand, by ``workbench train-mend``, for one model; those of the embedded model come
     with the package. The fields are the hyperparameters.
 
@@ -64,6 +68,10 @@ class MEND:
         str | None, "file that train-mend wrote; None: the one that comes with the package for the model"
     ] = None
     lr_scale: Annotated[float, POSITIVE, "factor of every edit learning rate α"] = 1.0
+    larger_batches: Annotated[
+        Literal["scaled", "summed"],
+        "edits of more facts than the largest training batch: scaled down to its size, or the plain sum",
+    ] = "scaled"
     inner_params: Annotated[
         tuple[str, ...] | None, "names of the parameters that are edited; None: all that the network covers"
     ] = None
@@ -131,8 +139,9 @@ class MEND:
         -------
         WeightUpdate
             Factors (d_out, r) and (d_in, r) of each matrix, where r is the number of tokens with a gradient. The record
-            holds as diagnostics `loss_before_edit` (of each fact), `network` (name and SHA-256 of its file) and `rank`
-            (r of each matrix).
+            holds as diagnostics `loss_before_edit` (of each fact), `network` (name and SHA-256 of its file), `rank` (r
+            of each matrix), `largest_trained_batch` (None if the file does not say) and `batch_scale` (factor of the
+            sum over facts: 1 unless there are more facts than that).
 
         Raises
         ------
@@ -144,6 +153,9 @@ class MEND:
         """
         require_requests(self, requests)
         network, path = self._load_network(lm)
+        trained = largest_trained_batch(read_metadata(path))
+        n_facts = len(requests) if trained is None else min(len(requests), trained)
+        batch_scale = n_facts / len(requests) if self.larger_batches == "scaled" else 1.0
         names = network.names if self.inner_params is None else self.inner_params
         texts = [encode_request(lm.tokenizer, request) for request in requests]
         factors, losses = gradient_factors(compute_upper_blocks(lm, texts, lowest_block(lm, names)), texts, names)
@@ -153,8 +165,8 @@ class MEND:
         for name in names:
             device = network.log_edit_lr.device
             u, delta = (torch.cat(rows).to(device) for rows in zip(*(each[name] for each in factors), strict=True))
-            left, right = network(name, u, delta)
-            changes[name] = low_rank(lm, name, self.lr_scale * left.T, right.T)
+            left, right = network(name, u, delta, n_facts)
+            changes[name] = low_rank(lm, name, self.lr_scale * batch_scale * left.T, right.T)
         record = EditRecord(
             self.label,
             tuple(requests),
@@ -163,6 +175,8 @@ class MEND:
                 "loss_before_edit": losses.tolist(),
                 "network": {"file": path.name, "sha256": sha256_of_file(path)},
                 "rank": {name: change.rows.shape[1] for name, change in changes.items()},
+                "largest_trained_batch": trained,
+                "batch_scale": batch_scale,
             },
         )
         return WeightUpdate.of_edit(lm, changes, record)

@@ -19,7 +19,7 @@ from workbench.lm import LanguageModel
 
 @dataclass(frozen=True)
 class Draw:
-    """One fact of an edit, with the texts that its losses are computed on, by their numbers in the corpus."""
+    """One fact of an edit, with the texts that its losses are computed on, if any, by their numbers in the corpus."""
 
     fact: int
     edited: tuple[int, ...]  # texts whose target should become probable
@@ -36,6 +36,27 @@ class Losses:
     locality_agreement: float  # share of the unrelated targets' tokens where the argmax is unchanged
 
 
+def sizes_that_fit(batch_sizes: Sequence[int], *, n_facts: int, n_known: int) -> tuple[int, ...]:
+    """Return the batch sizes that can be drawn from some training facts; (1,) if there is none.
+
+    Parameters
+    ----------
+    batch_sizes : sequence of int
+        The wanted numbers of facts per edit.
+    n_facts : int
+        Number of facts per step whose losses are computed.
+    n_known : int
+        Number of training facts, of which at least one must be left out of a step.
+
+    Returns
+    -------
+    tuple of int
+        Sizes that divide the number of facts per step, and larger ones.
+    """
+    n_facts = min(n_facts, n_known - 1)
+    return tuple(n for n in batch_sizes if n_facts % n == 0 or n_facts < n < n_known) or (1,)
+
+
 def draw_edits(corpus: Corpus, n_facts: int, batch_sizes: Sequence[int], *, seed: str) -> list[list[Draw]]:
     """Draw the edits of one training step; the same seed always gives the same edits.
 
@@ -44,9 +65,11 @@ def draw_edits(corpus: Corpus, n_facts: int, batch_sizes: Sequence[int], *, seed
     corpus : Corpus
         The training facts.
     n_facts : int
-        Number of facts to draw; at least one fact of the corpus is left out.
+        Number of facts whose losses are computed; at least one fact of the corpus is left out.
     batch_sizes : sequence of int
-        Possible numbers of facts per edit, of which one is drawn; 1 is used if it does not divide the number of facts.
+        Possible numbers of facts per edit, of which one that fits is drawn. If it is larger than `n_facts`, one edit of
+        that many facts is drawn, whose losses are computed on the first `n_facts` of them: an unbiased estimate of
+        those of all.
     seed : str
         Seed of the draw.
 
@@ -56,11 +79,13 @@ def draw_edits(corpus: Corpus, n_facts: int, batch_sizes: Sequence[int], *, seed
         Edits of the same size.
     """
     rng, everything = random.Random(seed), range(len(corpus.facts))
-    size, n_facts = rng.choice(batch_sizes), min(n_facts, len(everything) - 1)
-    size = size if n_facts % size == 0 else 1
-    chosen = rng.sample(everything, n_facts)
+    size = rng.choice(sizes_that_fit(batch_sizes, n_facts=n_facts, n_known=len(everything)))
+    n_facts = min(n_facts, len(everything) - 1)
+    chosen = rng.sample(everything, max(n_facts, size))
     others = sorted(set(everything) - set(chosen))
-    return [[draw_texts(corpus, i, others, rng) for i in chosen[k : k + size]] for k in range(0, n_facts, size)]
+    draws = [draw_texts(corpus, i, others, rng) for i in chosen[:n_facts]]
+    draws += [Draw(i, (), ()) for i in chosen[n_facts:]]
+    return [draws[k : k + size] for k in range(0, len(draws), size)]
 
 
 def draw_texts(corpus: Corpus, index: int, others: Sequence[int], rng: random.Random) -> Draw:
@@ -97,7 +122,7 @@ def losses_after(corpus: Corpus, network: MendNetwork, edits: Sequence[Sequence[
     network : MendNetwork
         The networks, to which gradients flow.
     edits : sequence of sequence of Draw
-        E edits of N facts each.
+        E edits of N facts each. A fact without texts takes part in its edit, not in the losses.
 
     Returns
     -------
@@ -137,7 +162,7 @@ def edit_factors(
     network : MendNetwork
         The networks that transform these factors.
     edits : sequence of sequence of int
-        Indices of the facts of each of E edits.
+        Indices of the facts of each of E edits of the same size.
 
     Returns
     -------
@@ -145,10 +170,11 @@ def edit_factors(
         left (E, R, d_out) and right (E, R, d_in) of each parameter; ΔW of edit e is left[e]ᵀ @ right[e].
     """
     facts = [i for edit in edits for i in edit]
+    (n_facts,) = {len(edit) for edit in edits}
     changes = {}
     for name in network.names:
         rows = [corpus.factors[i][name] for i in facts]
-        left, right = network(name, torch.cat([u for u, _ in rows]), torch.cat([delta for _, delta in rows]))
+        left, right = network(name, torch.cat([u for u, _ in rows]), torch.cat([delta for _, delta in rows]), n_facts)
         sizes = iter([len(u) for u, _ in rows])
         per_edit = [sum(next(sizes) for _ in edit) for edit in edits]
         left, right = (pad_sequence(list(part.split(per_edit)), batch_first=True) for part in (left, right))

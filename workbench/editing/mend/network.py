@@ -137,6 +137,7 @@ class MendNetwork(nn.Module):
         )
         # the logarithm keeps α positive, and makes a step of the optimizer relative to it
         self.log_edit_lr = nn.Parameter(torch.full((len(shapes),), edit_lr).log())
+        self.batch_exponent = nn.Parameter(torch.zeros(len(shapes)))
 
     @classmethod
     def untrained(
@@ -179,10 +180,12 @@ class MendNetwork(nn.Module):
             if len(u) > 1:
                 self._transform(shape).normalize_by(self._index[name], u, delta)
 
-    def forward(self, name: str, u: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors of the edit of one matrix: ΔW = −α Σ_t δ̃_t ũ_tᵀ.
+    def forward(self, name: str, u: Tensor, delta: Tensor, n_facts: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the factors of the edit of one matrix: ΔW = −α n^(−γ) Σ_t δ̃_t ũ_tᵀ for an edit of n facts.
 
-        The minus sign is the paper's; the published code adds, and its networks have to learn the sign.
+        The minus sign is the paper's; the published code adds, and its networks have to learn the sign. The paper has
+        γ = 0, a sum over facts. Here γ is trained with α, from 0, so that the same networks can make small and large
+        edits: facts that share an edit interfere, and the more there are the less each should write.
 
         Parameters
         ----------
@@ -190,14 +193,17 @@ class MendNetwork(nn.Module):
             One of `names`.
         u, delta : Tensor (t, d_in), Tensor (t, d_out)
             Factors of the gradient.
+        n_facts : int
+            Number of facts of the edit.
 
         Returns
         -------
         left, right : Tensor (t, d_out), Tensor (t, d_in)
-            ΔW = leftᵀ @ right, (d_out, d_in); left holds −α.
+            ΔW = leftᵀ @ right, (d_out, d_in); left holds −α n^(−γ).
         """
         right, left = self._transform(self.shapes[name])(u, delta, self._index[name])
-        return -self.log_edit_lr[self.names.index(name)].exp() * left, right
+        row = self.names.index(name)
+        return -self.log_edit_lr[row].exp() * n_facts ** -self.batch_exponent[row] * left, right
 
     def _transform(self, shape: tuple[int, int]) -> GradientTransform:
         return cast(GradientTransform, self.transforms[_transform_name(shape)])
@@ -275,6 +281,42 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     raise EditError(f"{path} is a safetensors file, but not a MEND network; `workbench train-mend` makes one.")
 
 
+def largest_trained_batch(metadata: dict[str, Any]) -> int | None:
+    """Return the largest number of facts per edit that networks were trained on.
+
+    Parameters
+    ----------
+    metadata : dict
+        What `read_metadata` returns.
+
+    Returns
+    -------
+    int or None
+        From the record of the training: its `largest_batch`, or the largest of its settings' `batch_sizes` where that
+        is missing; None if there is neither.
+    """
+    training = metadata["training"] or {}
+    largest: int | None = training.get("largest_batch")
+    return largest or max(training.get("settings", {}).get("batch_sizes", ()), default=None)
+
+
+def facts_trained_on(metadata: dict[str, Any]) -> frozenset[str]:
+    """Return the facts that determined networks: those of their training and of its validations.
+
+    Parameters
+    ----------
+    metadata : dict
+        What `read_metadata` returns.
+
+    Returns
+    -------
+    frozenset of str
+        Their prompts, filled with their subjects; empty if the file does not list them.
+    """
+    facts = (metadata["training"] or {}).get("facts", {})
+    return frozenset(prompt for name in ("train", "validation") for prompt in facts.get(name, ()))
+
+
 def load_network(path: str | Path, lm: LanguageModel) -> MendNetwork:
     """Read networks that `save_network` wrote; they are kept in `lm.memo`.
 
@@ -312,7 +354,9 @@ def _read_network(path: str | Path, meta: dict[str, Any]) -> MendNetwork:
         shapes = {name: (int(d_in), int(d_out)) for name, (d_in, d_out) in meta["shapes"].items()}
         network = MendNetwork(shapes, rank=meta["rank"])
         with safe_open(path, framework="pt") as file:
-            network.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        # files from before γ was trained have none: a sum
+        network.load_state_dict({"batch_exponent": torch.zeros(len(shapes))} | tensors)
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as err:
         raise EditError(f"{path} is a damaged MEND network ({first_line(err)}); train it again.") from err
     return network

@@ -7,18 +7,20 @@ import math
 import random
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from workbench.editing.mend.corpus import Corpus
 from workbench.editing.mend.factors import weights_to_edit
-from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses_after
+from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses_after, sizes_that_fit
 from workbench.editing.mend.network import MendNetwork
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
@@ -28,7 +30,7 @@ from workbench.update import save_tensors
 
 log = logging.getLogger(__name__)
 
-CHECKPOINT_FORMAT = "workbench-mend-checkpoint-1"
+CHECKPOINT_FORMAT = "workbench-mend-checkpoint-2"
 _VALIDATION_SEED = 10_000_019  # fixed, so that every validation reads the same texts
 
 
@@ -48,9 +50,11 @@ class MendTraining:
 
     layers: Annotated[tuple[int, ...] | None, Interval(0), "blocks whose MLPs are edited; None: the last three"] = None
     steps: Annotated[int, AT_LEAST_ONE, "training steps at most"] = 900
-    facts_per_step: Annotated[int, AT_LEAST_ONE, "facts that are edited in one step"] = 10
+    facts_per_step: Annotated[int, AT_LEAST_ONE, "facts whose losses are computed in one step"] = 10
     batch_sizes: Annotated[
-        tuple[int, ...], AT_LEAST_ONE, "numbers of facts per edit, one drawn per step; each divides facts_per_step"
+        tuple[int, ...],
+        AT_LEAST_ONE,
+        "numbers of facts per edit, one drawn per step; each divides facts_per_step or is larger",
     ] = (1, 1, 2, 5, 10)
     rank: Annotated[int, AT_LEAST_ONE, "rank of the networks' layers"] = 64
     c_edit: Annotated[float, POSITIVE, "weight of the editing loss"] = 0.3
@@ -69,8 +73,10 @@ class MendTraining:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_parameters(self)
-        if bad := [n for n in self.batch_sizes if self.facts_per_step % n]:
-            raise EditError(f"batch_sizes must divide facts_per_step, {self.facts_per_step}; got {bad[0]}.")
+        if bad := [n for n in self.batch_sizes if n <= self.facts_per_step and self.facts_per_step % n]:
+            raise EditError(
+                f"batch_sizes must divide facts_per_step, {self.facts_per_step}, or be larger; got {bad[0]}."
+            )
 
 
 @dataclass
@@ -96,8 +102,16 @@ class Trainer:
         The facts.
     settings : MendTraining
         Settings of the training. The same facts, settings and model give the same bits each time.
+    start : MendNetwork, optional
+        Trained networks to start from, which are not changed; their rank, their α and their normalization are kept, so
+        `rank` and `edit_lr` have no effect. Untrained ones by default.
     checkpoint : Path, optional
         File that is written every `checkpoint_interval` steps.
+
+    Raises
+    ------
+    EditError
+        If `start` is for other matrices than those of the settings.
 
     Attributes
     ----------
@@ -112,23 +126,35 @@ class Trainer:
         validation: Sequence[EditRequest],
         settings: MendTraining,
         *,
+        start: MendNetwork | None = None,
         checkpoint: Path | None = None,
     ) -> None:
         self._settings, self._checkpoint, self._progress = settings, checkpoint, _Progress()
         started = time.perf_counter()
         names = weights_to_edit(lm, settings.layers)
-        self.network = MendNetwork.untrained(
-            lm, names, rank=settings.rank, edit_lr=settings.edit_lr, seed=settings.seed
-        )
+        if start is not None and start.names != names:
+            raise EditError(
+                f"the networks to start from are for {', '.join(start.names)}, not for {', '.join(names)}; give the "
+                "layers that they were trained for."
+            )
         self._corpus, self._validation = Corpus(lm, train, names), Corpus(lm, validation, names)
-        self.network.normalize_by(self._corpus.factors)
-        rates = [self.network.log_edit_lr]
-        rest = [p for p in self.network.parameters() if p is not self.network.log_edit_lr]
+        if start is None:
+            self.network = MendNetwork.untrained(
+                lm, names, rank=settings.rank, edit_lr=settings.edit_lr, seed=settings.seed
+            )
+            self.network.normalize_by(self._corpus.factors)
+        else:
+            self.network = deepcopy(start).requires_grad_(True)
+        rates = [self.network.log_edit_lr, self.network.batch_exponent]
+        rest = [p for name, p in self.network.named_parameters() if name.startswith("transforms.")]
         self._adam = torch.optim.Adam([{"params": rest, "lr": settings.lr}, {"params": rates, "lr": settings.lr_lr}])
         self._best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         facts = [[asdict(request) for request in part] for part in (train, validation)]
         decisive = json.dumps([asdict(settings), lm.fingerprint, str(lm.model.dtype), facts])
-        self._identity = hashlib.sha256(decisive.encode()).hexdigest()
+        started_from = b"" if start is None else save(start.state_dict())
+        self._identity = hashlib.sha256(decisive.encode() + started_from).hexdigest()
+        sizes = sizes_that_fit(settings.batch_sizes, n_facts=settings.facts_per_step, n_known=len(train))
+        self._largest_batch = max(sizes)
         self._progress.seconds = time.perf_counter() - started
 
     def run(self) -> dict[str, Any]:
@@ -137,7 +163,8 @@ class Trainer:
         Returns
         -------
         dict
-            Record of the run in JSON values: steps, best step, seconds, tokens of the texts, history of validations.
+            Record of the run in JSON values: steps, best step, seconds, largest batch, tokens of the texts, history of
+            validations.
         """
         settings, progress = self._settings, self._progress
         began = time.perf_counter() - progress.seconds
@@ -154,6 +181,7 @@ class Trainer:
             "steps": progress.step,
             "best_step": progress.best_step,
             "seconds": round(progress.seconds, 1),
+            "largest_batch": self._largest_batch,
             "text_tokens": self._corpus.n_tokens + self._validation.n_tokens,
             "history": progress.history,
         }
@@ -188,12 +216,10 @@ class Trainer:
     @torch.no_grad()
     def _validate(self) -> None:
         progress = self._progress
-        rng, corpus = random.Random(_VALIDATION_SEED), self._validation
-        each = []
-        for i in range(len(corpus.facts)):
-            others = [j for j in range(len(corpus.facts)) if j != i]
-            each.append(losses_after(corpus, self.network, [[draw_texts(corpus, i, others, rng)]]))
-        mean = {key: sum(float(getattr(losses, key)) for losses in each) / len(each) for key in Losses.__annotations__}
+        rng, n = random.Random(_VALIDATION_SEED), len(self._validation.facts)
+        sizes = sorted({size for size in self._settings.batch_sizes if size < n} or {1})
+        each = [self._mean_losses(size, rng) for size in sizes]
+        mean = {key: sum(part[key] for part in each) / len(each) for key in Losses.__annotations__}
         loss = self._settings.c_edit * mean["edit"] + self._settings.c_loc * mean["locality"]
         recent = [sum(column) / len(column) for column in zip(*progress.recent, strict=True)]
         record = {"step": progress.step, "loss": loss, **mean, "train_edit": recent[0], "train_locality": recent[1]}
@@ -203,6 +229,16 @@ class Trainer:
         if loss < progress.best_loss:
             progress.best_loss, progress.best_step = loss, progress.step
             self._best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+    def _mean_losses(self, size: int, rng: random.Random) -> dict[str, float]:
+        """Return the means of the losses over disjoint edits of `size` validation facts."""
+        corpus, everything = self._validation, range(len(self._validation.facts))
+        order = rng.sample(everything, len(everything))
+        each = []
+        for edited in (order[k : k + size] for k in range(0, len(order) - size + 1, size)):
+            others = sorted(set(everything) - set(edited))
+            each.append(losses_after(corpus, self.network, [[draw_texts(corpus, i, others, rng) for i in edited]]))
+        return {key: sum(float(getattr(losses, key)) for losses in each) / len(each) for key in Losses.__annotations__}
 
     def resume(self) -> bool:
         """Restore the state of the last checkpoint, from which `run` continues.
