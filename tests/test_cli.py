@@ -96,6 +96,8 @@ def test_a_fact_that_is_none_is_refused_before_the_model_is_loaded(refused, fact
         (("--rephrase", "{} or {}"), "rephrase '{} or {}' of 'The Eiffel Tower is in the city of' must be a text "),
         (("--locality", "The Louvre"), "--locality 'The Louvre' has no =>; write it as 'prompt => answer'."),
         (("--locality", "The Louvre =>"), "locality target is empty in "),
+        (("--portability", "It is in"), "--portability 'It is in' has no =>; write it as 'prompt => answer'."),
+        (("--portability", "=> Italy"), "portability prompt is empty in "),
         (("--keep", "0.4"), "--keep 0.4 has no effect; choose --regularizer rect, random or pca."),
         (("--regularizer", "rect", "--keep", "0"), "keep must lie in (0, 1]; got 0.0."),
         (("--regularizer", "random", "--keep", "1.4"), "keep must lie in (0, 1]; got 1.4."),
@@ -293,12 +295,14 @@ def test_facts_check_gives_each_reason_and_exits_with_1(cli, folder):
 
 def test_facts_show_prints_no_more_than_there_are_and_no_control_characters(cli, folder):
     fact = {"subject": "Rome\x1b[31m", "prompt": "{} [bold]is[/bold] in", "target_new": "Spain", "rephrase": ["a\nb"]}
+    fact["portability"] = [{"prompt": "Its king is the king of", "target": "Spain"}]
     (folder / "facts.json").write_text(json.dumps([fact]))
     assert cli("facts", "show", "facts.json", "--limit", 9) == (
         0,
         "Rome\\x1b[31m [bold]is[/bold] in → Spain\n"
         "  subject    Rome\\x1b[31m\n"
-        "  rephrased  a\\nb\n\n"
+        "  rephrased  a\\nb\n"
+        "  follows    Its king is the king of → Spain\n\n"
         "1 of 1 facts of facts.json\n",
         "",
     )
@@ -474,12 +478,15 @@ def test_the_printed_sizes_are_those_of_the_update(cli, folder, tiny):
 
 def test_every_prompt_is_printed_before_and_after_within_80_columns(cli, folder, tiny):
     probes = ("--rephrase", "Where is {}? In", "--locality", "The [red]Louvre[/red] is in => Paris")
+    probes += ("--portability", "One goes there by train to => Italy")
     result = cli("edit", *FACT, "--target-true", "Paris", *probes, "--steps", 2, "--model", tiny)
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
     assert "Prompt  The Eiffel Tower is in the city of" in lines
     assert "Rephrased  Where is The Eiffel Tower? In" in lines
     assert "Elsewhere  The [red]Louvre[/red] is in" in lines
+    assert "Follows  One goes there by train to" in lines
+    assert len([line for line in lines if line.startswith("P(Italy)")]) == 1
     assert len([line for line in lines if line.startswith("P(Rome)")]) == 3
     assert len([line for line in lines if line.startswith("P(Paris)")]) == 3
     assert max(len(line) for line in lines if not line.startswith(tiny)) <= 80

@@ -172,6 +172,7 @@ def test_a_batch_is_one_operation_and_its_scores_are_printed_before_and_after(cl
     assert [line.split()[:2] for line in out.splitlines() if line.startswith("reliability")] == [
         ["reliability", "teacher"],
         ["reliability", "generated"],
+        ["reliability", "natural"],
     ]
 
 

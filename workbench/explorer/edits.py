@@ -41,7 +41,7 @@ class Answers(NamedTuple):
     Attributes
     ----------
     prompts : list of BeforeAfter
-        To the prompts of one fact: its own prompt, rephrasings, locality probes.
+        To the prompts of one fact: its own prompt, rephrasings, locality probes, one-hop questions.
     history : list of BeforeAfter
         To the prompt of each edit, in order.
     """
