@@ -17,6 +17,8 @@ from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
 
 WINDOW = 512  # tokens
+ARTICLES = "articles"  # the text of the package that fills windows of `WINDOW`
+BUNDLED_TEXTS = {BUNDLED: "paragraphs.txt", ARTICLES: "articles.txt"}  # one text per line
 _TOKENS_AT_ONCE = 2048  # in a forward pass: their logits are all kept
 
 
@@ -30,18 +32,24 @@ def perplexity(
 ) -> pd.DataFrame:
     """Compute the perplexity of the current model on a text.
 
-    Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph of the bundled set, or a whole
-    file, is cut into windows. Each window is run by itself, and its first token does not count, because nothing
-    predicts it. So the number compares models on the same text, with the same tokenizer and window, and nothing else.
+    Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph, each article or a whole file is
+    encoded by itself, with the special tokens of the tokenizer (one at the beginning of the text, if it adds one), and
+    cut into consecutive windows without overlap, so that no window crosses two texts. Each window is run by itself, and
+    its first token does not count, because nothing predicts it. So the number compares models on the same text, with
+    the same tokenizer and window, and nothing else.
 
     Parameters
     ----------
     lm : LanguageModel
         The model with its current weights; not changed. Results of the unedited model are kept in its memo.
     text : str or Path
-        ``"bundled"``, the paragraphs that come with the package, or a file of UTF-8 text.
+        - ``"bundled"``: the 60 paragraphs that come with the package, of about 110 tokens each. No window is longer
+          than its paragraph.
+        - ``"articles"``: the articles that come with the package, of more than 512 tokens each. What remains of an
+          article after its last full window is left out, so that all windows have exactly `window` tokens.
+        - A file of UTF-8 text. The last window holds what remains, if it is at least two tokens.
     window : int
-        Number of tokens per window, at least 2 and at most what the model takes.
+        Largest number of tokens per window, at least 2 and at most what the model takes.
     limit : int, optional
         Number of windows: the first `limit`; all by default.
     seed : int
@@ -50,7 +58,8 @@ def perplexity(
     Returns
     -------
     DataFrame
-        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, n is the number of windows,
+        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, protocol says how many tokens
+        the windows have, such as ``windows of 101 to 122 tokens``, source names the text, n is the number of windows,
         low and high are the ends of the 95 % bootstrap interval over windows.
 
     Raises
@@ -58,7 +67,7 @@ def perplexity(
     SpecError
         If `window` or `limit` is out of range.
     DataError
-        If the file cannot be read or has fewer than two tokens.
+        If the text cannot be read or is too short for a window.
     """
     longest = lm.max_tokens or window
     if not 2 <= window <= longest:
@@ -67,17 +76,18 @@ def perplexity(
         raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
     documents = _read_documents(text)
     ids = [encode(lm.tokenizer, document).ids for document in documents]
-    windows = [row[i : i + window] for row in ids for i in range(0, len(row), window) if len(row) - i > 1][:limit]
+    shortest = window if text == ARTICLES else 2
+    windows = [row[i : i + window] for row in ids for i in range(0, len(row) - shortest + 1, window)][:limit]
     if not windows:
-        raise DataError(f"{text} has fewer than two tokens; give a longer text.")
+        raise DataError(f"{text} has fewer than {'two' if shortest == 2 else shortest} tokens; give a longer text.")
     nll = np.array(_window_nll(lm, windows))  # (windows,), summed, in nats
     counts = np.array([len(row) - 1 for row in windows])
     low, high = bootstrap_interval(nll / counts, weights=counts, seed=seed)
-    source, split = (BUNDLED, BUNDLED) if text == BUNDLED else (Path(text).name, "unknown")
+    source, split = _source_and_split(text)
     row = {
         "task": "perplexity",
         "metric": "perplexity",
-        "protocol": f"windows of {window}",
+        "protocol": _describe_windows([len(row) for row in windows]),
         "source": source,
         "split": split,
         "value": float(np.exp(nll.sum() / counts.sum())),
@@ -88,14 +98,29 @@ def perplexity(
     return pd.DataFrame([row])
 
 
+def read_bundled_text(text: str) -> bytes:
+    """Return the content of a text of `BUNDLED_TEXTS`: UTF-8, one paragraph or article per line."""
+    return resources.files("workbench.data").joinpath(BUNDLED, BUNDLED_TEXTS[text]).read_bytes()
+
+
+def _source_and_split(text: str | Path) -> tuple[str, str]:
+    if text in BUNDLED_TEXTS:
+        return f"{BUNDLED} {Path(BUNDLED_TEXTS[str(text)]).stem}", BUNDLED
+    return Path(text).name, "unknown"
+
+
+def _describe_windows(lengths: Sequence[int]) -> str:
+    low, high = min(lengths), max(lengths)
+    return f"windows of {high} tokens" if low == high else f"windows of {low} to {high} tokens"
+
+
 def _read_documents(text: str | Path) -> list[str]:
-    if text == BUNDLED:
-        content = resources.files("workbench.data").joinpath("bundled", "paragraphs.txt").read_text(encoding="utf-8")
-        return content.splitlines()
+    if text in BUNDLED_TEXTS:
+        return read_bundled_text(str(text)).decode("utf-8").splitlines()
     try:
         return [Path(text).read_text(encoding="utf-8-sig")]
     except OSError as err:
-        raise DataError(f"{text} cannot be read ({err.strerror or err}); give a file of text, or {BUNDLED!r}.") from err
+        raise DataError(f"{text} cannot be read ({err.strerror or err}); give a file of text, {BUNDLED!r} or {ARTICLES!r}.") from err
     except UnicodeDecodeError as err:
         raise DataError(f"{text} is not UTF-8 text: byte {err.start}; save it as UTF-8.") from err
 

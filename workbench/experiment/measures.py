@@ -12,7 +12,7 @@ from workbench.evaluation.abilities import run_task
 from workbench.evaluation.edits import EditProtocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.statistics import summarize
-from workbench.experiment.cache_keys import data_key, key_of
+from workbench.experiment.cache_keys import data_key, key_of, perplexity_text_key
 from workbench.experiment.spec import PerplexitySpec, TasksSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
@@ -68,9 +68,9 @@ def _task_key(state: str, asked: TasksSpec, data: TaskData) -> str:
 
 
 def measure_perplexity(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
-    """Return the perplexity of the bundled paragraphs: the row of `perplexity`."""
-    key = key_of("perplexity", state, asked.window, asked.limit)
-    return _keep(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
+    """Return the perplexity of a text of the package: the row of `perplexity`."""
+    key = key_of("perplexity", state, perplexity_text_key(asked.text), asked.window, asked.limit)
+    return _keep(store, key, lambda: perplexity(lm, asked.text, window=asked.window, limit=asked.limit))
 
 
 def measure_weights(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:

@@ -66,8 +66,9 @@ class TasksSpec(_Settings):
 
 
 class PerplexitySpec(_Settings):
-    """The perplexity that is measured on the bundled paragraphs; the fields are arguments of `perplexity`."""
+    """The perplexity that is measured on a text of the package; the fields are arguments of `perplexity`."""
 
+    text: Literal["bundled", "articles"] = BUNDLED
     window: int = Field(default=WINDOW, ge=2)
     limit: int | None = Field(default=None, ge=1)
 
