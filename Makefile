@@ -38,13 +38,13 @@ endif
 	$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'
 	@touch $@
 
-figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|paper)
+figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|study|paper)
 	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE)
 
 figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
 	$(BIN)/workbench regenerate --profile smoke
 
-report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|default|paper)
+report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|default|study|paper)
 	$(BIN)/workbench report --profile $(PROFILE)
 
 docs: $(READY) ## build the documentation site into build/site

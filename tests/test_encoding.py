@@ -3,7 +3,7 @@
 import pytest
 
 from tests.tiny_models import byte_level_tokenizer, dropping_tokenizer, sentencepiece_tokenizer
-from workbench.encoding import Encoded, encode, encode_request, join_target, pad
+from workbench.encoding import Encoded, encode, encode_request, is_first_token, join_target, pad
 from workbench.errors import RequestError
 from workbench.request import EditRequest
 
@@ -166,3 +166,12 @@ def test_a_batch_names_the_inputs_of_a_forward_pass():
         "attention_mask": batch.mask,
         "position_ids": batch.positions,
     }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject"), [("{} is red", "a"), ("The {} is red", "a"), ("{} is red", "abc def ghi jkl mno")]
+)
+def test_a_subject_is_the_first_token_only_if_it_is_one_token_and_opens_the_prompt(tokenizer, prompt, subject):
+    request = EditRequest(subject=subject, prompt=prompt, target_new="blue")
+    one_token = len(tokenizer(subject, add_special_tokens=False)["input_ids"]) == 1
+    assert is_first_token(tokenizer, request) == (one_token and prompt.startswith("{}"))

@@ -12,7 +12,7 @@ from tests.tiny_models import build_tiny_lm
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import UpdateError
 from workbench.update import WeightUpdate
-from workbench.weightstats import block_maxima, relative_change_histogram, share_above
+from workbench.weightstats import block_maxima, relative_change_histogram, share_above, spectral_norm, spectral_ratio
 
 
 def matrix(*shape, seed=0):
@@ -259,3 +259,33 @@ def test_the_histogram_counts_beyond_sixteen_million():
     dW[0] = 1e6  # one row of 32
     table = relative_change_histogram(WeightUpdate({name: dW}), name, lm)
     assert table["share"].iloc[[0, -1]].tolist() == [31 / 32, 1 / 32]
+
+
+# σ₁
+
+
+@pytest.mark.parametrize("kind", ["LowRank", "Sparse", "Dense"])
+def test_the_spectral_norm_is_the_largest_singular_value(tiny_lm, kind):
+    update, name = edit_of(tiny_lm, kind)
+    expected = torch.linalg.svdvals(update.delta(name).double())[0]
+    assert spectral_norm(update[name]) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_spectral_norm_of_a_rank_one_update_is_its_norm(tiny_lm):
+    update, name = edit_of(tiny_lm, "LowRank")
+    assert spectral_norm(update[name]) == pytest.approx(update.norm(), rel=1e-6)
+
+
+def test_the_spectral_ratio_is_the_largest_and_against_the_unedited_weight(tiny_lm):
+    first, name = edit_of(tiny_lm, "Dense")
+    second, other = edit_of(tiny_lm, "LowRank", seed=3, layer=0)
+    both = first + second
+    W = {each: torch.linalg.svdvals(tiny_lm.weight(each).double())[0] for each in (name, other)}
+    ratios = [float(torch.linalg.svdvals(both.delta(each).double())[0] / W[each]) for each in W]
+    assert spectral_ratio(both, tiny_lm) == pytest.approx(max(ratios), rel=1e-6)
+    with both.applied(tiny_lm):
+        assert spectral_ratio(both, tiny_lm) == pytest.approx(max(ratios), rel=1e-6)
+
+
+def test_the_spectral_ratio_of_nothing_is_zero(tiny_lm):
+    assert spectral_ratio(WeightUpdate({}), tiny_lm) == 0

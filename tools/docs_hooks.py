@@ -19,7 +19,7 @@ from workbench.cli import _COMMANDS as COMMANDS
 from workbench.parameters import parameters_of
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = next(folder for folder in (ROOT / "figures" / "default", ROOT / "figures") if folder.is_dir())
+FIGURES = ROOT / "figures" / "default"
 PICTURES = "pictures"  # folder of the site
 _FIELDS = re.compile(r"<!-- fields of (\w+) -->")
 _OF_EVERY_COMMAND = ("help", "install_completion", "show_completion")

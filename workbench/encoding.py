@@ -145,6 +145,29 @@ def encode_request(
     return encode(tokenizer, prompt, request.target_new if target is None else target, subject_end=subject_end)
 
 
+def is_first_token(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> bool:
+    """Return whether the subject is a single token that opens the prompt, special tokens left aside.
+
+    Without a beginning-of-text token, that position is an attention sink with a key of its own, and published ROME can
+    compute a destructive update for it (Yang et al. 2024, "The Fall of ROME", arXiv 2406.11263).
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer.
+    request : EditRequest
+        The request whose subject is located.
+
+    Returns
+    -------
+    bool
+    """
+    n_special = len(encode(tokenizer, request.filled_prompt).ids) - len(
+        encode(tokenizer, request.filled_prompt, add_special_tokens=False).ids
+    )
+    return encode_request(tokenizer, request).subject_last == n_special
+
+
 @dataclass(frozen=True)
 class Batch:
     """Token ids of several texts, padded to one length.

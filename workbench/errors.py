@@ -37,6 +37,10 @@ class RunError(WorkbenchError, RuntimeError):
     """A notebook failed during its run; what it wrote until then is kept."""
 
 
+class NothingStoredError(RunError):
+    """Only stored results are to be read, and the store holds none of the trajectories."""
+
+
 class MissingExtraError(WorkbenchError, ImportError):
     """A package that is part of an extra is needed and not installed."""
 

@@ -1,4 +1,4 @@
-"""How far an edit moves the weights: relative change δ, Manhattan distance, shares of δ above thresholds."""
+"""How far an edit moves the weights: relative change δ, Manhattan distance, shares of δ above thresholds, σ₁."""
 
 import math
 
@@ -7,8 +7,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.changes import Change, LowRank
 from workbench.lm import LanguageModel
 from workbench.selection import quantiles
+from workbench.storage.cache import compute_missing
 from workbench.update import WeightUpdate
 
 TABLE1_QUANTILES = (0.8, 0.9)  # Gu et al. 2024, table 1: its thresholds are these quantiles over single edits
@@ -94,6 +96,50 @@ def _measure(
     ]
     rows += [("relative_change", q, value) for q, value in zip(shares, quantiles(delta.float(), shares), strict=True)]
     return rows + [("share_above", threshold, share_above(delta, threshold)) for threshold in thresholds]
+
+
+def spectral_norm(change: Change) -> float:
+    """Return the largest singular value σ₁ of a ΔW, computed in float64; from its factors where it has some."""
+    if isinstance(change, LowRank):
+        triangles = (torch.linalg.qr(factor.double(), mode="r").R for factor in (change.rows, change.cols))
+        left, right = triangles
+        return float(torch.linalg.matrix_norm(left @ right.T, 2))
+    return _largest_singular_value(change.dense())
+
+
+def spectral_ratio(update: WeightUpdate, lm: LanguageModel) -> float:
+    """Return σ₁(ΔW)/σ₁(W), the largest over the matrices of an update; W is the unedited weight.
+
+    An update whose ratio is above 1 is longer, in its main direction, than anything that the matrix did before.
+
+    Parameters
+    ----------
+    update : WeightUpdate
+        Update of a single edit, or the sum of several.
+    lm : LanguageModel
+        The model that the update belongs to; σ₁(W) is kept in its memo.
+
+    Returns
+    -------
+    float
+        0 for an empty update, infinite where only σ₁(W) is 0.
+    """
+    known = lm.memo.section("spectral norms")
+    norms = compute_missing(
+        known, tuple(update), lambda names: [_largest_singular_value(lm.unedited_weight(name)) for name in names]
+    )
+    ratios = [0.0]
+    for change, norm in zip(update.values(), norms, strict=True):
+        top = spectral_norm(change)
+        ratios.append(top / norm if norm else (math.inf if top else 0.0))
+    return max(ratios)
+
+
+def _largest_singular_value(matrix: Tensor) -> float:
+    """Root of the largest eigenvalue of the smaller Gram matrix, in float64: far faster than all singular values."""
+    M = matrix.double()
+    gram = M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M
+    return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
 
 
 def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:

@@ -9,9 +9,11 @@ from workbench.analysis.curves import (
     OVER_EXAMPLES,
     OVER_SEEDS,
     average_over_seeds,
+    describe_runs,
     join_batch_sizes,
     label_series,
     split_abilities,
+    trace_perplexity,
 )
 
 PLACE = {"method": "ROME", "setting": "sequential-instance", "batch_size": 1, "task": "nli", "protocol": "standard"}
@@ -72,3 +74,24 @@ def test_batches_of_several_sizes_become_one_curve_from_the_unedited_model():
     assert list(curve["n_edits"]) == [0, 1, 30]
     assert list(curve["value"]) == [0.6, 0.5, 0.2]
     assert label_series(curve)["series"].nunique() == 1
+
+
+def test_perplexity_is_traced_from_the_unedited_model_through_every_operation():
+    place = {"method": "MEMIT", "regularizer": "Unregularized", "setting": "sequential-batch", "batch_size": 10}
+    rows = [
+        {**place, "trajectory": name, "operation": t, "perplexity_unedited": 5.0, "perplexity": value}
+        for name, values in (("a", [6.0, 7.0]), ("b", [8.0, 9.0]))
+        for t, value in enumerate(values, start=1)
+    ]
+    table = trace_perplexity(pd.DataFrame(rows))
+    assert table["n_edits"].tolist() == [0, 10, 20] * 2
+    assert table["value"].tolist() == [5, 6, 7, 5, 8, 9]
+
+
+def test_a_caption_counts_sequences_and_examples():
+    place = {"model": "m", "method": "ROME", "facts": "bundled"}
+    rows = [{**place, "regularizer": "A", "seed": s, "task": "nli", "n": 40} for s in range(5)]
+    rows += [{**place, "regularizer": "B", "seed": s, "task": "edits", "n": 7} for s in range(3)]
+    assert describe_runs(pd.DataFrame(rows)) == (
+        "m · ROME · bundled · 3 to 5 sequences per curve · 40 examples per ability"
+    )

@@ -52,7 +52,7 @@ def test_updates_of_a_trajectory_that_was_not_run_are_refused(single, tmp_path):
 
 def test_the_largest_edits_come_first_and_are_those_of_dense_algebra(single, tiny, tmp_path):
     wb.run(wb.grid(single, {"regularizer": tables.list_figure7_regularizers()[:2]}), store=tmp_path)
-    sizes = tables.rank_edits(Store(tmp_path).operations())
+    sizes = tables.report_edits(Store(tmp_path).operations())
     lm = load_model(tiny, "float32")
     norms = [
         float(update.delta(name).norm() / lm.weight(name).norm())
@@ -61,6 +61,21 @@ def test_the_largest_edits_come_first_and_are_those_of_dense_algebra(single, tin
     ]
     assert sizes["relative_norm"].tolist() == pytest.approx(sorted(norms, reverse=True), rel=1e-5)
     assert sizes["denominator"].notna().all()
+
+
+def test_the_factor_of_an_edit_is_against_the_operation_before_it_in_a_sequence_and_the_unedited_model_else():
+    place = {"trajectory": "a", "method": "ROME", "perplexity_unedited": 10.0, "norm": 1.0}
+    rows = [{**place, "operation": t, "subject": f"s{t}", "relative_norm": t / 10} for t in (1, 2)]
+    operations = pd.DataFrame(rows).assign(perplexity=[20.0, 30.0], setting="sequential-instance")
+    operations[["spectral_ratio", "first_token", "denominator"]] = None
+    assert tables.report_edits(operations).set_index("subject")["factor"].to_dict() == {"s2": 1.5, "s1": 2.0}
+    single = operations.assign(setting="single-instance")
+    assert tables.report_edits(single).set_index("subject")["factor"].to_dict() == {"s2": 3.0, "s1": 2.0}
+
+
+def test_operations_that_trajectories_share_are_reported_once(single, tmp_path):
+    wb.run(wb.grid(single, {"regularizer": tables.list_figure7_regularizers()[:2]}), store=tmp_path)
+    assert len(tables.report_edits(Store(tmp_path).operations())) == 3
 
 
 def test_methods_are_compared_on_the_same_facts_with_the_seconds_per_fact(single, tmp_path, own_cache):

@@ -15,6 +15,7 @@ from workbench.experiment.runner import read_updates, run
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.registry import methods
+from workbench.weightstats import spectral_ratio
 
 CONTEXTS = {"contexts": ["{}"]}
 # hyperparameters, facts per operation, and optimization steps per operation; None where nothing is optimized
@@ -126,3 +127,30 @@ def test_an_edit_whose_file_is_missing_is_computed_again(make_spec, tmp_path):
     assert len(list((tmp_path / "edits").glob("*.safetensors"))) == 2
     again = read_updates(make_spec("rome"), tmp_path)[2]
     assert all(torch.equal(again.delta(name), whole.delta(name)) for name in whole)
+
+
+def test_perplexity_after_every_operation_is_that_of_the_model_then(make_spec, tiny, tmp_path):
+    spec = make_spec("rome", perplexity={"window": 32, "limit": 1, "each": 3}, n_operations=3, checkpoints=[3])
+    run(spec, store=tmp_path / "store")
+    rows = Store(tmp_path / "store").operations()
+    lm = load_model(tiny)
+    assert rows["perplexity_unedited"].tolist() == [wb.perplexity(lm, window=32, limit=3)["value"].item()] * 3
+    total = read_updates(spec, tmp_path / "store")[3]
+    with total.applied(lm):
+        last = wb.perplexity(lm, window=32, limit=3)["value"].item()
+    assert rows["perplexity"].iloc[-1] == pytest.approx(last, rel=1e-6)
+    assert rows["perplexity"].nunique() == 3
+
+
+def test_perplexity_after_every_operation_is_measured_on_request_only(make_spec, tmp_path):
+    run(make_spec("rome"), store=tmp_path / "store")
+    assert Store(tmp_path / "store").operations()["perplexity"].isna().all()
+
+
+def test_the_spectral_ratio_of_an_operation_is_that_of_its_update(make_spec, tiny, tmp_path):
+    spec = make_spec("rome", n_operations=1)
+    run(spec, store=tmp_path / "store")
+    [row] = Store(tmp_path / "store").operations().to_dict("records")
+    [update] = read_updates(spec, tmp_path / "store").values()
+    assert row["spectral_ratio"] == pytest.approx(spectral_ratio(update, load_model(tiny)), rel=1e-5)
+    assert row["first_token"] in (True, False)

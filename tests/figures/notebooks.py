@@ -22,11 +22,11 @@ with open(Path(figures_dir) / f"{name}.csv", "w") as file:
 ENTRY = {"figure": "fig", "title": "A figure", "notebook": "fig.ipynb", "makes": ["fig"], "profiles": {"smoke": {}}}
 
 
-def write_notebook(path: Path, *cells: str) -> None:
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> None:
     """Write a notebook with the parameters cell and these code cells."""
     kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (PARAMETERS, *cells)]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (parameters, *cells)]
     notebook.cells[0].metadata.tags = ["parameters"]
     nbformat.write(notebook, path)
 

@@ -44,7 +44,7 @@ def test_an_unknown_figure_is_named_with_the_known_ones(two):
 
 def test_an_unknown_profile_is_named_with_the_known_ones(two):
     assert error_of(SpecError, select_for_profile, two, [], "huge") == (
-        "profile 'huge' is not known; known: smoke, default, paper."
+        "profile 'huge' is not known; known: smoke, default, study, paper."
     )
 
 
@@ -52,6 +52,20 @@ def test_a_figure_that_the_profile_leaves_out_is_named_with_its_profiles(two):
     assert error_of(SpecError, select_for_profile, two, ["big"], "smoke") == (
         "figure 'big' is not made in the profile 'smoke', only in paper."
     )
+
+
+def test_every_entry_that_shows_a_figure_of_the_paper_is_chosen_by_its_number(notebooks):
+    number = {"also": ["figure9"]}
+    write_manifest(notebooks, {**ENTRY, **number}, {**ENTRY, **number, "figure": "b", "makes": ["b"]}, {**ENTRY, "figure": "c", "makes": ["c"]})
+    manifest = read_manifest(notebooks)
+    assert [entry.figure for entry in select_for_profile(manifest, ["figure9"], "smoke")] == ["fig", "b"]
+
+
+def test_a_number_is_made_in_a_profile_if_one_of_its_entries_is(notebooks):
+    number = {"also": ["figure9"]}
+    write_manifest(notebooks, {**ENTRY, **number}, {**ENTRY, **number, "figure": "b", "makes": ["b"], "profiles": {"paper": {}}})
+    manifest = read_manifest(notebooks)
+    assert [entry.figure for entry in select_for_profile(manifest, ["figure9"], "smoke")] == ["fig"]
 
 
 def test_a_missing_manifest_is_named(tmp_path):
@@ -78,7 +92,7 @@ def test_a_missing_manifest_is_named(tmp_path):
         ),
         (
             "figures: [{figure: a, title: A, notebook: a.ipynb, makes: [a], profiles: {tiny: {}}}]",
-            ", figures.0.profiles.tiny.[key]: Input should be 'smoke', 'default' or 'paper'; the README shows an ",
+            ", figures.0.profiles.tiny.[key]: Input should be 'smoke', 'default', 'study' or 'paper'; ",
         ),
         (
             "figures:\n- &a {figure: a, title: A, notebook: a.ipynb, makes: [a], profiles: {}}\n- *a",

@@ -1,14 +1,21 @@
 """A notebook runs with its parameters, is kept executed, and must write the files that the manifest lists."""
 
+import io
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
+import pytest
 
-from tests.figures.notebooks import ENTRY, plan_and_run, write_manifest, write_notebook
+from tests.figures.notebooks import ENTRY, WRITE, plan_and_run, write_manifest, write_notebook
 from tests.helpers import error_of
-from workbench.errors import RunError
+from workbench.errors import RunError, SpecError
+from workbench.experiment.store import Store
+from workbench.figures.plan import plan
+from workbench.figures.regenerate import regenerate
 
 
 def test_a_notebook_is_run_with_the_parameters_of_manifest_profile_and_caller(notebooks, tmp_path):
@@ -81,3 +88,45 @@ def test_a_rewritten_file_counts_as_written_whatever_the_clocks_say(stand_in):
     os.utime(folder / "fig.csv", (4e9, 4e9))  # from a machine whose clock is ahead
     [run] = plan_and_run(profile="smoke", figures="figures")
     assert run.files == (Path("figures/fig.csv"), Path("figures/fig.png"))
+
+
+SPEC = """\
+import workbench as wb
+spec = {"model": model, "hyperparameters": {"v_num_grad_steps": 2, "contexts": ["{}"]}, "tasks": None}
+results = wb.run(wb.ExperimentSpec(**spec, n_operations=n, perplexity=None))"""
+
+
+@pytest.fixture
+def study(notebooks, tiny):
+    """Give a manifest of two figures of the study: one of a trajectory of one edit, and one of two edits."""
+    (notebooks / "fig.ipynb").unlink()
+    parameters = f'model: str = "{tiny}"\nn: int = 1\nname: str = "fig"\nfigures_dir: str = "."'
+    write_notebook(notebooks / "fig.ipynb", SPEC, WRITE.replace("range(n)", "results['value']"), parameters=parameters)
+    both = [{**ENTRY, "figure": f"f{n}", "makes": [f"f{n}"], "profiles": {"study": {"n": n, "name": f"f{n}"}}} for n in (1, 2)]
+    write_manifest(notebooks, *both)
+
+
+def test_results_of_the_study_are_archived_and_its_figures_drawn_from_them_without_a_run(study):
+    plan_and_run("f1", profile="study")
+    first = Path("figures/study/f1.csv").read_text()
+    shutil.rmtree("build")
+    finished = regenerate(plan(profile="study", again=True), from_results=True)
+    assert [run.entry.figure for run in finished] == ["f1"]  # nothing is stored of the other
+    numbers = [np.loadtxt(io.StringIO(text), skiprows=1) for text in (first, Path("figures/study/f1.csv").read_text())]
+    np.testing.assert_allclose(*numbers, rtol=1e-6)
+    assert not Path("build/study/store").exists()
+
+
+def test_archived_trajectories_are_not_run_again(study):
+    plan_and_run("f1", profile="study")
+    shutil.rmtree("build")
+    plan_and_run("f1", profile="study")
+    [record] = Store("build/study/store").trajectories().values()
+    assert record["finished"]
+    assert Store("build/study/store").names("edits") == []
+
+
+def test_figures_of_other_profiles_are_not_drawn_from_results(notebooks):
+    assert error_of(SpecError, regenerate, plan(profile="smoke"), from_results=True) == (
+        "figures are drawn from results in the profiles study only."
+    )

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from workbench.errors import SpecError
-from workbench.plots.curves import ability_curves, edit_curves
+from workbench.plots.curves import ability_curves, batch_size_curves, edit_curves, perplexity_paths
 from workbench.plots.style import styles_of
 
 SCORES = pd.DataFrame(
@@ -39,14 +39,14 @@ def test_each_line_is_a_series_of_the_table_in_its_own_style():
 def test_each_ability_has_a_panel_and_perplexity_the_last():
     figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     shown = [ax for ax in figure.axes if ax.axison]
-    assert [ax.get_title() for ax in shown] == ["NLI", "NER", "perplexity of held-out text"]
+    assert [ax.get_title() for ax in shown] == ["NLI (at guessing)", "NER", "perplexity of held-out text"]
     assert [ax.get_yscale() for ax in shown] == ["linear", "linear", "log"]
 
 
-def test_guessing_is_drawn_where_there_is_something_to_guess():
+def test_the_score_of_guessing_is_drawn_in_every_panel():
     figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
     marks = [[line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] for ax in figure.axes[:2]]
-    assert marks == [[0.5], []]
+    assert marks == [[0.5], [0.0]]
 
 
 def test_the_legend_names_each_series_once():
@@ -75,3 +75,35 @@ def test_perplexities_have_ticks_however_far_they_rise(highest):
     low, high = last.get_ylim()
     shown = [t for t in last.yaxis.get_major_ticks() if t.label1.get_text() and low <= t.get_loc() <= high]
     assert 2 <= len(shown) <= 9
+
+
+def test_every_axis_shows_its_values_and_guessing_and_no_score_below_zero():
+    figure = ability_curves(SCORES, PERPLEXITIES, Figure(layout="constrained"))
+    nli, ner = (ax.get_ylim() for ax in figure.axes[:2])
+    assert nli[0] <= 0.3 < 0.6 <= nli[1]
+    assert -0.02 < ner[0] <= 0 < 0.2 <= ner[1] < 0.4
+
+
+def test_with_many_series_only_the_first_two_have_bands():
+    nli = SCORES[(SCORES["title"] == "NLI") & (SCORES["series"] == "Unregularized")]
+    labels = ("Unregularized", "RECT 40 %", "RECT 20 %", "Random 40 %")
+    ax = edit_curves(pd.concat([nli.assign(series=label) for label in labels]), Figure().subplots())
+    assert len([line for line in ax.get_lines() if len(line.get_xdata()) == 2]) == 4
+    heights = [band.get_paths()[0].get_extents().height for band in ax.collections if len(band.get_paths())]
+    assert sum(height > 0 for height in heights) == 2
+
+
+def test_batch_sizes_are_evenly_spaced_and_named():
+    sizes = SCORES.assign(n_edits=SCORES["n_edits"] * 10)
+    figure = batch_size_curves(sizes, PERPLEXITIES.assign(n_edits=[0, 1]), Figure(layout="constrained"))
+    ax = figure.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "1", "100"]
+    assert list(ax.get_xticks()) == [0, 1, 2]
+
+
+def test_each_trajectory_has_a_thin_line_and_each_series_its_geometric_mean():
+    paths = pd.DataFrame({"series": "Unregularized", "trajectory": list("aabb"), "n_edits": [0, 1] * 2})
+    ax = perplexity_paths(paths.assign(value=[10.0, 20.0, 10.0, 80.0]), Figure().subplots())
+    thin, mean = ax.get_lines()[:2], ax.get_lines()[2]
+    assert [list(line.get_ydata()) for line in thin] == [[10, 20], [10, 80]]
+    assert list(mean.get_ydata()) == pytest.approx([10, 40])

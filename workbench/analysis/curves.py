@@ -1,6 +1,7 @@
 """Curves over edits from the results of experiments: one value per point, with its interval."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -44,8 +45,13 @@ def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]
     values = part["value"].to_numpy()
     if len(values) == 1:
         return *part[["low", "high"]].iloc[0], OVER_EXAMPLES
+    return *interval_of_mean(values, confidence=confidence), OVER_SEEDS
+
+
+def interval_of_mean(values: npt.NDArray[np.float64], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the ends of Student's interval of the mean of independent values (at least two)."""
     half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half, OVER_SEEDS
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def label_series(table: pd.DataFrame) -> pd.DataFrame:
@@ -83,6 +89,50 @@ def join_batch_sizes(results: pd.DataFrame) -> pd.DataFrame:
     kept = results[results["operation"] <= 1].drop(columns="trajectory").assign(setting="single", batch_size=0)
     kept["operation"] = kept["n_edits"]
     return kept.drop_duplicates([*SERIES, "seed", "n_edits", *_PLACE])
+
+
+def trace_perplexity(operations: pd.DataFrame) -> pd.DataFrame:
+    """Return the perplexity of every trajectory after every operation, and before the first.
+
+    Parameters
+    ----------
+    operations : DataFrame
+        Table of `Store.operations`, of sequences whose specs measure the perplexity after every operation.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, regularizer, setting, batch_size, trajectory, n_edits and value.
+    """
+    columns = [*SERIES, "trajectory"]
+    rows = operations.dropna(subset=["perplexity"])
+    after = rows.assign(n_edits=rows["operation"] * rows["batch_size"], value=rows["perplexity"])
+    before = rows.drop_duplicates("trajectory").assign(n_edits=0).assign(value=rows["perplexity_unedited"])
+    table = pd.concat([before, after])[[*columns, "n_edits", "value"]]
+    return table.sort_values(["trajectory", "n_edits"], ignore_index=True)
+
+
+def describe_runs(results: pd.DataFrame) -> str:
+    """Return a caption: models, methods, facts, and the numbers of sequences and of examples per ability.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Table of `workbench.run`.
+
+    Returns
+    -------
+    str
+        One line of text.
+    """
+    parts = [", ".join(dict.fromkeys(results[column])) for column in ("model", "method", "facts")]
+    counts = results.groupby("regularizer", sort=False)["seed"].nunique()
+    draws = " to ".join(dict.fromkeys([str(counts.min()), str(counts.max())]))
+    examples = results.loc[results["task"].isin(TASKS) & results["n"].notna(), "n"]
+    parts.append(f"{draws} sequence{'' if draws == '1' else 's'} per curve")
+    if len(examples):
+        parts.append(f"{' to '.join(dict.fromkeys([str(examples.min()), str(examples.max())]))} examples per ability")
+    return " · ".join(parts)
 
 
 def split_abilities(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -21,7 +21,7 @@ def collect_provenance(specs: Sequence[ExperimentSpec], store: str | Path | Stor
     Parameters
     ----------
     specs : sequence of ExperimentSpec
-        Finished trajectories.
+        Trajectories; those that are not finished are counted in a line of their own.
     store : str, Path or Store, optional
         Store of the results, as for `workbench.run`.
 
@@ -31,8 +31,11 @@ def collect_provenance(specs: Sequence[ExperimentSpec], store: str | Path | Stor
         One line of text per item.
     """
     store, runs = open_store(store), resolve_all(specs)
-    lines: dict[str, str] = {}
+    lines, missing = {"versions": ""}, 0
     for run in runs:
+        if not store.finished(run.key):
+            missing += 1
+            continue
         spec, record = run.spec, read_record(run, store)
         lines[f"model {spec.model}"] = f"fingerprint {record['fingerprint']}, {spec.dtype}"
         lines[f"method {record['method']}"] = _settings_line(record["hyperparameters"])
@@ -41,6 +44,8 @@ def collect_provenance(specs: Sequence[ExperimentSpec], store: str | Path | Stor
         lines[f"trajectory {run.key}"] = str(spec)
         lines["versions"] = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     lines |= dict(_data_lines(store.results([run.key for run in runs])))
+    if missing:
+        lines["not run yet"] = f"{missing} of {len(runs)} trajectories"
     ends = {"versions": lines.pop("versions"), "python": platform.python_version(), "date": date.today().isoformat()}
     return pd.Series({**lines, **ends}, name="provenance")
 

@@ -7,7 +7,7 @@ import pandas as pd
 from workbench.errors import RunError
 from workbench.evaluation.tasks import TASKS
 from workbench.experiment.measures import read_answers
-from workbench.experiment.resolved import resolve
+from workbench.experiment.resolved import ResolvedRun, resolve
 from workbench.experiment.runner import open_store, read_states
 from workbench.experiment.spec import ExperimentSpec, TasksSpec
 from workbench.experiment.store import Store
@@ -40,7 +40,11 @@ def compare_answers(
         If the trajectory is not finished, or not measured at one of the two checkpoints.
     """
     store, run = open_store(store), resolve(spec)
-    known = read_states(run, store)
+    return store.derive(run.key, f"answers-{operation}-{each}", lambda: _compare(run, operation, each, store))
+
+
+def _compare(run: ResolvedRun, operation: int, each: int, store: Store) -> pd.DataFrame:
+    spec, known = run.spec, read_states(run, store)
     if missing := {0, operation} - set(known):
         raise RunError(f"{spec} was not measured after {missing.pop()} operations, only after {list(known)}.")
     parts = []

@@ -163,23 +163,37 @@ def select_edit_metrics(results: pd.DataFrame) -> pd.DataFrame:
     return results[last & (results["moment"] == AFTER_EDIT)].reset_index(drop=True)
 
 
-def rank_edits(operations: pd.DataFrame) -> pd.DataFrame:
-    """Return the size of each edit, the largest first.
+def report_edits(operations: pd.DataFrame) -> pd.DataFrame:
+    """Report the size of each operation and the perplexity after it, the largest first.
+
+    It is single edits that bring a model down: this table shows which.
 
     Parameters
     ----------
     operations : DataFrame
-        Table of `Store.operations`.
+        Table of `Store.operations`. Operations that several trajectories share count once.
 
     Returns
     -------
     DataFrame
-        Columns subject (of the first fact), relative_norm (‖ΔW‖/‖W‖ over all edited matrices, before the regularizer)
-        and, for ROME, denominator.
+        Columns subject (of the first fact), operation, relative_norm (‖ΔW‖/‖W‖ over all edited matrices, before the
+        regularizer), spectral_ratio (of `workbench.weightstats.spectral_ratio`), first_token (whether a subject is
+        one token that opens its prompt), denominator (ROME's uᵀk), perplexity, and factor (perplexity, divided by that
+        before the operation: of the previous operation in a sequence, of the unedited model otherwise). Columns
+        without a value are left out.
     """
-    edits = operations.dropna(subset=["norm"]).drop_duplicates(["method", "operation"])
-    sizes = edits[["subject", "relative_norm", "denominator"]].dropna(axis="columns", how="all")
-    return sizes.sort_values("relative_norm", ascending=False, ignore_index=True)
+    rows = operations.sort_values(["trajectory", "operation"])
+    before = rows.groupby("trajectory")["perplexity"].shift()
+    before = before.where(rows["setting"].str.startswith("sequential")).fillna(rows["perplexity_unedited"])
+    rows = rows.assign(factor=rows["perplexity"] / before).dropna(subset=["norm"])
+    columns = ["subject", "operation", "relative_norm", "spectral_ratio", "first_token", "denominator"]
+    columns += ["perplexity", "factor"]
+    found = rows[["method", *columns]].drop_duplicates(["method", "subject", "operation", "relative_norm"])
+    return (
+        found[columns]
+        .dropna(axis="columns", how="all")
+        .sort_values("relative_norm", ascending=False, ignore_index=True)
+    )
 
 
 def tabulate_settings(*, n_operations: int, batch_size: int) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def evaluate(
         ),
     ] = None,
     text: Annotated[
-        str, typer.Option(help='Text for perplexity: "bundled", a file, or "none".', rich_help_panel=_WHAT)
+        str, typer.Option(help='Text for perplexity: "bundled", "articles", a file, or "none".', rich_help_panel=_WHAT)
     ] = "bundled",
     lm_eval: Annotated[
         str | None,

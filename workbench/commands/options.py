@@ -18,10 +18,14 @@ StoreUrl = Annotated[
     str | None,
     typer.Option(help="Folder or fsspec URL of the results; by default $WORKBENCH_STORE, or build/store."),
 ]
-Profile = Annotated[str, typer.Option(help="Profile of the figures: smoke, default or paper.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(help="Dask cluster of the experiments: local, local:N, tcp://scheduler:8786, or a scheduler file."),
+]
+Profile = Annotated[str, typer.Option(help="Profile of the figures: smoke, default, study or paper.")]
 Notebooks = Annotated[Path, typer.Option(help="Folder of the notebooks and figures.yaml.")]
 FiguresFolder = Annotated[
     Path | None,
-    typer.Option("--figures", help="Folder of the figures; by default figures/, or a folder in --build."),
+    typer.Option("--figures", help="Folder of the figures; by default figures/PROFILE, or a folder in --build."),
 ]
 Build = Annotated[Path, typer.Option(help="Folder of the executed notebooks.")]

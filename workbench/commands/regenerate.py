@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.options import Build, FiguresFolder, Notebooks, Profile
+from workbench.commands.options import Build, Cluster, FiguresFolder, Notebooks, Profile
 from workbench.commands.printing import show
 from workbench.commands.settings import parse_setting
 from workbench.figures.manifest import Entry, read_manifest, select_entries
@@ -28,6 +28,10 @@ def regenerate(
     notebooks: Notebooks = Path("notebooks"),
     folder: FiguresFolder = None,
     build: Build = Path("build"),
+    cluster: Cluster = None,
+    from_results: Annotated[
+        bool, typer.Option("--from-results", help="Draw the study's figures from its committed results; run nothing.")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="Make figures again that are up to date.")] = False,
     list_only: Annotated[bool, typer.Option("--list", help="List the figures, and stop.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and stop.")] = False,
@@ -43,12 +47,12 @@ def regenerate(
         figures=folder,
         build=build,
         overrides=dict(map(parse_setting, overrides or [])),
-        again=again,
+        again=again or from_results,
     )
     _show_plan(planned)
     if plan_only:
         return
-    finished = run_plan(planned)
+    finished = run_plan(planned, cluster=cluster, from_results=from_results)
     for run in finished:
         show(f"{run.entry.figure}: {run.seconds:.0f} s, {run.notebook}")
         for path in run.files:

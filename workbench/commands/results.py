@@ -12,6 +12,7 @@ from workbench.commands.options import StoreUrl
 from workbench.commands.printing import bare_table, show
 from workbench.commands.settings import parse_setting
 from workbench.errors import SpecError
+from workbench.experiment.archive import read_archive, write_archive
 from workbench.experiment.runner import open_store
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
@@ -29,7 +30,12 @@ def results(
     ] = None,
     operations: Annotated[bool, typer.Option("--operations", help="One row per edit instead of per score.")] = False,
     export: Annotated[Path | None, typer.Option(help="File of the rows: .csv or .parquet.")] = None,
-    merge: Annotated[str | None, typer.Option(help="First copy from this other store what --store lacks.")] = None,
+    merge: Annotated[
+        str | None, typer.Option(help="First copy what --store lacks from this other store, or file of --archive.")
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="File for all finished trajectories, which --merge can read: .parquet.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file of --export.")] = False,
 ) -> None:
     """List the trajectories in a store; with --where or --export, their rows.
@@ -43,11 +49,16 @@ def results(
             raise SpecError(f"--export {export}: the name must end in {' or '.join(_ENDINGS)}.")
         check_file_option("--export", export, force=force, error=SpecError)
     found = open_store(store)
+    if archive is not None:
+        check_file_option("--archive", archive, force=force, error=SpecError)
     if merge is not None:
-        show(f"{found.merge(Store(merge))} files copied from {merge}")
+        show(_merge(found, merge))
     trajectories = found.trajectories()
     if not trajectories:
         raise SpecError(f"the store {found.url} holds no results; workbench run makes some.")
+    if archive is not None:
+        show(f"{write_archive(found, archive)} trajectories in {archive}")
+        return
     if not where and export is None:
         _show_trajectories(trajectories)
         return
@@ -67,6 +78,12 @@ def _chosen(rows: pd.DataFrame, conditions: list[str]) -> pd.DataFrame:
     if rows.empty:
         raise SpecError(f"no row has {' and '.join(conditions)}; workbench results lists what there is.")
     return rows
+
+
+def _merge(store: Store, other: str) -> str:
+    if Path(other).is_file():
+        return f"{read_archive(other, store)} trajectories copied from {other}"
+    return f"{store.merge(Store(other))} files copied from {other}"
 
 
 def _show_trajectories(trajectories: dict[str, dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.options import Device, DeviceMap, StoreUrl
+from workbench.commands.options import Cluster, Device, DeviceMap, StoreUrl
 from workbench.commands.printing import show
 from workbench.experiment.resolved import ResolvedRun, resolve_all
 from workbench.experiment.runner import open_store, run_resolved
@@ -18,9 +18,7 @@ from workbench.printable import printable
 def run(
     spec: Annotated[Path, typer.Argument(help="YAML file: the fields of a spec, and lists to expand under `grid`.")],
     store: StoreUrl = None,
-    cluster: Annotated[
-        str | None, typer.Option(help="Dask cluster: local, local:N, tcp://scheduler:8786, or a scheduler file.")
-    ] = None,
+    cluster: Cluster = None,
     device: Device = None,
     device_map: DeviceMap = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be run, and stop.")] = False,

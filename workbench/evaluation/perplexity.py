@@ -120,7 +120,9 @@ def _read_documents(text: str | Path) -> list[str]:
     try:
         return [Path(text).read_text(encoding="utf-8-sig")]
     except OSError as err:
-        raise DataError(f"{text} cannot be read ({err.strerror or err}); give a file of text, {BUNDLED!r} or {ARTICLES!r}.") from err
+        raise DataError(
+            f"{text} cannot be read ({err.strerror or err}); give a file of text, {BUNDLED!r} or {ARTICLES!r}."
+        ) from err
     except UnicodeDecodeError as err:
         raise DataError(f"{text} is not UTF-8 text: byte {err.start}; save it as UTF-8.") from err
 

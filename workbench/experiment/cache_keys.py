@@ -38,13 +38,13 @@ def key_of(*parts: object) -> str:
     return sha256_of_json(parts, default=_to_json)[:LENGTH]
 
 
-def trajectory_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:
-    """Return the key of a trajectory: a hash of its spec, the content of everything in it, and library versions.
+def content_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:
+    """Return a hash of the content of everything that a spec names: weights, facts, examples, files.
 
     Parameters
     ----------
     spec : ExperimentSpec
-        The spec of the trajectory.
+        The spec of a trajectory.
     batches : sequence of sequence of EditRequest
         The facts of each operation.
     tasks : sequence of TaskData
@@ -60,9 +60,25 @@ def trajectory_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]
         If the model cannot be found.
     """
     data, files = [data_key(each) for each in tasks], _file_digests(spec.hyperparameters)
-    text = perplexity_text_key(spec.perplexity.text) if spec.perplexity else None
-    versions = library_versions(*LIBRARIES)
-    return key_of(spec.model_dump(), model_identity(spec.model), batches, data, text, files, versions, FORMAT)
+    texts = [perplexity_text_key(spec.perplexity.text)] if spec.perplexity else []
+    return key_of(model_identity(spec.model), batches, data, *texts, files)
+
+
+def trajectory_key(spec: ExperimentSpec, content: str) -> str:
+    """Return the key of a trajectory: a hash of its spec, the content of everything in it, and library versions.
+
+    Parameters
+    ----------
+    spec : ExperimentSpec
+        The spec of the trajectory.
+    content : str
+        Hash from `content_key`.
+
+    Returns
+    -------
+    str
+    """
+    return key_of(spec.model_dump(), content, library_versions(*LIBRARIES), FORMAT)
 
 
 def unedited_state(lm: LanguageModel) -> str:

@@ -43,6 +43,7 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     editor = run.prepare_editor(lm)
     record = {
         "spec": spec.model_dump(mode="json"),
+        "content": run.content,
         "method": editor.label,
         "hyperparameters": hyperparameters_of(editor),
         "fingerprint": lm.fingerprint,

@@ -7,7 +7,7 @@ from functools import cache
 from workbench.data.facts import FactSet, load_facts
 from workbench.data.tasks.load import TaskData, load_task
 from workbench.editing.editor import Editor
-from workbench.experiment.cache_keys import trajectory_key
+from workbench.experiment.cache_keys import content_key, trajectory_key
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -23,6 +23,8 @@ class ResolvedRun:
         The spec of the trajectory.
     key : str
         Key of the trajectory in the store.
+    content : str
+        Hash of the weights, facts and examples that the spec names.
     batches : tuple of tuple of EditRequest
         The facts of each operation.
     tasks : tuple of TaskData
@@ -31,6 +33,7 @@ class ResolvedRun:
 
     spec: ExperimentSpec
     key: str
+    content: str
     batches: tuple[tuple[EditRequest, ...], ...]
     tasks: tuple[TaskData, ...]
 
@@ -73,7 +76,8 @@ def resolve_all(specs: Sequence[ExperimentSpec]) -> list[ResolvedRun]:
     for spec in specs:
         batches = _draw_batches(spec, facts_from(spec.facts.source))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
-        runs.append(ResolvedRun(spec, trajectory_key(spec, batches, tasks), batches, tasks))
+        content = content_key(spec, batches, tasks)
+        runs.append(ResolvedRun(spec, trajectory_key(spec, content), content, batches, tasks))
     return runs
 
 

@@ -1,21 +1,24 @@
 """Runs experiments into a store: one trajectory after another, here or on a cluster."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.errors import RunError, WorkbenchError, first_line
+from workbench.errors import NothingStoredError, RunError, WorkbenchError, first_line
 from workbench.experiment.checkpoints import run_trajectory
 from workbench.experiment.models import load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
-from workbench.experiment.store_location import default_store
+from workbench.experiment.store_location import default_cluster, default_store, stored_only
 from workbench.extras import require_extra
 from workbench.update import WeightUpdate
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -37,7 +40,8 @@ def run(
         WORKBENCH_STORE, or ``build/store``.
     cluster : str, optional
         ``"local"`` or ``"local:N"`` for N processes on this machine, the address of a Dask scheduler
-        (``"tcp://…"``), or the scheduler file that its workers share. By default everything runs in this process.
+        (``"tcp://…"``), or the scheduler file that its workers share. By default the value of the environment variable
+        WORKBENCH_CLUSTER; without one, everything runs in this process.
     device, device_map : str, optional
         Placement of the model, as for `workbench.load`.
 
@@ -57,6 +61,9 @@ def run(
     RunError
         After all other trajectories, if one could not be finished. An edit that fails is not an error: it is in
         `Store.operations` with its reason, and the trajectory continues without it.
+    NothingStoredError
+        If the environment variable WORKBENCH_STORED_ONLY is set and none of the trajectories is finished. Otherwise
+        the finished ones are read, and the number of the others is logged as a warning.
     """
     store = open_store(store)
     runs = resolve_all([specs] if isinstance(specs, ExperimentSpec) else list(specs))
@@ -89,11 +96,14 @@ def run_resolved(
 
     Raises
     ------
-    RunError
+    RunError, NothingStoredError
         As in `run`.
     """
     runs = {each.key: each for each in resolved}
     waiting = [each for each in runs.values() if not store.finished(each.key)]
+    cluster = cluster or default_cluster()
+    if waiting and stored_only():
+        return _read_finished(runs, waiting, store)
     if waiting and cluster is not None:
         require_extra("distributed", "cluster")
         from workbench.experiment.clusters import run_on  # distributed is optional, and takes a second to import
@@ -105,6 +115,13 @@ def run_resolved(
         spec, reason = next(iter(failed.items()))
         raise RunError(f"{len(failed)} of {len(runs)} trajectories could not be finished; {spec}: {reason}")
     return store.results(list(runs))
+
+
+def _read_finished(runs: Mapping[str, ResolvedRun], waiting: Sequence[ResolvedRun], store: Store) -> pd.DataFrame:
+    if len(waiting) == len(runs):
+        raise NothingStoredError(f"the store {store.url} holds none of these {len(runs)} trajectories; run them first.")
+    log.warning("%d of %d trajectories are not in the store and are left out", len(waiting), len(runs))
+    return store.results([key for key in runs if runs[key] not in waiting])
 
 
 def _run_here(runs: Sequence[ResolvedRun], store: Store, device: str | None, device_map: str | None) -> dict[str, str]:

@@ -66,11 +66,25 @@ class TasksSpec(_Settings):
 
 
 class PerplexitySpec(_Settings):
-    """The perplexity that is measured on a text of the package; the fields are arguments of `perplexity`."""
+    """The perplexity that is measured on a text of the package; the fields are arguments of `perplexity`.
+
+    Attributes
+    ----------
+    text : str
+        ``"bundled"``, the short paragraphs, or ``"articles"``, long enough for windows of 512 tokens.
+    window : int
+        Largest number of tokens per window.
+    limit : int or None
+        Number of windows at checkpoints; all by default.
+    each : int or None
+        Number of windows after every operation, so that the edit that does the damage can be seen; by default,
+        perplexity is measured at checkpoints only.
+    """
 
     text: Literal["bundled", "articles"] = BUNDLED
     window: int = Field(default=WINDOW, ge=2)
     limit: int | None = Field(default=None, ge=1)
+    each: int | None = Field(default=None, ge=1)
 
 
 class ExperimentSpec(_Settings):

@@ -5,11 +5,12 @@
     trajectories/<trajectory>.json     the spec, the versions, the state after each checkpoint, whether it is finished
     results/<trajectory>/<n>.parquet   tidy scores after n operations, with intervals
     scores/<trajectory>/<n>.parquet    the scores behind them: one row per fact or example
-    operations/<trajectory>/<n>…       one row per operation: seconds, norms, ROME's denominator, why it failed
+    operations/<trajectory>/<n>…       one row per operation: seconds, norms, perplexity, why it failed
     edits/<key>                  update of an editor, by the state it was computed on, the method and the facts
     measures/<key>.parquet       raw scores, by the state and the request
     answers/<key>.parquet        answers to the examples of a task
     updates/<state>.safetensors  the accumulated update of a state
+    derived/<trajectory>/<name>.parquet  tables that were computed from the updates of a trajectory
 
 ``pd.read_parquet("<store>/results")`` reads all results. Files that are named by their content are the same whoever
 writes them, so that stores can be merged file by file. A file is written under a temporary name and renamed.
@@ -19,7 +20,7 @@ import io
 import json
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from fsspec.implementations.local import LocalFileSystem
 from workbench.errors import SpecError
 from workbench.update import WeightUpdate
 
-PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates")
+PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates", "derived")
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {
@@ -65,7 +66,9 @@ OPERATIONS = pa.schema(
     {
         **_TRAJECTORY,
         "subject": _TEXT,  # of the first fact of the operation
-        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "denominator", "steps"), _REAL),
+        "first_token": pa.bool_(),  # whether a subject of the operation is one token that opens its prompt
+        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
+        **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
         "failed": _TEXT,
     }
 )
@@ -178,6 +181,29 @@ class Store:
             path = Path(folder, "update.safetensors")
             update.save(path)
             self.write(name, path.read_bytes())
+
+    def derive(self, trajectory: str, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a table that is computed from a trajectory, such as from its updates; computed once and kept.
+
+        Parameters
+        ----------
+        trajectory : str
+            Key of the trajectory.
+        name : str
+            Name of the table, with whatever it depends on beside the trajectory.
+        compute : callable
+            Function that returns the table; called only if the store does not hold it.
+
+        Returns
+        -------
+        DataFrame
+        """
+        path = f"derived/{trajectory}/{name}.parquet"
+        if not self.has(path):
+            self.write_table(path, compute())
+        table = self.read_table(path)
+        assert table is not None
+        return table
 
     def trajectories(self) -> dict[str, dict[str, Any]]:
         """Return the record of each trajectory by its key."""

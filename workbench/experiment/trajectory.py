@@ -14,15 +14,18 @@ import pandas as pd
 import torch
 
 from workbench.editing.editor import Editor
+from workbench.encoding import is_first_token
 from workbench.errors import EditError, RequestError, UpdateError, first_line
 from workbench.experiment.cache_keys import edit_key, state_after, unedited_state
-from workbench.experiment.measures import measure_edits
+from workbench.experiment.measures import measure_edits, measure_perplexity
 from workbench.experiment.resolved import ResolvedRun
+from workbench.experiment.spec import PerplexitySpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.sequence import EditSequence
 from workbench.update import WeightUpdate
+from workbench.weightstats import spectral_ratio
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
     """Yield the model before the first operation and after each operation."""
     spec = run.spec
     unedited = point = Point(0, unedited_state(lm), WeightUpdate({}), run.requests)
+    watch = _PerplexityWatch(lm, store, spec.perplexity, unedited.state)
     yield point
     done: tuple[EditRequest, ...] = ()
     for operation, batch in enumerate(run.batches, start=1):
@@ -51,6 +55,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         sequence = _sequence_from(lm, before.update)
         edit = _read_or_compute(sequence, store, key, editor, batch)
         state, row = before.state, {"subject": batch[0].subject, "seconds": edit.seconds, "failed": edit.failed}
+        row["first_token"] = any(is_first_token(lm.tokenizer, request) for request in batch)
         if edit.update is not None:
             with sequence.applied():
                 row |= _describe(edit.update, lm)
@@ -60,9 +65,28 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         done += batch
         with sequence.applied():
             scores = measure_edits(lm, store, state, batch, spec.edit_protocols)
+            row |= watch.measure(state)
             so_far = (*point.scores, scores), (*point.operations, row)
             point = Point(operation, state, sequence.total, done, *so_far)
             yield point
+
+
+class _PerplexityWatch:
+    """The perplexity after every operation, beside that of the unedited model, where the spec asks for it."""
+
+    def __init__(self, lm: LanguageModel, store: Store, asked: PerplexitySpec | None, unedited_state: str) -> None:
+        self._lm, self._store = lm, store
+        self._asked = asked.model_copy(update={"limit": asked.each}) if asked and asked.each else None
+        self._unedited = self._perplexity(unedited_state)
+
+    def measure(self, state: str) -> dict[str, float | None]:
+        """Return the columns of `Store.operations` about the current model, which is in `state`."""
+        return {"perplexity_unedited": self._unedited, "perplexity": self._perplexity(state)}
+
+    def _perplexity(self, state: str) -> float | None:
+        if self._asked is None:
+            return None
+        return float(measure_perplexity(self._lm, self._store, state, self._asked)["value"].iloc[0])
 
 
 def _sequence_from(lm: LanguageModel, total: WeightUpdate) -> EditSequence:
@@ -116,6 +140,7 @@ def _describe(computed: WeightUpdate, lm: LanguageModel) -> dict[str, Any]:
     return {
         "norm": computed.norm(),
         "relative_norm": computed.relative_norm(lm),
+        "spectral_ratio": spectral_ratio(computed, lm),
         "denominator": diagnostics.get("denominator"),
         "steps": sum(steps) / len(steps) if steps else None,
     }

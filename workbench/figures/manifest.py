@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from workbench.errors import SpecError
 
-Profile = Literal["smoke", "default", "paper"]
+Profile = Literal["smoke", "default", "study", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 MANIFEST = "figures.yaml"
+COMMITTED: tuple[Profile, ...] = ("default", "study")  # profiles whose figures are kept in figures/
+ARCHIVED: tuple[Profile, ...] = ("study",)  # profiles whose results are kept beside the figures, in one file
 FIGURES_PARAMETER = "figures_dir"  # parameter of every notebook: the folder of its figure files
 
 
@@ -22,6 +24,8 @@ class Entry(BaseModel):
     ----------
     figure : str
         Name of the figure on the command line.
+    also : tuple of str
+        Other names of it, such as those of the paper's figures that it shows in one.
     title : str
         One line for lists and reports.
     notebook : str
@@ -43,6 +47,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figure: str
+    also: tuple[str, ...] = ()
     title: str
     notebook: str
     makes: tuple[str, ...]
@@ -51,6 +56,11 @@ class Entry(BaseModel):
     minutes: dict[Profile, float] = Field(default_factory=dict)
     reads_store: bool = False
     on_request: tuple[Profile, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """All names by which the entry can be asked for."""
+        return {self.figure, *self.also, *self.makes}
 
 
 class Manifest(BaseModel):
@@ -125,10 +135,10 @@ def select_entries(manifest: Manifest, names: Sequence[str]) -> list[Entry]:
         If a name is not known.
     """
     for name in names:
-        if not any(name in (e.figure, *e.makes) for e in manifest.figures):
-            known = ", ".join(e.figure for e in manifest.figures)
+        if not any(name in e.names for e in manifest.figures):
+            known = ", ".join(dict.fromkeys(name for e in manifest.figures for name in (e.figure, *e.also)))
             raise SpecError(f"figure {name!r} is not known; known: {known}.")
-    return [e for e in manifest.figures if not names or {*names} & {e.figure, *e.makes}]
+    return [e for e in manifest.figures if not names or {*names} & e.names]
 
 
 def select_for_profile(manifest: Manifest, names: Sequence[str], profile: str) -> list[Entry]:
@@ -156,9 +166,9 @@ def select_for_profile(manifest: Manifest, names: Sequence[str], profile: str) -
     if profile not in PROFILES:
         raise SpecError(f"profile {profile!r} is not known; known: {', '.join(PROFILES)}.")
     entries = select_entries(manifest, names)
-    for entry in entries:
-        if names and profile not in entry.profiles:
-            raise SpecError(
-                f"figure {entry.figure!r} is not made in the profile {profile!r}, only in {', '.join(entry.profiles)}."
-            )
+    for name in names:
+        named = [entry for entry in entries if name in entry.names]
+        if not any(profile in entry.profiles for entry in named):
+            others = dict.fromkeys(other for entry in named for other in entry.profiles)
+            raise SpecError(f"figure {name!r} is not made in the profile {profile!r}, only in {', '.join(others)}.")
     return [e for e in entries if profile in e.profiles and (names or profile not in e.on_request)]

@@ -8,9 +8,18 @@ from typing import Any, cast
 import papermill
 
 from workbench.errors import SpecError
-from workbench.figures.manifest import FIGURES_PARAMETER, Entry, Profile, read_manifest, select_for_profile
+from workbench.figures.manifest import (
+    ARCHIVED,
+    COMMITTED,
+    FIGURES_PARAMETER,
+    Entry,
+    Profile,
+    read_manifest,
+    select_for_profile,
+)
 from workbench.figures.records import cause_of, last_run
 
+ARCHIVE = "results.parquet"  # beside the figures of a profile whose results are kept
 ENDINGS = (".csv", ".png", ".svg")  # every notebook writes the first; those with pictures write the others too
 
 
@@ -28,12 +37,18 @@ class Locations:
         Folder of the figure files.
     record : Path
         File with the record of the last run.
+    store : Path
+        Folder of the experiments' results, unless WORKBENCH_STORE names another store.
+    archive : Path or None
+        File that keeps the results of all experiments of the profile.
     """
 
     notebooks: Path
     executed: Path
     figures: Path
     record: Path
+    store: Path
+    archive: Path | None
 
     def executed_notebook(self, entry: Entry) -> Path:
         """Return the path of the entry's executed notebook."""
@@ -75,9 +90,17 @@ class PlannedRun:
 
 def locate(entry: Entry, profile: str, *, notebooks: Path, figures: str | Path | None, build: str | Path) -> Locations:
     """Return the paths of an entry in a profile; the other arguments are those of `plan`."""
-    build = Path(build) / profile
-    folder = Path(figures) if figures else Path("figures") if profile == "default" else build / "figures"
-    return Locations(notebooks, build / "notebooks", folder, build / "records" / f"{entry.figure}.json")
+    own = Path(build) / profile
+    folder = Path(figures) if figures else Path("figures") / profile if profile in COMMITTED else own / "figures"
+    archived = profile in ARCHIVED
+    return Locations(
+        notebooks,
+        own / "notebooks",
+        folder,
+        own / "records" / f"{entry.figure}.json",
+        store=(own if archived else Path(build)) / "store",
+        archive=folder / ARCHIVE if archived else None,
+    )
 
 
 def check_notebook_parameters(entry: Entry, notebooks: Path, parameters: dict[str, Any]) -> None:
@@ -107,14 +130,16 @@ def plan(
     names : sequence of str
         Names of the figures; empty for all of the profile.
     profile : str
-        smoke (minutes; smallest sizes), default (the embedded model) or paper (GPUs and the hub).
+        smoke (minutes; smallest sizes), default (the embedded model), study (both embedded models at the paper's
+        sizes; hours) or paper (GPUs and the hub).
     notebooks : str or Path
         Folder of the notebooks and figures.yaml.
     figures : str or Path, optional
-        Folder of the figure files; by default ``figures`` for the default profile, else ``<build>/<profile>/figures``.
+        Folder of the figure files; by default ``figures/<profile>`` for default and study, else
+        ``<build>/<profile>/figures``.
     build : str or Path
         Executed notebooks go to ``<build>/<profile>/notebooks``. Results of experiments are kept in ``<build>/store``,
-        unless the environment variable WORKBENCH_STORE names another store.
+        those of the study in ``<build>/study/store``, unless the environment variable WORKBENCH_STORE names another.
     overrides : dict, optional
         Parameters for every notebook, which override those of the manifest.
     again : bool

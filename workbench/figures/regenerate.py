@@ -1,5 +1,7 @@
 """Execution of a plan by papermill: notebooks run with their parameters, are kept executed, and write their figures."""
 
+import logging
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +12,15 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
-from workbench.errors import RunError
-from workbench.experiment.store_location import store_for_children
-from workbench.figures.manifest import MANIFEST, Entry
+from workbench.errors import NothingStoredError, RunError, SpecError
+from workbench.experiment.archive import read_archive, write_archive
+from workbench.experiment.store import Store
+from workbench.experiment.store_location import experiments_of_children, own_store
+from workbench.figures.manifest import ARCHIVED, MANIFEST, Entry
 from workbench.figures.plan import ENDINGS, Locations, PlannedRun
 from workbench.figures.records import record_run
+
+log = logging.getLogger(__name__)
 
 _FileStamp = tuple[int, int, int]  # modification time in nanoseconds, inode, size
 
@@ -41,13 +47,23 @@ class FinishedRun:
     seconds: float
 
 
-def regenerate(planned: Sequence[PlannedRun]) -> list[FinishedRun]:
+def regenerate(
+    planned: Sequence[PlannedRun], *, cluster: str | None = None, from_results: bool = False
+) -> list[FinishedRun]:
     """Run the notebooks of a plan that are not up to date, and keep them executed.
+
+    Results that the archive of the profile holds are copied into its store first, and the archive is written again
+    after every notebook.
 
     Parameters
     ----------
     planned : sequence of PlannedRun
         The plan, from `plan`.
+    cluster : str, optional
+        Cluster that the experiments run on, as for `workbench.run`.
+    from_results : bool
+        Whether to draw the figures from the archive alone, as far as it goes, without running any experiment. Figures
+        of which it holds nothing are logged as a warning and left out.
 
     Returns
     -------
@@ -56,17 +72,37 @@ def regenerate(planned: Sequence[PlannedRun]) -> list[FinishedRun]:
 
     Raises
     ------
+    SpecError
+        If `from_results` is set for a profile that keeps no archive, or the archive cannot be read.
     RunError
         If a notebook fails, which is kept as far as it ran, or does not write the files that the manifest lists.
     """
     runs = [run for run in planned if not run.up_to_date]
-    finished = []
-    with tqdm(runs, desc="Figures", unit="notebook", disable=not runs) as bar:
-        for run in bar:
-            bar.set_postfix_str(run.entry.figure)
-            with store_for_children(run.locations.executed.parent.parent / "store"):
-                finished.append(_run(run))
+    if not runs:
+        return []
+    locations, finished = runs[0].locations, []
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Store(scratch if from_results else own_store() or locations.store)
+        _fill_from_archive(locations.archive, store, needed=from_results)
+        children = experiments_of_children(store.address, cluster=cluster, stored_only=from_results)
+        with children, tqdm(runs, desc="Figures", unit="notebook") as bar:
+            for run in bar:
+                bar.set_postfix_str(run.entry.figure)
+                try:
+                    finished.append(_run(run))
+                except NothingStoredError as err:
+                    log.warning("%s", err)
+                if locations.archive and not from_results:
+                    write_archive(store, locations.archive)
     return finished
+
+
+def _fill_from_archive(archive: Path | None, store: Store, *, needed: bool) -> None:
+    """Copy the archived results into the store, if there are any."""
+    if archive is None and needed:
+        raise SpecError(f"figures are drawn from results in the profiles {', '.join(ARCHIVED)} only.")
+    if archive is not None and (needed or archive.is_file()):
+        read_archive(archive, store)
 
 
 def _run(planned: PlannedRun) -> FinishedRun:
@@ -93,6 +129,8 @@ def _execute(planned: PlannedRun) -> Path:
             progress_bar={"desc": entry.figure, "leave": False},
         )
     except PapermillExecutionError as err:
+        if err.ename == NothingStoredError.__name__:
+            raise NothingStoredError(f"figure {entry.figure!r} is left out: {err.evalue}") from err
         raise RunError(
             f"figure {entry.figure!r} failed at In [{err.exec_count}] of {entry.notebook}: {err.ename}: {err.evalue} "
             f"(the notebook as far as it ran: {target})."

@@ -1,5 +1,6 @@
 """Scores against the number of edits, one curve per regularizer or method."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,6 +9,7 @@ from workbench.plots.intervals import draw_lines
 from workbench.plots.style import (
     edits_locator,
     guessing_line,
+    held_out_title,
     legend_line,
     require_columns,
     set_perplexity_axis,
@@ -15,11 +17,22 @@ from workbench.plots.style import (
 )
 
 _COLUMNS = 3  # of panels
+_MOST_BANDS = 3  # series with bands in one panel: more cover each other
+_SMALLEST_SPAN = 0.12  # of the y axis of a score: less would show noise as movement
+_QUIET = "0.6"  # color of the title of a panel in which nothing can fall
+AT_GUESSING = "at guessing"
 
 
 def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the value against the number of edited facts, one line per label in the column `series`, with intervals."""
+    """Draw the value against the number of edited facts, one line per label in the column `series`, with intervals.
+
+    With more than three series, only the first two have bands, so that every line can be seen.
+    """
     require_columns(curves, "series", "n_edits", "value", "low", "high")
+    series = list(dict.fromkeys(curves["series"]))
+    if len(series) > _MOST_BANDS:
+        thin = curves["series"].isin(series[2:])
+        curves = curves.assign(low=curves["low"].mask(thin), high=curves["high"].mask(thin))
     draw_lines(curves, ax, x="n_edits", series="series")
     ax.set(xlabel="", ylabel="")
     ax.xaxis.set_major_locator(edits_locator())
@@ -27,27 +40,98 @@ def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the perplexity after every edit: a thin line per trajectory, and the geometric mean of each series.
+
+    Parameters
+    ----------
+    paths : DataFrame
+        Table with the columns series, trajectory, n_edits and value.
+    ax : Axes
+        The Axes to draw on.
+
+    Returns
+    -------
+    Axes
+    """
+    require_columns(paths, "series", "trajectory", "n_edits", "value")
+    for label, style in styles_of(list(dict.fromkeys(paths["series"]))).items():
+        rows = paths[paths["series"] == label]
+        for _, path in rows.groupby("trajectory", sort=False):
+            ax.plot(path["n_edits"], path["value"], color=style.color, linewidth=0.6, alpha=0.5, drawstyle="steps-post")
+        mean = np.exp(np.log(rows["value"]).groupby(rows["n_edits"]).mean())
+        ax.plot(mean.index, mean, color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label)
+    ax.xaxis.set_major_locator(edits_locator())
+    ax.grid(axis="y")
+    return ax
+
+
 def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
-    """Draw one panel per ability, with the score that guessing reaches, and one of the perplexity, under one legend."""
-    require_columns(scores, "title", "floor", "series", "high")
+    """Draw one panel per ability and one of the perplexity against the number of edited facts, under one legend.
+
+    Every panel has its own limits, around what moves. The dotted line is the score of guessing. A panel whose curves
+    start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn as
+    `perplexity_paths` does.
+    """
+    _draw_panels(scores, perplexities, figure, xlabel="number of edited facts")
+    return figure
+
+
+def batch_size_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
+    """Draw the panels of `ability_curves` against the number of facts in one operation, evenly spaced."""
+    sizes = sorted({*scores["n_edits"], *perplexities["n_edits"]})
+    place = {size: i for i, size in enumerate(sizes)}
+    scores, perplexities = (part.assign(n_edits=part["n_edits"].map(place)) for part in (scores, perplexities))
+    for ax in _draw_panels(scores, perplexities, figure, xlabel="facts edited in one operation"):
+        ax.set_xticks(range(len(sizes)), [f"{size:g}" if size else "none" for size in sizes])
+    return figure
+
+
+def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, xlabel: str) -> list[Axes]:
+    require_columns(scores, "title", "floor", "series", "low", "high")
     titles = list(dict.fromkeys(scores["title"]))
     n_rows = -(-(len(titles) + 1) // _COLUMNS)
-    axes = figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel()
-    highest = max(scores["high"].max(), scores["value"].max())
+    axes = list(figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel())
     for ax, title in zip(axes, titles, strict=False):
-        panel = scores[scores["title"] == title]
-        edit_curves(panel, ax)
-        if floor := panel["floor"].iloc[0]:
-            ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
-        ax.set(title=title, ylim=(-0.03, min(1.03, highest + 0.05)))
+        _draw_ability(scores[scores["title"] == title], ax)
     last = axes[len(titles)]
-    edit_curves(perplexities, last)
-    last.set(title="perplexity of held-out text")
+    draw = perplexity_paths if "trajectory" in perplexities else edit_curves
+    draw(perplexities, last)
+    last.set_title(held_out_title("perplexity of held-out text", perplexities))
     set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
-    figure.supxlabel("number of edited facts", fontsize="medium")
+    shown = axes[: len(titles) + 1]
+    for ax in shown[-_COLUMNS:]:  # no panel is below these
+        ax.set_xlabel(xlabel)
+    for ax in shown[::_COLUMNS]:
+        ax.set_ylabel("perplexity" if ax is last else "score")
     styles = styles_of(list(dict.fromkeys(scores["series"])))
     handles = [*(legend_line(style, label) for label, style in styles.items()), guessing_line()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    return figure
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    return shown
+
+
+def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
+    edit_curves(panel, ax)
+    floor, unedited = panel["floor"].iloc[0], panel[panel["n_edits"] == panel["n_edits"].min()]
+    ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
+    at_guessing = bool((unedited["low"] <= floor).all())
+    ax.set_title(
+        f"{panel['title'].iloc[0]} ({AT_GUESSING})" if at_guessing else panel["title"].iloc[0],
+        color=_QUIET if at_guessing else "black",
+    )
+    ax.set_ylim(*_limits(panel, floor))
+
+
+def _limits(panel: pd.DataFrame, floor: float) -> tuple[float, float]:
+    """Return the limits of a score's axis: around the means, their bands as far as they fit, and guessing."""
+    low = min(panel["value"].min(), floor)
+    high = max(panel["value"].max(), floor)
+    widest = max(high - low, _SMALLEST_SPAN)
+    low, high = max(panel["low"].min(), low - widest / 2), min(panel["high"].max(), high + widest / 2)
+    low, high = min(low, panel["value"].min(), floor), max(high, panel["value"].max(), floor)
+    missing = max(_SMALLEST_SPAN - (high - low), 0) / 2
+    margin = 0.05 * (high - low + 2 * missing)
+    bottom, top = low - missing - margin, high + missing + margin
+    return (-margin, top - bottom - margin) if low >= 0 and bottom < -margin else (bottom, top)

@@ -76,7 +76,7 @@ def styles_of(labels: Sequence[str]) -> dict[str, SeriesStyle]:
 def ordered_styles(n: int) -> list[SeriesStyle]:
     """Return the styles of `n` steps of one series: black, then dark to light, each with its own marker."""
     colors = mpl.colormaps[HEATMAP]
-    shades = [BLACK, *(to_hex(colors(0.15 + 0.6 * i / max(n - 2, 1))) for i in range(n - 1))]
+    shades = [BLACK, *(to_hex(colors(0.15 + 0.45 * i / max(n - 2, 1))) for i in range(n - 1))]
     return [SeriesStyle(shades[i], _MARKERS[i % len(_MARKERS)], "-") for i in range(n)]
 
 
@@ -130,7 +130,9 @@ def edits_locator() -> MaxNLocator:
 
 def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
     """Give the y axis a log scale with a few ticks, however far the perplexities of a table spread."""
-    low, high = table["low"].min(), table["high"].max()
+    low, high = table["value"].min(), table["value"].max()
+    if "low" in table:
+        low, high = min(low, table["low"].min()), max(high, table["high"].max())
     wide = np.log10(high / low) > 4
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
@@ -138,6 +140,14 @@ def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
     ax.yaxis.set_minor_formatter(NullFormatter())
     if high < 3 * low:  # too short an axis for two ticks
         ax.set_ylim(low / 1.5, high * 1.5)
+
+
+def held_out_title(title: str, table: pd.DataFrame) -> str:
+    """Add the number and the lengths of the windows below a title, where the table of perplexities has them."""
+    if not {"n", "protocol"} <= set(table.columns):
+        return title
+    counts = f"{table['n'].min()}" if table["n"].nunique() == 1 else f"{table['n'].min()} to {table['n'].max()}"
+    return f"{title}\n{counts} {' or '.join(table['protocol'].unique())}"
 
 
 def require_columns(table: pd.DataFrame, *columns: str) -> None:

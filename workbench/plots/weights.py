@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from workbench.plots.style import HEATMAP, edits_label, require_columns
-from workbench.registry import BLACK, BLUE, ORANGE, VERMILION
+from workbench.plots.style import HEATMAP, edits_label, ordered_styles, require_columns
+from workbench.registry import BLACK, BLUE, VERMILION
 
 _DASHES = ("-", "--", "-.", ":")
-_DELTA_AXES = {"xscale": "log", "xlabel": "relative change δ = |ΔW / W|", "ylabel": "share of entries in bin (%)"}
+_DELTA_LABEL = "relative change δ = |ΔW / W|  (the end bins include everything beyond)"
+_DELTA_AXES = {"xscale": "log", "xlabel": _DELTA_LABEL, "ylabel": "share of entries in bin (%)"}
 
 
 def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:
@@ -55,6 +56,9 @@ def weight_heatmaps(maxima: pd.DataFrame, figure: Figure) -> Figure:
         ax.label_outer()
     bar = figure.colorbar(axes[0].collections[0], ax=axes, fraction=0.046 / len(counts) * 2, pad=0.02)
     bar.set_label("|ΔW|, largest of block")
+    bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if limits[1] < 100 * limits[0] else (1,)))
+    bar.ax.yaxis.set_major_formatter("{x:.2g}")
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -77,14 +81,11 @@ def relative_change_panel(histogram: pd.DataFrame, thresholds: pd.DataFrame, ax:
     require_columns(histogram, "n_edits", "low", "high", "share")
     require_columns(thresholds, "quantile", "value")
     counts = list(dict.fromkeys(histogram["n_edits"]))
-    shades = sns.light_palette(BLUE, len(counts) + 1)[1:]
-    for i, (count, shade) in enumerate(zip(counts, shades, strict=True)):
+    for i, (count, style) in enumerate(zip(counts, ordered_styles(len(counts)), strict=True)):
         bins = histogram[histogram["n_edits"] == count]
-        dash = _DASHES[i % len(_DASHES)]
-        ax.stairs(
-            100 * bins["share"], _edges(bins), label=edits_label(count), color=shade, linestyle=dash, linewidth=1.5
-        )
-    sides = ((ORANGE, "right"), (VERMILION, "left"))
+        look = {"color": style.color, "linestyle": _DASHES[i % len(_DASHES)], "linewidth": 1.5}
+        ax.stairs(100 * bins["share"], _edges(bins), label=edits_label(count), **look)
+    sides = ((VERMILION, "right"), (VERMILION, "left"))
     for row, (color, side) in zip(thresholds.to_dict("records"), sides, strict=True):
         text = f"{100 * row['quantile']:.0f} % quantile\nof single edits: {row['value']:.3f}"
         _mark_threshold(ax, row["value"], text, color=color, side=side)

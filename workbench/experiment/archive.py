@@ -1,0 +1,152 @@
+"""Archive: the results of finished trajectories in one parquet file, which can be committed and read into a store.
+
+The column `table` says where a row belongs: to `Store.results`, `Store.scores` or `Store.operations`, or to ``records``
+(the record of a trajectory, as JSON text in the column `content`) and ``derived`` (a table that was computed from its
+updates, by `name`, as JSON). Numbers are rounded to 24 bits, about seven digits.
+"""
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workbench.errors import SpecError, WorkbenchError, first_line
+from workbench.experiment.resolved import ResolvedRun, resolve_all
+from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
+from workbench.storage.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+_TABLES = {"results": RESULTS, "scores": SCORES, "operations": OPERATIONS}
+_RECORDS, _DERIVED = "records", "derived"
+_OWN = {name: pa.string() for name in ("table", "name", "content")}
+_SCHEMA = pa.schema({**_OWN, **{field.name: field.type for schema in _TABLES.values() for field in schema}})
+_MANTISSA_BITS = 24
+
+
+def write_archive(store: Store, path: str | Path) -> int:
+    """Write the results of all finished trajectories of a store to one file.
+
+    Parameters
+    ----------
+    store : Store
+        The store to read.
+    path : str or Path
+        The parquet file; an existing one is replaced once the new one is complete.
+
+    Returns
+    -------
+    int
+        Number of trajectories.
+    """
+    records = {key: record for key, record in store.trajectories().items() if record["finished"]}
+    rows: list[tuple[str, str | None, str, str]] = [
+        (_RECORDS, None, json.dumps(record, sort_keys=True), key) for key, record in records.items()
+    ]
+    for key in records:
+        for name in store.names(f"{_DERIVED}/{key}"):
+            table = store.read_table(name)
+            if table is not None:
+                rows.append((_DERIVED, Path(name).stem, table.to_json(orient="table", index=False), key))
+    texts = pd.DataFrame(rows, columns=["table", "name", "content", "trajectory"])
+    numbers = [
+        read(list(records)).assign(table=name)
+        for name, read in zip(_TABLES, (store.results, store.scores, store.operations), strict=True)
+    ]
+    parts = [pa.Table.from_pandas(_rounded(part), preserve_index=False) for part in (texts, *numbers)]
+    whole = pa.concat_tables([_SCHEMA.empty_table(), *map(_fitted, parts)])
+    write_atomically(
+        Path(path), lambda scratch: pq.write_table(whole, scratch, compression="zstd", compression_level=15)
+    )
+    return len(records)
+
+
+def read_archive(path: str | Path, store: Store) -> int:
+    """Copy the trajectories of an archive into a store that does not hold them yet.
+
+    The key of a trajectory depends on the versions of libraries, so it is computed again. Trajectories that were run on
+    other weights, facts or examples than those that their spec names today are left out, and logged as a warning.
+
+    Parameters
+    ----------
+    path : str or Path
+        File of `write_archive`.
+    store : Store
+        The store to write to.
+
+    Returns
+    -------
+    int
+        Number of trajectories that the store did not hold.
+
+    Raises
+    ------
+    SpecError
+        If the file is missing or not an archive.
+    """
+    content = _read(path)
+    parts = {(str(table), str(key)): part for (table, key), part in content.groupby(["table", "trajectory"])}
+    copied = 0
+    for (table, key), part in parts.items():
+        if table != _RECORDS:
+            continue
+        record = json.loads(part["content"].iloc[0])
+        run = _resolve_same(record)
+        if run is None or store.finished(run.key):
+            continue
+        last = f"{run.spec.n_operations:06}.parquet"
+        for name, schema in _TABLES.items():
+            rows = parts.get((name, key), content.iloc[:0])
+            store.write_table(f"{name}/{run.key}/{last}", rows.assign(trajectory=run.key), schema)
+        for row in parts.get((_DERIVED, key), content.iloc[:0]).itertuples():
+            derived = pd.read_json(io.StringIO(str(row.content)), orient="table")
+            store.write_table(f"{_DERIVED}/{run.key}/{row.name}.parquet", derived)
+        store.write_json(f"trajectories/{run.key}.json", record)
+        copied += 1
+    return copied
+
+
+def _resolve_same(record: dict[str, object]) -> ResolvedRun | None:
+    """Resolve the spec of a record; None, with a warning, if what it names has changed or cannot be loaded."""
+    try:
+        [run] = resolve_all([ExperimentSpec(**record["spec"])])  # type: ignore[arg-type]  # JSON of a spec
+    except WorkbenchError as err:
+        log.warning("a trajectory of the archive cannot be read: %s", first_line(err))
+        return None
+    if run.content != record.get("content"):
+        log.warning("%s was run with other weights, facts or examples than today's and is left out", run.spec)
+        return None
+    return run
+
+
+def _read(path: str | Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(path, schema=_SCHEMA).to_pandas()
+    except FileNotFoundError as err:
+        raise SpecError(f"{path} does not exist; workbench results --archive writes it.") from err
+    except (OSError, pa.ArrowException) as err:
+        raise SpecError(f"{path} is not an archive of results ({first_line(err)}).") from err
+
+
+def _fitted(table: pa.Table) -> pa.Table:
+    """Return the table with all columns of the archive; those that it lacks are empty."""
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
+        for field in _SCHEMA
+    ]
+    return pa.table(columns, schema=_SCHEMA)
+
+
+def _rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with floating-point numbers rounded to `_MANTISSA_BITS` bits, which halves the file."""
+    table = table.copy()
+    for name in table.select_dtypes("float64"):
+        mantissa, exponent = np.frexp(table[name].to_numpy())
+        table[name] = np.ldexp(np.round(np.ldexp(mantissa, _MANTISSA_BITS)), exponent - _MANTISSA_BITS)
+    return table
