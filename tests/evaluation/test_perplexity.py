@@ -8,7 +8,7 @@ import torch
 import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench.editing.passes.hooks import hooked
-from workbench.evaluation.perplexity import perplexity
+from workbench.evaluation.perplexity import perplexity, read_bundled_text
 from workbench.update import WeightUpdate
 
 TEXT = " ".join(SENTENCES)
@@ -39,7 +39,9 @@ def test_perplexity_is_the_exponential_of_the_mean_nll_of_whole_passes(text_file
     [row] = perplexity(lm, text_file, window=window).to_dict("records")
     assert row["value"] == pytest.approx(by_hand(lm, rows), rel=1e-5)
     assert row["n"] == len(rows)
-    assert (row["source"], row["protocol"]) == ("text.txt", f"windows of {window}")
+    lengths = [len(each) for each in rows]
+    few = "" if len(set(lengths)) == 1 else f"{min(lengths)} to "
+    assert (row["source"], row["protocol"]) == ("text.txt", f"windows of {few}{max(lengths)} tokens")
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma3_text"])
@@ -89,7 +91,27 @@ def test_an_edit_changes_perplexity_and_undo_restores_it(tiny_lm, text_file):
 
 def test_the_bundled_paragraphs_are_scored_one_by_one(tiny_lm):
     table = perplexity(tiny_lm, limit=3)
-    assert (table["source"][0], table["n"][0]) == ("bundled", 3)
+    paragraphs = read_bundled_text("bundled").decode().splitlines()[:3]
+    lengths = [len(tiny_lm.tokenizer(paragraph)["input_ids"]) for paragraph in paragraphs]
+    assert max(lengths) < 512  # so that each is one window
+    assert table["protocol"][0] == f"windows of {min(lengths)} to {max(lengths)} tokens"
+    assert (table["source"][0], table["n"][0]) == ("bundled paragraphs", 3)
+
+
+def test_articles_are_cut_into_full_windows_that_stay_within_one_article(tiny_lm):
+    articles = [tiny_lm.tokenizer(line)["input_ids"] for line in read_bundled_text("articles").decode().splitlines()]
+    windows = [ids[i : i + 100] for ids in articles for i in range(0, len(ids) - 99, 100)]
+    [row] = perplexity(tiny_lm, "articles", window=100, limit=7).to_dict("records")
+    assert (row["source"], row["split"], row["protocol"]) == ("bundled articles", "bundled", "windows of 100 tokens")
+    assert row["n"] == 7
+    assert row["value"] == pytest.approx(by_hand(tiny_lm, [i for ids in windows[:7] for i in ids], 100), rel=1e-5)
+
+
+def test_each_article_fills_a_window_of_512_tokens_of_the_embedded_model(smollm2):
+    articles = read_bundled_text("articles").decode().splitlines()
+    assert len(articles) >= 20
+    assert len(set(articles)) == len(articles)
+    assert min(len(smollm2.tokenizer(article)["input_ids"]) for article in articles) >= 512
 
 
 @pytest.mark.parametrize(
@@ -117,5 +139,6 @@ def test_a_missing_file_is_named(tiny_lm, tmp_path):
     with pytest.raises(wb.WorkbenchError) as caught:
         perplexity(tiny_lm, tmp_path / "none.txt")
     assert str(caught.value) == (
-        f"{tmp_path / 'none.txt'} cannot be read (No such file or directory); give a file of text, or 'bundled'."
+        f"{tmp_path / 'none.txt'} cannot be read (No such file or directory); give a file of text, 'bundled' or "
+        "'articles'."
     )

@@ -7,6 +7,7 @@ import pytest
 from workbench.editing.kn import KN
 from workbench.errors import RequestError, SpecError
 from workbench.evaluation.task_names import TASK_NAMES
+from workbench.experiment import cache_keys
 from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
@@ -167,6 +168,13 @@ def test_every_field_that_affects_numbers_changes_the_key():
     keys = {resolve(spec()).key, *(resolve(spec(**{name: value})).key for name, value in CHANGES.items())}
     assert len(keys) == len(CHANGES) + 1
     assert resolve(spec()).key == resolve(spec(checkpoints=[0, 2])).key
+
+
+def test_the_text_of_perplexity_changes_the_key_by_its_name_and_by_its_content(monkeypatch):
+    keys = {resolve(spec(perplexity={"text": text})).key for text in ("bundled", "articles")}
+    monkeypatch.setattr(cache_keys, "perplexity_text_key", lambda text: "another text")
+    keys |= {resolve(spec(perplexity={"text": text})).key for text in ("bundled", "articles")}
+    assert len(keys) == 4
 
 
 def test_the_content_of_a_model_and_of_the_facts_changes_the_key(tiny, tmp_path):

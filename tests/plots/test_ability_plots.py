@@ -93,3 +93,11 @@ def test_a_table_without_a_column_is_refused_with_its_name():
     with pytest.raises(SpecError) as caught:
         ability_points(SCORES.drop(columns="floor"), Figure().subplots())
     assert str(caught.value).startswith("the table lacks the column 'floor'; it has 'title', ")
+
+
+def test_the_title_of_perplexities_says_what_their_windows_are():
+    table = PERPLEXITIES.assign(n=60, protocol="windows of 101 to 122 tokens")
+    assert perplexity_curve(table, Figure().subplots()).get_title().splitlines() == [
+        "held-out text",
+        "60 windows of 101 to 122 tokens",
+    ]

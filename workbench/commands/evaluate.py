@@ -55,7 +55,10 @@ def evaluate(
         ),
     ] = None,
     text: Annotated[
-        str, typer.Option(help='Text for perplexity and drift: "bundled", a file, or "none".', rich_help_panel=_WHAT)
+        str,
+        typer.Option(
+            help='Text for perplexity and drift: "bundled", "articles", a file, or "none".', rich_help_panel=_WHAT
+        ),
     ] = "bundled",
     written: Annotated[
         bool,

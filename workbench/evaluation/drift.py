@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from workbench.data.records import BUNDLED
 from workbench.encoding import encode
 from workbench.errors import DataError
-from workbench.evaluation.perplexity import WINDOW, origin_of, read_windows
+from workbench.evaluation.perplexity import WINDOW, describe_windows, read_windows
 from workbench.evaluation.statistics import bootstrap_interval
 from workbench.forward import batch_by_length, compute_logits
 from workbench.lm import LanguageModel
@@ -71,7 +71,7 @@ def drift(
     counts = np.array([len(row) - 1 for row in windows])
     low, high = bootstrap_interval(sums / counts, weights=counts, seed=seed)
     value = float(sums.sum() / counts.sum())
-    row = {"task": DRIFT, "metric": KL, **origin_of(text, window), "value": value}
+    row = {"task": DRIFT, "metric": KL, **describe_windows(text, windows), "value": value}
     return pd.DataFrame([{**row, "n": len(windows), "low": low, "high": high}])
 
 

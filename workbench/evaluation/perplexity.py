@@ -17,6 +17,8 @@ from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
 
 WINDOW = 512  # tokens
+ARTICLES = "articles"  # the text of the package that fills windows of `WINDOW`
+BUNDLED_TEXTS = {BUNDLED: "paragraphs.txt", ARTICLES: "articles.txt"}  # one text per line
 # in a forward pass, whose logits are all kept: no more tokens than this, and no more logits (0.5 GB in float32), which
 # is fewer tokens for the 262,144 words of Gemma
 _TOKENS_AT_ONCE, _LOGITS_AT_ONCE = 2048, 2**27
@@ -32,19 +34,24 @@ def perplexity(
 ) -> pd.DataFrame:
     """Compute the perplexity of the current model on a text.
 
-    Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph of the bundled set, or a whole
-    file, is cut into windows. Each window is run by itself, and opens as the tokenizer opens any text (with ``<bos>``
-    where it does that). Its first token does not count, because nothing predicts it. So the number compares models on
-    the same text, with the same tokenizer and window, and nothing else.
+    Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph, each article or a whole file is
+    encoded by itself and cut into consecutive windows without overlap, so that no window crosses two texts. Each window
+    is run by itself, and opens as the tokenizer opens any text (with ``<bos>`` where it does that). Its first token does
+    not count, because nothing predicts it. So the number compares models on the same text, with the same tokenizer and
+    window, and nothing else.
 
     Parameters
     ----------
     lm : LanguageModel
         The model with its current weights; not changed. Results of the unedited model are kept in its memo.
     text : str or Path
-        ``"bundled"``, the paragraphs that come with the package, or a file of UTF-8 text.
+        - ``"bundled"``: the 60 paragraphs that come with the package, of about 110 tokens each. No window is longer
+          than its paragraph.
+        - ``"articles"``: the articles that come with the package, of more than 512 tokens each. What remains of an
+          article after its last full window is left out, so that all windows have exactly `window` tokens.
+        - A file of UTF-8 text. The last window holds what remains, if it is at least two tokens.
     window : int
-        Number of tokens per window, at least 2 and at most what the model takes.
+        Largest number of tokens per window, at least 2 and at most what the model takes.
     limit : int, optional
         Number of windows: the first `limit`; all by default.
     seed : int
@@ -53,7 +60,8 @@ def perplexity(
     Returns
     -------
     DataFrame
-        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, n is the number of windows,
+        One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, protocol says how many tokens
+        the windows have, such as ``windows of 101 to 122 tokens``, source names the text, n is the number of windows,
         low and high are the ends of the 95 % bootstrap interval over windows.
 
     Raises
@@ -61,7 +69,7 @@ def perplexity(
     SpecError
         If `window` or `limit` is out of range.
     DataError
-        If the file cannot be read or has fewer than two tokens.
+        If the text cannot be read or is too short for a window.
     """
     windows = read_windows(lm, text, window=window, limit=limit)
     nll = np.array(_window_nll(lm, windows))  # (windows,), summed, in nats
@@ -70,7 +78,7 @@ def perplexity(
     row = {
         "task": "perplexity",
         "metric": "perplexity",
-        **origin_of(text, window),
+        **describe_windows(text, windows),
         "value": float(np.exp(nll.sum() / counts.sum())),
         "n": len(windows),
         "low": float(np.exp(low)),
@@ -80,14 +88,14 @@ def perplexity(
 
 
 def read_windows(lm: LanguageModel, text: str | Path, *, window: int, limit: int | None) -> list[tuple[int, ...]]:
-    """Return the token ids of the windows of a text, each of at least two tokens; arguments and errors of `perplexity`.
+    """Return the token ids of the windows of a text, each of at least two tokens; those of articles are all full.
 
     Parameters
     ----------
     lm : LanguageModel
         The model whose tokenizer cuts the text into tokens.
     text : str or Path
-        ``"bundled"`` or a file.
+        ``"bundled"``, ``"articles"`` or a file.
     window : int
         Number of tokens per window.
     limit : int or None
@@ -102,7 +110,7 @@ def read_windows(lm: LanguageModel, text: str | Path, *, window: int, limit: int
     SpecError
         If `window` or `limit` is out of range.
     DataError
-        If the file cannot be read or has fewer than two tokens.
+        If the text cannot be read or is too short for a window.
     """
     longest = lm.max_tokens or window
     if not 2 <= window <= longest:
@@ -110,26 +118,41 @@ def read_windows(lm: LanguageModel, text: str | Path, *, window: int, limit: int
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise SpecError(f"limit must be a whole number of at least 1; got {limit!r}.")
     documents = _read_documents(text)
-    windows = _cut_into_windows(lm, documents, window)[:limit]
+    shortest = window if text == ARTICLES else 2
+    windows = [row for row in _cut_into_windows(lm, documents, window) if len(row) >= shortest][:limit]
     if not windows:
-        raise DataError(f"{text} has fewer than two tokens; give a longer text.")
+        raise DataError(f"{text} has fewer than {'two' if shortest == 2 else shortest} tokens; give a longer text.")
     return windows
 
 
-def origin_of(text: str | Path, window: int) -> dict[str, str]:
-    """Return the columns protocol, source and split of scores on windows of a text."""
-    source, split = (BUNDLED, BUNDLED) if text == BUNDLED else (Path(text).name, "unknown")
-    return {"protocol": f"windows of {window}", "source": source, "split": split}
+def describe_windows(text: str | Path, windows: Sequence[tuple[int, ...]]) -> dict[str, str]:
+    """Return the columns protocol, source and split of scores on windows of a text: what the windows are."""
+    low, high = min(map(len, windows)), max(map(len, windows))
+    source, split = _source_and_split(text)
+    protocol = f"windows of {high} tokens" if low == high else f"windows of {low} to {high} tokens"
+    return {"protocol": protocol, "source": source, "split": split}
+
+
+def read_bundled_text(text: str) -> bytes:
+    """Return the content of a text of `BUNDLED_TEXTS`: UTF-8, one paragraph or article per line."""
+    return resources.files("workbench.data").joinpath(BUNDLED, BUNDLED_TEXTS[text]).read_bytes()
+
+
+def _source_and_split(text: str | Path) -> tuple[str, str]:
+    if text in BUNDLED_TEXTS:
+        return f"{BUNDLED} {Path(BUNDLED_TEXTS[str(text)]).stem}", BUNDLED
+    return Path(text).name, "unknown"
 
 
 def _read_documents(text: str | Path) -> list[str]:
-    if text == BUNDLED:
-        content = resources.files("workbench.data").joinpath("bundled", "paragraphs.txt").read_text(encoding="utf-8")
-        return content.splitlines()
+    if text in BUNDLED_TEXTS:
+        return read_bundled_text(str(text)).decode("utf-8").splitlines()
     try:
         return [Path(text).read_text(encoding="utf-8-sig")]
     except OSError as err:
-        raise DataError(f"{text} cannot be read ({err.strerror or err}); give a file of text, or {BUNDLED!r}.") from err
+        raise DataError(
+            f"{text} cannot be read ({err.strerror or err}); give a file of text, {BUNDLED!r} or {ARTICLES!r}."
+        ) from err
     except UnicodeDecodeError as err:
         raise DataError(f"{text} is not UTF-8 text: byte {err.start}; save it as UTF-8.") from err
 

@@ -7,7 +7,6 @@ its key is a chain of the operations, so trajectories that begin alike share the
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from workbench import embedded
+from workbench.data.records import BUNDLED
 from workbench.data.tasks.load import TaskData
 from workbench.editing.editor import Editor, hyperparameters_of
 from workbench.errors import ModelError
+from workbench.evaluation.perplexity import read_bundled_text
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model
@@ -59,7 +60,8 @@ def content_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], 
         If the model cannot be found.
     """
     data, files = [data_key(each) for each in tasks], _file_digests(spec.hyperparameters)
-    return key_of(model_identity(spec.model), batches, data, files)
+    texts = [perplexity_text_key(spec.perplexity.text)] if spec.perplexity else []
+    return key_of(model_identity(spec.model), batches, data, *texts, files)
 
 
 def trajectory_key(spec: ExperimentSpec, content: str) -> str:
@@ -81,7 +83,7 @@ def trajectory_key(spec: ExperimentSpec, content: str) -> str:
 
 def unedited_state(lm: LanguageModel) -> str:
     """Return the key of a model as it was loaded, with the versions of the libraries."""
-    return key_of(digest_of_model(lm), library_versions(*LIBRARIES), _perplexity_text_key(), FORMAT)
+    return key_of(digest_of_model(lm), library_versions(*LIBRARIES), perplexity_text_key(BUNDLED), FORMAT)
 
 
 def edit_key(state: str, editor: Editor, requests: Sequence[EditRequest]) -> str:
@@ -131,8 +133,9 @@ def data_key(data: TaskData) -> str:
 
 
 @cache
-def _perplexity_text_key() -> str:
-    return key_of(resources.files("workbench.data").joinpath("bundled", "paragraphs.txt").read_bytes())
+def perplexity_text_key(text: str) -> str:
+    """Return a hash of the content of a text of the package."""
+    return key_of(read_bundled_text(text))
 
 
 def _file_digests(settings: Mapping[str, Any]) -> dict[str, str]:

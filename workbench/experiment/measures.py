@@ -13,7 +13,7 @@ from workbench.evaluation.drift import drift
 from workbench.evaluation.edits import EditProtocol, score_edits
 from workbench.evaluation.perplexity import perplexity
 from workbench.evaluation.tasks.choices import UNWRITTEN
-from workbench.experiment.cache_keys import data_key, key_of
+from workbench.experiment.cache_keys import data_key, key_of, perplexity_text_key
 from workbench.experiment.spec import DriftSpec, PerplexitySpec, TasksSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
@@ -84,9 +84,9 @@ def _task_key(state: str, asked: TasksSpec, data: TaskData, *, written: bool) ->
 
 
 def measure_perplexity(lm: LanguageModel, store: Store, state: str, asked: PerplexitySpec) -> pd.DataFrame:
-    """Return the perplexity of the bundled paragraphs: the row of `perplexity`."""
-    key = key_of("perplexity", state, asked.window, asked.limit)
-    return _keep(store, key, lambda: perplexity(lm, window=asked.window, limit=asked.limit))
+    """Return the perplexity of a text of the package: the row of `perplexity`."""
+    key = key_of("perplexity", state, perplexity_text_key(asked.text), asked.window, asked.limit)
+    return _keep(store, key, lambda: perplexity(lm, asked.text, window=asked.window, limit=asked.limit))
 
 
 def measure_drift(lm: LanguageModel, store: Store, state: str, asked: DriftSpec) -> pd.DataFrame:

@@ -92,12 +92,14 @@ class DriftSpec(_Settings):
 
 
 class PerplexitySpec(_Settings):
-    """The perplexity that is measured on the bundled paragraphs; the fields are arguments of `perplexity`.
+    """The perplexity that is measured on a text of the package; the fields are arguments of `perplexity`.
 
     Attributes
     ----------
+    text : str
+        ``"bundled"``, the short paragraphs, or ``"articles"``, long enough for windows of 512 tokens.
     window : int
-        Number of tokens per window.
+        Largest number of tokens per window.
     limit : int or None
         Number of windows at checkpoints; all by default.
     each : int or None
@@ -105,6 +107,7 @@ class PerplexitySpec(_Settings):
         perplexity is measured at checkpoints only.
     """
 
+    text: Literal["bundled", "articles"] = "bundled"
     window: int = Field(default=WINDOW, ge=2)
     limit: int | None = Field(default=None, ge=1)
     each: int | None = Field(default=None, ge=1)

@@ -12,6 +12,7 @@ from workbench.plots.style import (
     edits_label,
     edits_locator,
     guessing_line,
+    held_out_title,
     legend_point,
     ordered_styles,
     require_columns,
@@ -67,7 +68,7 @@ def perplexity_curve(table: pd.DataFrame, ax: Axes) -> Axes:
     """Draw the perplexity, on a log axis, against the number of edits, with its 95 % interval."""
     require_columns(table, "n_edits", "value", "low", "high")
     draw_lines(table.assign(series="perplexity"), ax, x="n_edits", series="series")
-    ax.set(xlabel="number of edits", ylabel="perplexity", title="held-out text")
+    ax.set(xlabel="number of edits", ylabel="perplexity", title=held_out_title("held-out text", table))
     ax.xaxis.set_major_locator(edits_locator())
     set_perplexity_axis(ax, table)
     ax.grid(axis="y")

@@ -9,6 +9,7 @@ from workbench.plots.intervals import draw_lines
 from workbench.plots.style import (
     edits_locator,
     guessing_line,
+    held_out_title,
     legend_line,
     require_columns,
     set_perplexity_axis,
@@ -124,7 +125,7 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     last = axes[len(titles)]
     draw = perplexity_paths if "trajectory" in perplexities else edit_curves
     draw(perplexities, last)
-    last.set_title("perplexity of held-out text")
+    last.set_title(held_out_title("perplexity of held-out text", perplexities))
     set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()

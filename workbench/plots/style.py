@@ -143,6 +143,14 @@ def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
         ax.set_ylim(low / 1.5, high * 1.5)
 
 
+def held_out_title(title: str, table: pd.DataFrame) -> str:
+    """Add the number and the lengths of the windows below a title, where the table of perplexities has them."""
+    if not {"n", "protocol"} <= set(table.columns):
+        return title
+    counts = f"{table['n'].min()}" if table["n"].nunique() == 1 else f"{table['n'].min()} to {table['n'].max()}"
+    return f"{title}\n{counts} {' or '.join(table['protocol'].unique())}"
+
+
 def require_columns(table: pd.DataFrame, *columns: str) -> None:
     """Raise `SpecError` unless the table has these columns."""
     if missing := [column for column in columns if column not in table]:
