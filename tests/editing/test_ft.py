@@ -153,7 +153,7 @@ def test_the_labels_tell_the_constrained_method_from_the_free_one():
         ("EleutherAI/gpt-j-6B", 28, 0, 5e-5),
         ("meta-llama/Llama-2-7b-hf", 32, 21, 5e-4),
         ("smollm2-135m", 30, 20, 5e-3),
-        ("gemma3-270m", 18, 12, 2e-3),
+        ("gemma3-270m", 18, 12, 5e-4),
         ("another", 30, 20, 5e-4),
     ],
 )

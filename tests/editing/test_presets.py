@@ -79,6 +79,11 @@ def test_gemma_has_a_lower_rate_because_its_values_are_short(name):
     assert fields_of(name, 18) == (5, 25, 0.1, 1e-3)
 
 
+def test_memit_has_a_higher_rate_for_gemma_because_its_hidden_states_are_long():
+    memit = wb.MEMIT.for_model(SimpleNamespace(name="gemma3-270m", n_layers=18))
+    assert (memit.layers, memit.v_lr, memit.mom2_update_weight) == ((3, 4, 5, 6, 7), 20.0, 1000)
+
+
 @pytest.mark.parametrize(("n_layers", "layer"), [(1, 0), (2, 0), (4, 1), (12, 2), (24, 4), (30, 5), (32, 5), (80, 13)])
 def test_any_other_model_is_edited_at_a_sixth_of_its_depth(n_layers, layer):
     assert fields_of("somebody/some-model", n_layers) == (layer, 25, 0.5, 1e-3)

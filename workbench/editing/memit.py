@@ -47,6 +47,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "llama-7b": _LLAMA,
     "llama-2-7b": _LLAMA,
     "smollm2-135m": {"layers": (3, 4, 5, 6, 7), "mom2_update_weight": 1000, **_LLAMA_RATES},
+    # hidden states there are thousands long; λ = 50 gives the same scores (docs/methods.md)
+    "gemma3-270m": {
+        **{"layers": (3, 4, 5, 6, 7), "mom2_update_weight": 1000, "v_lr": 20.0},
+        **{"clamp_norm_factor": 0.75, "v_weight_decay": 1e-3},
+    },
 }
 _N_LAYERS, _LAST_SHARE = 5, 1 / 4  # of Llama's preset: five blocks, the last a quarter of the way up
 
@@ -123,7 +128,7 @@ class MEMIT:
     def for_model(cls, lm: LanguageModel) -> "MEMIT":
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 
-        gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (MEMIT's code, EasyEdit); the embedded model as
+        gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (MEMIT's code, EasyEdit); the embedded models as
         measured in notebooks/08_methods. Any other model: rates as for Llama, five blocks that end a quarter of the
         way up, and λ = d_ff, because the published values are 0.9 to 3.1 times d_ff.
 
