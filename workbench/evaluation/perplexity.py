@@ -35,10 +35,10 @@ def perplexity(
     """Compute the perplexity of the current model on a text.
 
     Perplexity is exp of the mean NLL per token (Jelinek et al. 1977). Each paragraph, each article or a whole file is
-    encoded by itself and cut into consecutive windows without overlap, so that no window crosses two texts. Each window
-    is run by itself, and opens as the tokenizer opens any text (with ``<bos>`` where it does that). Its first token does
-    not count, because nothing predicts it. So the number compares models on the same text, with the same tokenizer and
-    window, and nothing else.
+    encoded by itself and cut into consecutive windows without overlap, so that no window crosses two texts. Each
+    window is run by itself, and opens as the tokenizer opens any text (with ``<bos>`` where it does that). Its first
+    token does not count, because nothing predicts it. So the number compares models on the same text, with the same
+    tokenizer and window, and nothing else.
 
     Parameters
     ----------
