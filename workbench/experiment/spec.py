@@ -81,7 +81,7 @@ class PerplexitySpec(_Settings):
         perplexity is measured at checkpoints only.
     """
 
-    text: Literal["bundled", "articles"] = BUNDLED
+    text: Literal["bundled", "articles"] = "bundled"
     window: int = Field(default=WINDOW, ge=2)
     limit: int | None = Field(default=None, ge=1)
     each: int | None = Field(default=None, ge=1)
