@@ -61,7 +61,7 @@ def perplexity(
     -------
     DataFrame
         One row with the columns of `evaluate_tasks`: task and metric are ``perplexity``, protocol says how many tokens
-        the windows have, such as ``windows of 101 to 122 tokens``, source names the text, n is the number of windows,
+        the windows have, such as ``windows of 100 to 122 tokens``, source names the text, n is the number of windows,
         low and high are the ends of the 95 % bootstrap interval over windows.
 
     Raises
