@@ -47,7 +47,9 @@ def divergences(before, after):
 @pytest.mark.parametrize("window", [2, 7, 64])
 def test_drift_is_the_mean_kl_of_whole_softmaxes(tiny_lm, edit, text_file, window):
     ids = tiny_lm.tokenizer(TEXT)["input_ids"]
-    windows = [row for row in (ids[i : i + window] for i in range(0, len(ids), window)) if len(row) > 1]
+    opening = ids[:1] if ids[0] == tiny_lm.tokenizer.bos_token_id else []
+    body, n = ids[len(opening) :], window - len(opening)
+    windows = [row for row in (opening + body[i : i + n] for i in range(0, len(body), n)) if len(row) > 1]
     before = [softmaxes(tiny_lm, row) for row in windows]
     with edit.applied(tiny_lm):
         expected = [divergences(p, softmaxes(tiny_lm, row)) for p, row in zip(before, windows, strict=True)]
@@ -56,7 +58,9 @@ def test_drift_is_the_mean_kl_of_whole_softmaxes(tiny_lm, edit, text_file, windo
     assert min(flat) > 1e-4
     assert row["value"] == pytest.approx(sum(flat) / len(flat), rel=1e-4)
     assert (row["task"], row["metric"], row["n"]) == ("drift", "kl", len(windows))
-    assert (row["protocol"], row["source"], row["split"]) == (f"windows of {window}", "text.txt", "unknown")
+    lengths = sorted({len(each) for each in windows})
+    described = f"windows of {' to '.join(map(str, dict.fromkeys([lengths[0], lengths[-1]])))} tokens"
+    assert (row["protocol"], row["source"], row["split"]) == (described, "text.txt", "unknown")
 
 
 def test_each_token_has_its_divergence_and_its_log_probabilities(tiny_lm, edit):
@@ -137,7 +141,7 @@ def test_the_interval_holds_the_value_and_follows_the_seed(tiny_lm, edit, text_f
 def test_the_bundled_paragraphs_are_the_default(tiny_lm):
     table = wb.drift(tiny_lm, limit=2)
     assert list(table.columns) == ["task", "metric", "protocol", "source", "split", "value", "n", "low", "high"]
-    assert (table["source"][0], table["n"][0]) == ("bundled", 2)
+    assert (table["source"][0], table["n"][0]) == ("bundled paragraphs", 2)
 
 
 def test_a_window_out_of_range_is_named_with_its_range(tiny_lm, text_file):

@@ -39,7 +39,7 @@ def test_single_edits_are_scored_under_every_regularizer_and_undone(tiny_lm):
     updates = trials.compute_single_updates(tiny_lm, rome(tiny_lm), REQUESTS)
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized(), wb.RECT(0.4)])
     assert_same_bits(tiny_lm, before)
-    assert scores.groupby(["regularizer", "metric", "protocol"]).size().tolist() == [3] * 12
+    assert scores.groupby(["regularizer", "metric", "protocol"]).size().tolist() == [3] * 18
     with wb.RECT(0.4)(updates[1], tiny_lm).applied(tiny_lm):
         alone = wb.score_edits(tiny_lm, [REQUESTS[1]])
     mine = scores[(scores.request == 1) & (scores.regularizer == "RECT 40 %")]
@@ -57,7 +57,7 @@ def test_batches_are_one_operation_each_and_scored_fact_by_fact(tiny_lm, own_cac
     assert [len(update.records[0].requests) for update in updates] == [2, 1]
     scores = trials.score_single_edits(tiny_lm, updates, REQUESTS, [wb.Unregularized()], batch_size=2)
     assert_same_bits(tiny_lm, before)
-    assert scores.groupby(["metric", "protocol"])["request"].apply(list).tolist() == [[0, 1, 2]] * 6
+    assert scores.groupby(["metric", "protocol"])["request"].apply(list).tolist() == [[0, 1, 2]] * 9
     with updates[0].applied(tiny_lm):
         together = wb.score_edits(tiny_lm, REQUESTS[:2])
     assert scores[scores["request"] < 2]["value"].tolist() == together["value"].tolist()

@@ -69,7 +69,8 @@ def drift(
     windows = read_windows(lm, text, window=window, limit=limit)
     sums = np.array([float(part.kl.double().sum()) for part in _compare(lm, windows)])  # (windows,)
     counts = np.array([len(row) - 1 for row in windows])
-    low, high = bootstrap_interval(sums / counts, weights=counts, seed=seed)
+    # the unedited model does not drift from itself on any text: there is nothing to estimate
+    low, high = bootstrap_interval(sums / counts, weights=counts, seed=seed) if sums.any() else (0.0, 0.0)
     value = float(sums.sum() / counts.sum())
     row = {"task": DRIFT, "metric": KL, **describe_windows(text, windows), "value": value}
     return pd.DataFrame([{**row, "n": len(windows), "low": low, "high": high}])
