@@ -24,7 +24,7 @@ def test_the_example_prints_what_the_readme_says(smollm2):
         [sys.executable, "-c", code_blocks(README, "python")[0]], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    said, printed = code_blocks(README, "text")[0], done.stdout
+    said, printed = code_blocks(README, "text")[1], done.stdout
     assert NUMBER.sub("#", said).split() == NUMBER.sub("#", printed).split()
     numbers = list(zip(NUMBER.findall(said), NUMBER.findall(printed), strict=True))
     assert len(numbers) >= 6

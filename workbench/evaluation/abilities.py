@@ -246,7 +246,7 @@ def evaluate_tasks(
     -------
     DataFrame
         One row per task and metric; columns task, metric, protocol, source, split, value, n (examples), low, high
-        (95 % bootstrap interval over examples). The headline metric of a task is `TASKS[task].headline[protocol]`.
+        (95 % interval over examples). The headline metric of a task is `TASKS[task].headline[protocol]`.
         Every task has the smooth scores `log_likelihood` and `log_likelihood_per_byte` (nats per token and per byte of
         the reference answer, given the prompt); tasks with options have `choice_auc` (0.5 is random ranking), the mean
         `choice_margin` in nats, and `majority_share` (share of the most frequent choice) beside their accuracies.

@@ -148,7 +148,7 @@ def evaluate_edits(
     Returns
     -------
     DataFrame
-        One row per metric and protocol; columns metric, protocol, value, n (facts), low, high (95 % bootstrap interval
+        One row per metric and protocol; columns metric, protocol, value, n (facts), low, high (95 % interval
         over facts).
 
     Raises

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Chosen = tuple[str, float | None]  # name of a regularizer, and the share it keeps
 
-MODELS = ("smollm2-135m", "gpt2", "gpt2-xl", "EleutherAI/gpt-j-6b", "meta-llama/Llama-2-7b-hf")
+MODELS = ("smollm2-135m", "gemma3-270m", "gpt2", "gpt2-xl", "EleutherAI/gpt-j-6b", "meta-llama/Llama-2-7b-hf")
 _REFRESH_EVERY = 0.1  # seconds
 _NOTE = '<div class="wb-note">{{ text }}</div>'
 _ERROR = '<div class="wb-error" role="alert">{{ text }}</div>'
