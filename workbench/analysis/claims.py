@@ -14,6 +14,7 @@ import pandas as pd
 from workbench.analysis import contrasts
 from workbench.analysis.contrasts import FEWEST_SEQUENCES, PLAIN, RECT40, Measure
 from workbench.analysis.effects import Effect
+from workbench.analysis.kn_settings import KN_SETTINGS, hyperparameters_label
 from workbench.analysis.pairs import Runs
 from workbench.regularize import PCAK, RandomK
 
@@ -155,11 +156,13 @@ def _capped(number: float, *, digits: int = 0) -> str:
 _ABILITIES = "mean over the abilities above guessing"
 _SMOOTH = "log-likelihood of the reference answers, nats per token"
 _FALL = "Abilities fall as sequential edits accumulate"
+_COLLAPSES = "KN collapses at once"
 _BATCH = "Larger batches harm more"
 _KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
 _PRESERVES = "RECT 40 % preserves abilities better"
 _BEATS = "RECT 40 % edits better than {}"
 _SEQUENCES = (("ROME", "sequential-instance"), ("MEMIT", "sequential-batch"), ("MEND", "sequential-batch"))
+_OF_EDITS = "single edits", FEWEST_EDITS
 _SINGLE = (("ROME", "single-instance"), ("MEMIT", "single-batch"))
 _PROTOCOLS = ("teacher_forced", "natural")
 _SCORES: tuple[tuple[contrasts.Score, str], ...] = (("abilities", _ABILITIES), ("smooth", _SMOOTH))
@@ -195,6 +198,16 @@ def _preserved_claims(method: str, setting: str) -> list[Claim]:
     ]
 
 
+def _collapse_claims(name: str) -> list[Claim]:
+    given = hyperparameters_label(KN_SETTINGS[name])
+    left, nats = (contrasts.after_one_edit("KN", score, hyperparameters=given) for score, _ in _SCORES)
+    lost = "after one edit − unedited, with a margin of one nat: answers e times less probable"
+    return [
+        Claim(_COLLAPSES, f"KN ({name}), share left after one edit; {_ABILITIES}", 0.5, False, left, *_OF_EDITS),
+        Claim(_COLLAPSES, f"KN ({name}), {lost}; {_SMOOTH}", -1, False, nats, *_OF_EDITS),
+    ]
+
+
 _OF = [(*single, protocol) for single in _SINGLE for protocol in _PROTOCOLS]
 
 CLAIMS: tuple[Claim, ...] = (
@@ -203,24 +216,7 @@ CLAIMS: tuple[Claim, ...] = (
         for method, setting in _SEQUENCES
         for score, text in _SCORES
     ),
-    Claim(
-        "KN collapses at once",
-        f"share left after one edit; {_ABILITIES}",
-        0.5,
-        False,
-        contrasts.after_one_edit("KN", "abilities"),
-        "single edits",
-        FEWEST_EDITS,
-    ),
-    Claim(
-        "KN collapses at once",
-        f"after one edit − unedited, with a margin of one nat: answers e times less probable; {_SMOOTH}",
-        -1,
-        False,
-        contrasts.after_one_edit("KN", "smooth"),
-        "single edits",
-        FEWEST_EDITS,
-    ),
+    *(claim for name in KN_SETTINGS for claim in _collapse_claims(name)),
     *(
         Claim(_BATCH, f"{method}, largest − smallest batch; {text}", 0, False, contrasts.larger_batch(method, score))
         for method in ("MEMIT", "MEND")
