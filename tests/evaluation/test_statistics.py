@@ -19,6 +19,8 @@ from workbench.evaluation.statistics import (
 
 TAIL_OF_SIX = 0.00246  # Φ(t √(6 / 5)) for Student's 2.5 % quantile with five degrees of freedom, −2.5706
 
+TRIALS = 1500  # per distribution: a coverage of 0.95 falls below 0.93 once in three thousand
+
 
 def values_of(n, *, seed=0):
     return np.random.default_rng(seed).gamma(2.0, size=n)
@@ -246,23 +248,23 @@ def difference_distributions(rng, size):
             yield signs * rng.random(size), p * (1 - 2 * worse) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [12, 40])
 def test_intervals_of_scores_cover_the_mean(n):
     seen = 0
-    for samples, mean in score_distributions(np.random.default_rng(n), (600, n)):
+    for samples, mean in score_distributions(np.random.default_rng(n), (TRIALS, n)):
         ends = np.array([score_interval(values) for values in samples])
-        covered = (ends[:, 0] <= mean) & (mean <= ends[:, 1])
-        # by the tails of the binomial distribution, 0.93 of 600 trials fall below 0.905 once in a hundred
-        assert covered.mean() >= 0.93 - 0.025
+        assert ((ends[:, 0] <= mean) & (mean <= ends[:, 1])).mean() >= 0.93
         seen += 1
     assert seen == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [12, 40])
 def test_intervals_of_differences_cover_the_mean(n):
     seen = 0
-    for samples, mean in difference_distributions(np.random.default_rng(n), (600, n)):
+    for samples, mean in difference_distributions(np.random.default_rng(n), (TRIALS, n)):
         ends = np.array([bounded_interval(values, lowest=-1.0) for values in samples])
-        assert ((ends[:, 0] <= mean) & (mean <= ends[:, 1])).mean() >= 0.93 - 0.025
+        assert ((ends[:, 0] <= mean) & (mean <= ends[:, 1])).mean() >= 0.93
         seen += 1
     assert seen == 16
