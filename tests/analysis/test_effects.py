@@ -32,7 +32,7 @@ def test_the_interval_covers_differences_of_zeros_and_ones_after_rare_collapses(
 
 def test_a_bootstrap_over_examples_alone_would_not_cover():
     rng, covered = np.random.default_rng(2), []
-    for _ in range(300):
+    for _ in range(1000):
         values = rng.normal(0, 0.2, (5, 1)) + rng.normal(0, 0.2, (5, 30))
         means = values.mean(axis=0)
         covered.append(abs(means.mean()) <= 1.96 * means.std(ddof=1) / 30**0.5)
@@ -86,7 +86,7 @@ def test_single_edits_that_all_agree_leave_the_exact_bound():
 
 def test_the_interval_of_a_ratio_covers_it():
     rng, effects = np.random.default_rng(4), []
-    for _ in range(300):
+    for _ in range(1000):
         plain = rng.beta(4, 2, 30)
         kept = plain * (rng.random(30) < 0.9)
 
@@ -94,7 +94,7 @@ def test_the_interval_of_a_ratio_covers_it():
             return nested_effect([np.array([d]) for d in first - rho * second], limits=(-rho, 1.0))
 
         effects.append(ratio_effect(at, kept.mean() / plain.mean()))
-    assert coverage(effects, 0.9) >= 0.93 - 0.03
+    assert coverage(effects, 0.9) >= 0.93
     assert all(0 <= effect.low < effect.value < effect.high for effect in effects)
 
 
