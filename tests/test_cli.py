@@ -202,7 +202,7 @@ VALUES = "a number, text, true, false, null, a list or a mapping"
     [
         (("figure9",), "figure 'figure9' is not known; known: fig."),
         (("figure9", "--list"), "figure 'figure9' is not known; known: fig."),
-        (("--profile", "tiny"), "profile 'tiny' is not known; known: smoke, default, paper."),
+        (("--profile", "tiny"), "profile 'tiny' is not known; known: smoke, default, study, paper."),
         (("fig",), "figure 'fig' is not made in the profile 'default', only in smoke."),
         (("--profile", "smoke", "--set", "m=2"), "fig.ipynb has no parameter 'm'; it has figures_dir, n."),
         (("--set", "n"), "--set 'n' must be NAME=VALUE, such as n_facts=5."),

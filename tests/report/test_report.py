@@ -234,7 +234,7 @@ def test_nothing_run_says_what_to_run(bare, refused):
 
 def test_an_unknown_profile_is_named(project, refused):
     sentence = refused(SpecError, project.report, profile="large")
-    assert sentence == "profile 'large' is not known; known: smoke, default, paper."
+    assert sentence == "profile 'large' is not known; known: smoke, default, study, paper."
 
 
 def test_a_file_that_is_no_notebook_is_named_with_its_cure(project, refused):
