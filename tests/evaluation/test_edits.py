@@ -351,7 +351,8 @@ def test_the_summary_is_the_mean_over_facts_with_its_interval(lm):
         own = each[(each["metric"] == row.metric) & (each["protocol"] == row.protocol)]["value"]
         assert row.value == pytest.approx(own.mean())
         assert row.n == len(own)
-        assert own.min() <= row.low <= row.value <= row.high <= own.max()
+        assert 0 <= row.low <= row.value <= row.high <= 1
+        assert row.low < row.high
     assert wb.evaluate_edits(lm, REQUESTS[:1])["low"].isna().all()
 
 
