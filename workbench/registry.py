@@ -156,7 +156,7 @@ _METHODS = {
             SeriesStyle(BLUE, "D", "-"),
             options={"steps": "v_num_grad_steps", "lr": "v_lr"},
         ),
-        MethodRow("kn", "KN", "workbench.editing.kn:KN", SeriesStyle(VERMILION, "X", ":")),
+        MethodRow("kn", "KN", "workbench.editing.kn:KN", SeriesStyle(VERMILION, "X", "-.")),
         MethodRow("mend", "MEND", "workbench.editing.mend.editor:MEND", SeriesStyle(GREEN, "s", "--")),
         MethodRow(
             "ft",
@@ -213,7 +213,7 @@ _REGULARIZERS = {
             "PCA",
             "workbench.regularize:PCAK",
             "Principal components, as in the paper's code",
-            {"PCA 40 %": SeriesStyle(VERMILION, "X", ":")},
+            {"PCA 40 %": SeriesStyle(VERMILION, "X", "-.")},
         ),
     )
 }

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.analysis.curves import SERIES, interval_of_mean
+from workbench.evaluation.edits import METRICS
 from workbench.experiment.measures import EDITS, NOW
 
 _BY = [*SERIES, "facts", "metric", "protocol"]
@@ -38,4 +39,7 @@ def retention_by_age(scores: pd.DataFrame, *, width: int = 10) -> pd.DataFrame:
         low, high = interval_of_mean(means) if len(means) > 1 else (np.nan, np.nan)
         rows.append((*group[:-1], part["age"].mean(), means.mean(), low, high, len(means), len(part)))
     table = pd.DataFrame(rows, columns=[*_BY, "age", "value", "low", "high", "trajectories", "n"])
-    return table.sort_values([*_BY, "age"], ignore_index=True)
+    order = table["metric"].map({metric: i for i, metric in enumerate(METRICS)})
+    return (
+        table.assign(order=order).sort_values(["order", "age"], kind="stable", ignore_index=True).drop(columns="order")
+    )

@@ -133,7 +133,7 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     for ax in shown[-_COLUMNS:]:  # no panel is below these
         ax.set_xlabel(xlabel)
     for ax in shown[::_COLUMNS]:
-        ax.set_ylabel("perplexity" if ax is last else "score")
+        ax.set_ylabel("perplexity" if ax is last else "score" if scores["floor"].notna().any() else "nats per token")
     styles = styles_of(list(dict.fromkeys(scores["series"])))
     handles = [legend_line(style, label) for label, style in styles.items()]
     if scores["floor"].notna().any():
