@@ -41,7 +41,7 @@ def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the perplexity after every edit: a thin line per trajectory, and the geometric mean of each series.
+    """Draw the perplexity after every edit: the geometric mean of each series, and a thin line per trajectory.
 
     Parameters
     ----------
@@ -57,10 +57,14 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
     require_columns(paths, "series", "trajectory", "n_edits", "value")
     for label, style in styles_of(list(dict.fromkeys(paths["series"]))).items():
         rows = paths[paths["series"] == label]
-        for _, path in rows.groupby("trajectory", sort=False):
-            ax.plot(path["n_edits"], path["value"], color=style.color, linewidth=0.6, alpha=0.5, drawstyle="steps-post")
+        # a state lasts until the next edit
+        if rows["trajectory"].nunique() > 1:
+            for _, path in rows.groupby("trajectory", sort=False):
+                thin = ax.plot(path["n_edits"], path["value"], color=style.color, linewidth=0.6, alpha=0.5)
+                thin[0].set_drawstyle("steps-post")
         mean = np.exp(np.log(rows["value"]).groupby(rows["n_edits"]).mean())
-        ax.plot(mean.index, mean, color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label)
+        [line] = ax.plot(mean.index, mean, color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label)
+        line.set_drawstyle("steps-post")
     ax.xaxis.set_major_locator(edits_locator())
     ax.grid(axis="y")
     return ax
@@ -118,8 +122,9 @@ def batch_size_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: 
 def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, xlabel: str) -> list[Axes]:
     require_columns(scores, "title", "floor", "series", "low", "high")
     titles = list(dict.fromkeys(scores["title"]))
-    n_rows = -(-(len(titles) + 1) // _COLUMNS)
-    axes = list(figure.subplots(n_rows, _COLUMNS, squeeze=False).ravel())
+    n_columns = min(_COLUMNS, len(titles) + 1)
+    n_rows = -(-(len(titles) + 1) // n_columns)
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax, title in zip(axes, titles, strict=False):
         _draw_ability(scores[scores["title"] == title], ax)
     last = axes[len(titles)]
@@ -130,9 +135,9 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
     shown = axes[: len(titles) + 1]
-    for ax in shown[-_COLUMNS:]:  # no panel is below these
+    for ax in shown[-n_columns:]:  # no panel is below these
         ax.set_xlabel(xlabel)
-    for ax in shown[::_COLUMNS]:
+    for ax in shown[::n_columns]:
         ax.set_ylabel("perplexity" if ax is last else "score" if scores["floor"].notna().any() else "nats per token")
     styles = styles_of(list(dict.fromkeys(scores["series"])))
     handles = [legend_line(style, label) for label, style in styles.items()]
