@@ -5,12 +5,13 @@ computed from the margins of all examples: the area under the ROC curve, and the
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from workbench.evaluation.engine import Answer
+from workbench.evaluation.engine import Answer, Query
 from workbench.evaluation.tasks.task import (
     LOG_LIKELIHOOD,
     LOG_LIKELIHOOD_PER_BYTE,
@@ -18,13 +19,17 @@ from workbench.evaluation.tasks.task import (
     Choice,
     Ratio,
     Scores,
+    Task,
     TaskProtocol,
 )
+
+Example = TypeVar("Example")
 
 ACCURACY, CHOICE = "accuracy", "choice_accuracy"
 AUC, MAJORITY, MARGIN = "choice_auc", "majority_share", "choice_margin"
 Array = npt.NDArray[np.float64]
 
+HEADLINES: dict[TaskProtocol, str] = {"standard": CHOICE, "paper": ACCURACY}  # of tasks with options
 AUC_FLOOR = 0.5  # of a model that ranks at random, whatever the number of options
 UNWRITTEN = frozenset({CHOICE, AUC, MAJORITY, MARGIN, LOG_LIKELIHOOD, LOG_LIKELIHOOD_PER_BYTE})  # need no decoding
 
@@ -80,6 +85,44 @@ def score_choice(text: str, choice: Choice, labels: Sequence[str]) -> Scores:
 def show_choice(answer: Answer, choice: Choice, labels: Sequence[str], protocol: TaskProtocol) -> tuple[str, str]:
     """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
     return labels[choice.gold], answer.text.strip() if protocol == "paper" else labels[choice.chosen]
+
+
+def make_label_task(
+    name: str,
+    title: str,
+    ask: Callable[[Example, TaskProtocol], tuple[Query, ...]],
+    *,
+    labels: Sequence[str],
+    gold: Callable[[Example], bool],
+) -> Task[Example]:
+    """Return a task of one query per example, whose answer is one of two labels.
+
+    Parameters
+    ----------
+    name, title, ask
+        As for `Task`; the options of the query are the labels.
+    labels : sequence of str
+        The two labels, one word each.
+    gold : callable
+        Function of an example; returns whether the second label is the right one.
+
+    Returns
+    -------
+    Task
+        It scores accuracy (an answer that is neither label is wrong), valid rate and the choice by log-likelihood, and
+        shows the written answer (paper) or the most probable label (standard).
+    """
+
+    def choose(example: Example, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
+        return Choice(answers[0].log_likelihoods, int(gold(example)))
+
+    def score(example: Example, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
+        return score_choice(answers[0].text, choose(example, answers, protocol), labels)
+
+    def show(example: Example, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
+        return show_choice(answers[0], choose(example, answers, protocol), labels, protocol)
+
+    return Task(name, title, ask, score, show, HEADLINES, floor=1 / len(labels), choose=choose, auc=AUC)
 
 
 def compare_choices(choices: Sequence[Choice]) -> list[Scores]:

@@ -7,12 +7,10 @@ BoolQ (Clark et al. 2019), development split, 3,270 questions. A record:
     answer      false
 """
 
-from collections.abc import Sequence
-
 from workbench.data.tasks.examples import ClosedQAExample
-from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
-from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
+from workbench.evaluation.engine import Query
+from workbench.evaluation.tasks.choices import make_label_task
+from workbench.evaluation.tasks.task import TaskProtocol
 
 LABELS = ("no", "yes")
 
@@ -42,29 +40,4 @@ def ask(example: ClosedQAExample, protocol: TaskProtocol) -> tuple[Query, ...]:
     )
 
 
-def choose(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
-    """Return the choice between the labels by log-likelihood."""
-    return Choice(answers[0].log_likelihoods, int(example.answer))
-
-
-def score(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
-    """Return accuracy (an answer that is neither yes nor no is wrong), valid rate, and the choice by log-likelihood."""
-    return score_choice(answers[0].text, choose(example, answers, protocol), LABELS)
-
-
-def show(example: ClosedQAExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
-    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
-    return show_choice(answers[0], choose(example, answers, protocol), LABELS, protocol)
-
-
-TASK = Task(
-    "closed_qa",
-    "Closed-domain QA",
-    ask,
-    score,
-    show,
-    {"standard": CHOICE, "paper": ACCURACY},
-    floor=0.5,
-    choose=choose,
-    auc=AUC,
-)
+TASK = make_label_task("closed_qa", "Closed-domain QA", ask, labels=LABELS, gold=lambda example: example.answer)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from workbench.data.tasks.examples import DialogueExample
 from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
+from workbench.evaluation.tasks.choices import AUC, HEADLINES, score_choice, show_choice
 from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
 
 LABELS = ("A", "B", "C", "D")
@@ -66,7 +66,7 @@ TASK = Task(
     ask,
     score,
     show,
-    {"standard": CHOICE, "paper": ACCURACY},
+    HEADLINES,
     floor=0.25,
     choose=choose,
     auc=AUC,

@@ -8,12 +8,10 @@ A record:
     label       not_entailment
 """
 
-from collections.abc import Sequence
-
 from workbench.data.tasks.examples import NLIExample
-from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
-from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
+from workbench.evaluation.engine import Query
+from workbench.evaluation.tasks.choices import make_label_task
+from workbench.evaluation.tasks.task import TaskProtocol
 
 LABELS = ("False", "True")
 
@@ -40,19 +38,4 @@ def ask(example: NLIExample, protocol: TaskProtocol) -> tuple[Query, ...]:
     )
 
 
-def choose(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
-    """Return the choice between the labels by log-likelihood."""
-    return Choice(answers[0].log_likelihoods, int(example.entailment))
-
-
-def score(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
-    """Return accuracy (neither true nor false is wrong), valid rate, and the choice by log-likelihood."""
-    return score_choice(answers[0].text, choose(example, answers, protocol), LABELS)
-
-
-def show(example: NLIExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
-    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
-    return show_choice(answers[0], choose(example, answers, protocol), LABELS, protocol)
-
-
-TASK = Task("nli", "NLI", ask, score, show, {"standard": CHOICE, "paper": ACCURACY}, floor=0.5, choose=choose, auc=AUC)
+TASK = make_label_task("nli", "NLI", ask, labels=LABELS, gold=lambda example: example.entailment)

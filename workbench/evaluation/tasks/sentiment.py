@@ -6,12 +6,10 @@ SST-2 (Socher et al. 2013; GLUE, Wang et al. 2019), development split, 872 snipp
     label       1
 """
 
-from collections.abc import Sequence
-
 from workbench.data.tasks.examples import SentimentExample
-from workbench.evaluation.engine import Answer, Query
-from workbench.evaluation.tasks.choices import ACCURACY, AUC, CHOICE, score_choice, show_choice
-from workbench.evaluation.tasks.task import Choice, Scores, Task, TaskProtocol
+from workbench.evaluation.engine import Query
+from workbench.evaluation.tasks.choices import make_label_task
+from workbench.evaluation.tasks.task import TaskProtocol
 
 LABELS = ("negative", "positive")
 
@@ -28,29 +26,4 @@ def ask(example: SentimentExample, protocol: TaskProtocol) -> tuple[Query, ...]:
     return (Query(prompt, LABELS, reference=LABELS[example.positive], max_new_tokens=8, stop=("\n",)),)
 
 
-def choose(example: SentimentExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Choice:
-    """Return the choice between the labels by log-likelihood."""
-    return Choice(answers[0].log_likelihoods, int(example.positive))
-
-
-def score(example: SentimentExample, answers: Sequence[Answer], protocol: TaskProtocol) -> Scores:
-    """Return accuracy, valid rate, and accuracy of the choice by log-likelihood."""
-    return score_choice(answers[0].text, choose(example, answers, protocol), LABELS)
-
-
-def show(example: SentimentExample, answers: Sequence[Answer], protocol: TaskProtocol) -> tuple[str, str]:
-    """Return the right label, and the model's answer: the written one (paper) or the most probable one (standard)."""
-    return show_choice(answers[0], choose(example, answers, protocol), LABELS, protocol)
-
-
-TASK = Task(
-    "sentiment",
-    "Sentiment",
-    ask,
-    score,
-    show,
-    {"standard": CHOICE, "paper": ACCURACY},
-    floor=0.5,
-    choose=choose,
-    auc=AUC,
-)
+TASK = make_label_task("sentiment", "Sentiment", ask, labels=LABELS, gold=lambda example: example.positive)
