@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from workbench.analysis.kn_settings import KN_SETTINGS, compare_kn_settings, hyperparameters_label
+from workbench.analysis.kn_settings import KN_SETTINGS, compare_kn_settings
 from workbench.experiment.spec import ExperimentSpec
+from workbench.experiment.store import hyperparameters_label
 
 
 def test_every_setting_is_a_valid_spec_and_has_its_own_label():

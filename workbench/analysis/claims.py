@@ -14,8 +14,9 @@ import pandas as pd
 from workbench.analysis import contrasts
 from workbench.analysis.contrasts import FEWEST_SEQUENCES, PLAIN, RECT40, Measure
 from workbench.analysis.effects import Effect
-from workbench.analysis.kn_settings import KN_SETTINGS, hyperparameters_label
+from workbench.analysis.kn_settings import KN_SETTINGS
 from workbench.analysis.pairs import Runs
+from workbench.experiment.store import hyperparameters_label
 from workbench.regularize import PCAK, RandomK
 
 FEWEST_EDITS = 10  # single edits, each of which is a sequence of one

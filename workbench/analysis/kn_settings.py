@@ -1,7 +1,5 @@
 """Settings of KN side by side: the presets of this package, and what was published."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 
 from workbench.analysis.tables import select_edit_metrics
 from workbench.editing.kn_easyedit import SETTINGS
-from workbench.experiment.store import PRESET
+from workbench.experiment.store import hyperparameters_label
 
 # hyperparameters that replace those of the preset, by the name of the setting; "twice" is what the loop in the paper's
 # repository does with the first fact
@@ -19,11 +17,6 @@ KN_SETTINGS: dict[str, dict[str, Any]] = {
     "EasyEdit, once": SETTINGS["easyedit-llama"],
     "EasyEdit, twice": {**SETTINGS["easyedit-llama"], "times": 2},
 }
-
-
-def hyperparameters_label(hyperparameters: Mapping[str, Any]) -> str:
-    """Return the hyperparameters of a spec as the column `hyperparameters` of results holds them."""
-    return json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else PRESET
 
 
 def compare_kn_settings(results: pd.DataFrame, operations: pd.DataFrame) -> pd.DataFrame:

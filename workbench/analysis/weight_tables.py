@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from workbench.analysis.tables import (
     tabulate_weight_change,
 )
 from workbench.experiment.models import load_model
-from workbench.experiment.resolved import resolve
+from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.runner import open_store, read_updates
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
@@ -74,17 +75,18 @@ def derive_weight_tables(
         If a trajectory is not finished.
     """
     store = open_store(store)
-    thresholds = _derive(store, single, "thresholds", lambda each, lm: compute_thresholds(list(each.values()), lm))
+    of_single, of_sequence = resolve_all([single, sequence])
+    derive_single, derive_sequence = _deriver(store, of_single), _deriver(store, of_sequence)
+    thresholds = derive_single("thresholds", lambda each, lm: compute_thresholds(list(each.values()), lm))
     shown = "-".join(map(str, checkpoints))
 
-    def chosen(updates: dict[int, WeightUpdate]) -> dict[int, WeightUpdate]:
-        return {t: update for t, update in updates.items() if t in checkpoints}
-
     def derive(name: str, compute: _Compute) -> pd.DataFrame:
-        return _derive(store, sequence, f"{name}-{shown}", lambda each, lm: compute(chosen(each), lm))
+        def of_checkpoints(updates: dict[int, WeightUpdate], lm: LanguageModel) -> pd.DataFrame:
+            return compute({t: update for t, update in updates.items() if t in checkpoints}, lm)
 
-    basis = resolve(single).key
-    change = derive(f"change-{basis}", lambda each, lm: tabulate_weight_change(each, lm, thresholds))
+        return derive_sequence(f"{name}-{shown}", of_checkpoints)
+
+    change = derive(f"change-{of_single.key}", lambda each, lm: tabulate_weight_change(each, lm, thresholds))
     heatmaps = derive("heatmaps", lambda each, _: tabulate_heatmaps(each))
     return WeightTables(thresholds, change, heatmaps, derive("histograms", tabulate_histograms))
 
@@ -109,11 +111,15 @@ def derive_kept_norms(spec: ExperimentSpec, *, store: str | Path | Store | None 
     RunError
         If the trajectory is not finished.
     """
-    return _derive(open_store(store), spec, "kept-norms", lambda each, lm: compute_kept_norms(list(each.values()), lm))
+    derive = _deriver(open_store(store), resolve(spec))
+    return derive("kept-norms", lambda each, lm: compute_kept_norms(list(each.values()), lm))
 
 
-def _derive(store: Store, spec: ExperimentSpec, name: str, compute: _Compute) -> pd.DataFrame:
-    def from_updates() -> pd.DataFrame:
-        return compute(read_updates(spec, store), load_model(spec.model, spec.dtype))
+def _deriver(store: Store, run: ResolvedRun) -> Callable[[str, _Compute], pd.DataFrame]:
+    """Return a function that derives tables of a trajectory, for all of which its updates are read once."""
+    spec, updates = run.spec, cache(lambda: read_updates(run.spec, store))
 
-    return store.derive(resolve(spec).key, name, from_updates)
+    def derive(name: str, compute: _Compute) -> pd.DataFrame:
+        return store.derive(run.key, name, lambda: compute(updates(), load_model(spec.model, spec.dtype)))
+
+    return derive

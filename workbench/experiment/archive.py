@@ -8,7 +8,9 @@ updates, by `name`, as JSON). Numbers are rounded to 24 bits, about seven digits
 import io
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workbench.errors import SpecError, WorkbenchError, first_line
-from workbench.experiment.resolved import ResolvedRun, resolve_all
+from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
 from workbench.storage.files import write_atomically
@@ -92,12 +94,12 @@ def read_archive(path: str | Path, store: Store) -> int:
     """
     content = _read(path)
     parts = {(str(table), str(key)): part for (table, key), part in content.groupby(["table", "trajectory"])}
-    copied = 0
+    copied, resolve = 0, make_resolver()
     for (table, key), part in parts.items():
         if table != _RECORDS:
             continue
         record = json.loads(part["content"].iloc[0])
-        run = _resolve_same(record)
+        run = _resolve_same(record, resolve)
         if run is None or store.finished(run.key):
             continue
         last = f"{run.spec.n_operations:06}.parquet"
@@ -112,10 +114,10 @@ def read_archive(path: str | Path, store: Store) -> int:
     return copied
 
 
-def _resolve_same(record: dict[str, object]) -> ResolvedRun | None:
+def _resolve_same(record: dict[str, Any], resolve: Callable[[ExperimentSpec], ResolvedRun]) -> ResolvedRun | None:
     """Resolve the spec of a record; None, with a warning, if what it names has changed or cannot be loaded."""
     try:
-        [run] = resolve_all([ExperimentSpec(**record["spec"])])  # type: ignore[arg-type]  # JSON of a spec
+        run = resolve(ExperimentSpec(**record["spec"]))
     except WorkbenchError as err:
         log.warning("a trajectory of the archive cannot be read: %s", first_line(err))
         return None

@@ -1,6 +1,5 @@
 """The measurements at the checkpoints of one trajectory, run to its end."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +14,7 @@ from workbench.experiment import measures
 from workbench.experiment.cache_keys import LIBRARIES, unedited_state
 from workbench.experiment.resolved import ResolvedRun
 from workbench.experiment.spec import ExperimentSpec
-from workbench.experiment.store import OPERATIONS, PRESET, RESULTS, SCORES, Store
+from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store, hyperparameters_label
 from workbench.experiment.trajectory import Point, walk_trajectory
 from workbench.lm import LanguageModel
 from workbench.versions import library_versions
@@ -91,7 +90,7 @@ def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
         "trajectory": run.key,
         "model": spec.model,
         "method": editor.label,
-        "hyperparameters": json.dumps(spec.hyperparameters, sort_keys=True) if spec.hyperparameters else PRESET,
+        "hyperparameters": hyperparameters_label(spec.hyperparameters),
         "regularizer": spec.make_regularizer().label,
         "setting": spec.setting_name,
         "batch_size": spec.batch_size,

@@ -120,12 +120,7 @@ def summarize_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _keep(store: Store, key: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    name = _file_of(key)
-    table = store.read_table(name)
-    if table is None:
-        table = compute()
-        store.write_table(name, table)
-    return table
+    return store.keep_table(_file_of(key), compute)
 
 
 def _file_of(key: str) -> str:

@@ -1,6 +1,6 @@
 """ResolvedRun: a spec with the content of everything that it names, loaded once and handed down the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -75,15 +75,21 @@ def resolve(spec: ExperimentSpec) -> ResolvedRun:
 
 def resolve_all(specs: Sequence[ExperimentSpec]) -> list[ResolvedRun]:
     """Resolve several specs as `resolve` does, and load each set of facts or examples once for all of them."""
+    return list(map(make_resolver(), specs))
+
+
+def make_resolver() -> Callable[[ExperimentSpec], ResolvedRun]:
+    """Return a function that does what `resolve` does, and loads each set of facts or examples once for all calls."""
     facts_from, examples_of = cache(load_facts), cache(load_task)
-    runs = []
-    for spec in specs:
+
+    def resolve_one(spec: ExperimentSpec) -> ResolvedRun:
         order = _draw_facts(spec, facts_from(spec.facts.source))
         batches = tuple(order[i : i + spec.batch_size] for i in range(0, spec.n_facts, spec.batch_size))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
         content = content_key(spec, batches, tasks)
-        runs.append(ResolvedRun(spec, trajectory_key(spec, content), content, key_of(order), batches, tasks))
-    return runs
+        return ResolvedRun(spec, trajectory_key(spec, content), content, key_of(order), batches, tasks)
+
+    return resolve_one
 
 
 def _draw_facts(spec: ExperimentSpec, facts: FactSet) -> tuple[EditRequest, ...]:

@@ -20,7 +20,7 @@ import io
 import json
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ OPERATIONS = pa.schema(
         "failed": _TEXT,
     }
 )
+
+
+def hyperparameters_label(hyperparameters: Mapping[str, Any]) -> str:
+    """Return the hyperparameters of a spec as the column `hyperparameters` holds them."""
+    return json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else PRESET
 
 
 class Store:
@@ -167,6 +172,14 @@ class Store:
         pq.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False), buffer)
         self.write(name, buffer.getvalue())
 
+    def keep_table(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return the parquet file `name` as a table; if it does not exist, write what `compute` returns."""
+        table = self.read_table(name)
+        if table is None:
+            table = compute()
+            self.write_table(name, table)
+        return table
+
     def read_update(self, name: str) -> WeightUpdate | None:
         """Return the update saved as `name`; None if it does not exist."""
         content = self.read(name)
@@ -200,12 +213,7 @@ class Store:
         -------
         DataFrame
         """
-        path = f"derived/{trajectory}/{name}.parquet"
-        if not self.has(path):
-            self.write_table(path, compute())
-        table = self.read_table(path)
-        assert table is not None
-        return table
+        return self.keep_table(f"derived/{trajectory}/{name}.parquet", compute)
 
     def trajectories(self) -> dict[str, dict[str, Any]]:
         """Return the record of each trajectory by its key."""
