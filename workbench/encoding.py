@@ -168,10 +168,7 @@ def is_first_token(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> 
     -------
     bool
     """
-    n_special = len(encode(tokenizer, request.filled_prompt).ids) - len(
-        encode(tokenizer, request.filled_prompt, add_special_tokens=False).ids
-    )
-    return encode_request(tokenizer, request).subject_last == n_special
+    return encode_request(tokenizer, request).subject_last == len(opening_ids(tokenizer))
 
 
 @dataclass(frozen=True)

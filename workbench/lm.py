@@ -151,6 +151,11 @@ class LanguageModel:
         return getattr(self.model.config, "max_position_embeddings", None)
 
     @property
+    def vocabulary_size(self) -> int:
+        """Number of logits that the model predicts after each token."""
+        return int(cast(nn.Linear, self.model.get_output_embeddings()).weight.shape[0])
+
+    @property
     def n_layers(self) -> int:
         """Number of decoder blocks."""
         return len(self.blocks)

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from workbench.evaluation.abilities import select_headlines
+from workbench.evaluation.statistics import student_interval
 from workbench.evaluation.tasks import TASKS
 
 SERIES = ["method", "regularizer", "setting", "batch_size"]  # columns that identify a curve
@@ -49,9 +49,10 @@ def _interval(part: pd.DataFrame, confidence: float) -> tuple[float, float, str]
 
 
 def interval_of_mean(values: npt.NDArray[np.float64], *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the ends of Student's interval of the mean of independent values (at least two)."""
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - half), float(values.mean() + half)
+    """Return the ends of Student's interval of the mean of independent values (at least two); a point if all agree."""
+    if np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    return student_interval(values, confidence=confidence)
 
 
 def label_series(table: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import pandas as pd
 
 from workbench.evaluation.statistics import score_interval
 from workbench.evaluation.tasks import TASKS
+from workbench.evaluation.tasks.choices import AUC, AUC_FLOOR
+from workbench.evaluation.tasks.task import LOG_LIKELIHOOD
 from workbench.experiment.measures import AFTER_EDIT, EDITS
 from workbench.experiment.store import Store
 
@@ -20,7 +22,6 @@ TRAJECTORY = ["model", "dtype", "method", "hyperparameters", "regularizer", "set
 TRAJECTORY += ["draw", "seed"]
 STRATUM = ["task", "metric", "protocol", "source", "split"]
 _TEXTS = [*STRATUM, "moment"]
-SMOOTH, AUC, AUC_FLOOR = "log_likelihood", "choice_auc", 0.5
 _ONE_SIDED = 0.9  # confidence of an interval whose lower end is exceeded with 95 %
 
 
@@ -89,7 +90,7 @@ class Runs:
         Of several runs, the one that measured most examples of a task counts. Scores of facts right after their edits
         are repeated at every later checkpoint, and count once.
         """
-        used = {metric for task in TASKS.values() for metric in task.headline.values()} | {SMOOTH, AUC}
+        used = {metric for task in TASKS.values() for metric in task.headline.values()} | {LOG_LIKELIHOOD, AUC}
         scores = _identified(scores[scores["metric"].isin(used) | (scores["task"] == EDITS)])
         after = scores["moment"] == AFTER_EDIT
         own = scores[after].drop_duplicates(["trajectory", *_TEXTS, "example"])
@@ -106,7 +107,7 @@ class Runs:
 
     def smooth(self, **where: object) -> pd.DataFrame:
         """Return the log-likelihoods of reference answers, of all tasks."""
-        rows = self.scores[(self.scores["metric"] == SMOOTH) & self.scores["task"].isin(list(TASKS))]
+        rows = self.scores[(self.scores["metric"] == LOG_LIKELIHOOD) & self.scores["task"].isin(list(TASKS))]
         return select(rows, where)
 
     def edits(self, metric: str, protocol: str, **where: object) -> pd.DataFrame:

@@ -256,8 +256,8 @@ def evaluate_tasks(
     SpecError, DataError
         As `ask_tasks`.
     """
-    asked: dict[str, Any] = {"tasks": tasks, "limit": limit, "protocol": protocol, "data": data}
-    return summarize_runs(ask_tasks(lm, **asked, batch_size=batch_size, written=written), seed=seed)
+    runs = ask_tasks(lm, tasks=tasks, limit=limit, protocol=protocol, data=data, batch_size=batch_size, written=written)
+    return summarize_runs(runs, seed=seed)
 
 
 def summarize_runs(runs: Sequence[TaskRun], *, seed: int = 0) -> pd.DataFrame:

@@ -135,16 +135,12 @@ def _compare(lm: LanguageModel, rows: Sequence[tuple[int, ...]]) -> list[_TokenD
     parts: list[list[Tensor]] = [[] for _ in rows]
     with tqdm(total=sum(len(row) - 1 for row in rows), desc="Drift", unit="token") as bar:
         for batch in batch_by_length([len(row) for row in rows], max(1, _TOKENS_AT_ONCE // longest)):
-            for places in _split_positions([len(rows[i]) - 1 for i in batch], _LOGITS_AT_ONCE // _vocabulary(lm)):
+            for places in _split_positions([len(rows[i]) - 1 for i in batch], _LOGITS_AT_ONCE // lm.vocabulary_size):
                 compared = _compare_at(lm, [rows[i] for i in batch], places).split([len(of_row) for of_row in places])
                 for i, of_row in zip(batch, compared, strict=True):
                     parts[i].append(of_row)
                 bar.update(sum(map(len, places)))
     return [_TokenDrift(*torch.cat(of_row).unbind(dim=1)) for of_row in parts]
-
-
-def _vocabulary(lm: LanguageModel) -> int:
-    return int(lm.model.get_output_embeddings().weight.shape[0])
 
 
 def _split_positions(sizes: Sequence[int], at_once: int) -> Iterator[list[range]]:

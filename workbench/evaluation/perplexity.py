@@ -170,7 +170,7 @@ def _window_nll(lm: LanguageModel, windows: Sequence[tuple[int, ...]]) -> list[f
 
     def compute(missing: list[tuple[int, ...]]) -> list[float]:
         nll: dict[int, float] = {}
-        n_tokens = min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // lm.model.config.vocab_size)
+        n_tokens = min(_TOKENS_AT_ONCE, _LOGITS_AT_ONCE // lm.vocabulary_size)
         at_once = max(1, n_tokens // max(map(len, windows)))
         with tqdm(total=len(missing), desc="Perplexity", unit="window") as bar:
             for batch in batch_by_length([len(row) for row in missing], at_once):

@@ -57,14 +57,13 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
     require_columns(paths, "series", "trajectory", "n_edits", "value")
     for label, style in styles_of(list(dict.fromkeys(paths["series"]))).items():
         rows = paths[paths["series"] == label]
-        # a state lasts until the next edit
         if rows["trajectory"].nunique() > 1:
             for _, path in rows.groupby("trajectory", sort=False):
-                thin = ax.plot(path["n_edits"], path["value"], color=style.color, linewidth=0.6, alpha=0.5)
-                thin[0].set_drawstyle("steps-post")
+                ax.step(path["n_edits"], path["value"], where="post", color=style.color, linewidth=0.6, alpha=0.5)
         mean = np.exp(np.log(rows["value"]).groupby(rows["n_edits"]).mean())
-        [line] = ax.plot(mean.index, mean, color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label)
-        line.set_drawstyle("steps-post")
+        ax.step(
+            mean.index, mean, where="post", color=style.color, linestyle=style.linestyle, linewidth=1.5, label=label
+        )
     ax.xaxis.set_major_locator(edits_locator())
     ax.grid(axis="y")
     return ax
