@@ -1,10 +1,23 @@
 """Claims, judged on constructed stores with a known answer."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.analysis.claims import CLAIMS, COLUMNS, FAILS, HOLDS, ONE_ONLY, UNDECIDED, Claim, explain, judge
+from workbench.analysis.claims import (
+    CLAIMS,
+    COLUMNS,
+    FAILS,
+    HOLDS,
+    ONE_ONLY,
+    UNDECIDED,
+    Claim,
+    explain,
+    format_claims,
+    judge,
+)
 from workbench.analysis.claims import judge_claims as judge_models
 from workbench.analysis.contrasts import PLAIN, RECT40, after_one_edit
 from workbench.analysis.effects import Effect
@@ -309,3 +322,18 @@ def test_smooth_scores_stand_beside_the_headline_of_every_task():
     found = judge_claim(runs(*parts), FALL, "log-likelihood")
     assert found["effect"] == pytest.approx(-1, abs=0.05)
     assert (found["verdict"], found["n"]) == (HOLDS, 200)
+
+
+def test_claims_are_written_as_a_table_with_each_statement_once_and_its_models_side_by_side():
+    found = runs(*sequences(after=[[0.0] * 40, [0.0] * 39 + [1.0], [0.0] * 38 + [1.0] * 2]))
+    table = judge_models({"first": found, "second": found})
+    lines = [line.split(" | ") for line in format_claims(table[table["claim"] == FALL]).splitlines()]
+    assert {len(line) for line in lines} == {8}
+    statements, measured, models, effects = (list(part) for part in zip(*(line[:4] for line in lines[2:]), strict=True))
+    assert statements == [f"| {FALL}"] + ["| "] * (len(statements) - 1)
+    assert models == ["first", "second"] * (len(models) // 2)
+    assert measured[0]
+    assert not measured[1]
+    assert re.fullmatch(r"-[\d.]+ \(-[\d.]+ to -[\d.]+\)", effects[0])
+    assert effects[0] == effects[1]
+    assert lines[2][6] == HOLDS

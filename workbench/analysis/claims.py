@@ -154,6 +154,38 @@ def _capped(number: float, *, digits: int = 0) -> str:
     return f"{np.ceil(number * 10**digits) / 10**digits:g}" if number <= _MOST else f"more than {_MOST}"
 
 
+def format_claims(table: pd.DataFrame) -> str:
+    """Return judged claims as a Markdown table.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of `judge_claims`, for one or several models.
+
+    Returns
+    -------
+    str
+        Columns statement and measured (each in its first row only), model, effect (95 % interval), bound, n
+        (independent units), verdict, why.
+    """
+    lines = ["| statement | measured | model | effect | bound | n | verdict | why |"]
+    lines.append("| --- | --- | --- | --- | --- | ---: | --- | --- |")
+    said: set[str] = set()
+    for (statement, measured), rows in table.fillna({"why": ""}).groupby(["claim", "measured"], sort=False):
+        for row in rows.itertuples():
+            names = ["" if name in said else name for name in (statement, measured)]
+            said |= {statement, measured}
+            numbers = [_format_effect(row.effect, row.low, row.high), row.bound, str(row.trajectories)]
+            lines.append(f"| {' | '.join([*names, row.model, *numbers, row.verdict, row.why])} |")
+    return "\n".join(lines)
+
+
+def _format_effect(effect: float, low: float, high: float) -> str:
+    if np.isnan(effect):
+        return ""
+    return f"{effect:.3g}" if np.isnan(low) else f"{effect:.3g} ({low:.3g} to {high:.3g})"
+
+
 _ABILITIES = "mean over the abilities above guessing"
 _SMOOTH = "log-likelihood of the reference answers, nats per token"
 _FALL = "Abilities fall as sequential edits accumulate"
