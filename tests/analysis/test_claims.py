@@ -25,6 +25,7 @@ from workbench.analysis.pairs import Runs
 from workbench.experiment.store import PRESET, RESULTS, SCORES
 
 FALL = "Abilities fall as sequential edits accumulate"
+FALL_MUCH = "Sequential edits cost a tenth of the abilities or more"
 KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
 PRESERVES = "RECT 40 % preserves abilities better"
 KN = "KN collapses at once"
@@ -337,3 +338,25 @@ def test_claims_are_written_as_a_table_with_each_statement_once_and_its_models_s
     assert re.fullmatch(r"-[\d.]+ \(-[\d.]+ to -[\d.]+\)", effects[0])
     assert effects[0] == effects[1]
     assert lines[2][6] == HOLDS
+
+
+def test_a_small_fall_is_no_large_one():
+    rng = np.random.default_rng(1)
+    likelihoods = {"metric": "log_likelihood"}
+    before = rng.normal(-2, 0.5, 40)
+    falls = [0.03 + 0.01 * rng.random(40) for _ in range(5)]
+    parts = [rows(before, draw, setting="sequential-instance", **likelihoods) for draw in range(5)]
+    small, large = (
+        runs(*parts, *(rows(before - c * each, draw, operation=20, **likelihoods) for draw, each in enumerate(falls)))
+        for c in (1, 10)
+    )
+    verdicts = [judge_claim(found, claim, "nats")["verdict"] for found in (small, large) for claim in (FALL, FALL_MUCH)]
+    assert verdicts == [HOLDS, FAILS, HOLDS, HOLDS]
+
+
+def test_what_is_left_of_the_abilities_is_a_share():
+    rng = np.random.default_rng(2)
+    found = runs(*sequences([0.4 + 0.1 * rng.random(40) for _ in range(5)]))
+    claim = judge_claim(found, FALL_MUCH, "share left")
+    assert (claim["verdict"], claim["bound"]) == (HOLDS, "< 0.9")
+    assert claim["effect"] == pytest.approx(0.45 / 0.9, abs=0.02)

@@ -189,6 +189,8 @@ def _format_effect(effect: float, low: float, high: float) -> str:
 _ABILITIES = "mean over the abilities above guessing"
 _SMOOTH = "log-likelihood of the reference answers, nats per token"
 _FALL = "Abilities fall as sequential edits accumulate"
+_FALL_MUCH = "Sequential edits cost a tenth of the abilities or more"
+_MUCH = 0.1  # of the abilities, and nats per token: reference answers less probable by a tenth per token
 _COLLAPSES = "KN collapses at once"
 _BATCH = "Larger batches harm more"
 _KEEPS = "RECT 40 % keeps at least 94 % of editing performance"
@@ -231,6 +233,15 @@ def _preserved_claims(method: str, setting: str) -> list[Claim]:
     ]
 
 
+def _large_falls(method: str, setting: str) -> list[Claim]:
+    (_, abilities), (smooth, likelihood) = _SCORES
+    left, fall = contrasts.share_left(method, setting), contrasts.fall(method, setting, smooth)
+    return [
+        Claim(_FALL_MUCH, f"{method}, share left at the last checkpoint; {abilities}", 1 - _MUCH, False, left),
+        Claim(_FALL_MUCH, f"{method}, last checkpoint − unedited; {likelihood}", -_MUCH, False, fall),
+    ]
+
+
 def _collapse_claims(name: str) -> list[Claim]:
     given = hyperparameters_label(KN_SETTINGS[name])
     left, nats = (contrasts.after_one_edit("KN", score, hyperparameters=given) for score, _ in _SCORES)
@@ -249,6 +260,7 @@ CLAIMS: tuple[Claim, ...] = (
         for method, setting in _SEQUENCES
         for score, text in _SCORES
     ),
+    *(claim for sequence in _SEQUENCES for claim in _large_falls(*sequence)),
     *(claim for name in KN_SETTINGS for claim in _collapse_claims(name)),
     *(
         Claim(_BATCH, f"{method}, largest − smallest batch; {text}", 0, False, contrasts.larger_batch(method, score))

@@ -40,14 +40,19 @@ _DIFFERENCE = (-1.0, 1.0)
 
 def fall(method: str, setting: str, score: Score, *, hyperparameters: str = PRESET) -> Measure:
     """Effect: change from the unedited model to the last checkpoint of sequences of unregularized edits."""
+    return lambda runs: _difference(_first_and_last(runs, method, setting, score, hyperparameters), score)
 
-    def effect(runs: Runs) -> Effect | None:
-        where = {"method": method, "setting": setting, "regularizer": PLAIN, "hyperparameters": hyperparameters}
-        rows = largest_group(_rows(runs, score, where))
-        last = reach(rows, enough=FEWEST_SEQUENCES)
-        return _difference(pair(rows[rows["operation"] == last], rows[rows["operation"] == 0], ["draw"]), score)
 
-    return effect
+def share_left(method: str, setting: str) -> Measure:
+    """Effect: share of the abilities of the unedited model that is left at the last checkpoint, as in `fall`."""
+    return lambda runs: _share(_first_and_last(runs, method, setting, "abilities", PRESET))
+
+
+def _first_and_last(runs: Runs, method: str, setting: str, score: Score, hyperparameters: str) -> Paired | None:
+    where = {"method": method, "setting": setting, "regularizer": PLAIN, "hyperparameters": hyperparameters}
+    rows = largest_group(_rows(runs, score, where))
+    last = reach(rows, enough=FEWEST_SEQUENCES)
+    return pair(rows[rows["operation"] == last], rows[rows["operation"] == 0], ["draw"])
 
 
 def after_one_edit(method: str, score: Score, *, hyperparameters: str = PRESET) -> Measure:
