@@ -9,6 +9,7 @@ from workbench.analysis.curves import (
     OVER_EXAMPLES,
     OVER_SEEDS,
     average_over_seeds,
+    change_smooth,
     describe_runs,
     join_batch_sizes,
     label_series,
@@ -95,3 +96,30 @@ def test_a_caption_counts_sequences_and_examples():
     assert describe_runs(pd.DataFrame(rows)) == (
         "m · ROME · bundled · 3 to 5 sequences per curve · 40 examples per ability"
     )
+
+
+def likelihoods(trajectory, operation, values):
+    where = {"metric": "log_likelihood", "regularizer": "Unregularized", "operation": operation, "n_edits": operation}
+    rows = [{**PLACE, **where, "source": "bundled", "split": "bundled", "example": i, "value": v} for i, v in values]
+    return pd.DataFrame(rows).assign(trajectory=trajectory)
+
+
+def test_changes_of_smooth_scores_are_of_each_example_from_itself_unedited():
+    before = [(0, -9.0), (1, -1.0), (2, -4.0)]
+    one = [likelihoods("a", 0, before), likelihoods("a", 5, [(0, -9.1), (1, -1.3), (2, -4.2)])]
+    other = [likelihoods("b", 0, before), likelihoods("b", 5, [(0, -9.3), (1, -1.3), (2, -4.6)])]
+    unedited, edited = change_smooth(pd.concat([*one, *other])).itertuples()
+    assert (unedited.n_edits, unedited.value, unedited.low, unedited.high) == (0, 0, 0, 0)
+    assert edited.value == pytest.approx(-0.3)
+    assert (edited.n, edited.seeds, edited.title) == (3, 2, "NLI")
+    assert edited.low < -0.4 < -0.2 < edited.high  # the sequences differ by 0.2
+    [_, alone] = change_smooth(pd.concat(one)).itertuples()
+    half = 4.302653 * 0.1 / math.sqrt(3)  # over examples, whose levels differ by 8 and whose changes by 0.2
+    assert (alone.value, alone.low, alone.high) == pytest.approx((-0.2, -0.2 - half, -0.2 + half))
+
+
+def test_examples_that_a_sequence_lacks_are_left_out_of_changes():
+    one = [likelihoods("a", 0, [(0, -9.0), (1, -1.0)]), likelihoods("a", 5, [(0, -8.0), (1, -1.3)])]
+    other = [likelihoods("b", 0, [(1, -1.0)]), likelihoods("b", 5, [(1, -1.5)])]
+    [_, edited] = change_smooth(pd.concat([*one, *other])).itertuples()
+    assert edited.value == pytest.approx(-0.4)

@@ -8,6 +8,7 @@ from workbench.errors import SpecError
 from workbench.plots.curves import (
     ability_curves,
     batch_size_curves,
+    change_curves,
     edit_curves,
     perplexity_paths,
     retention_curves,
@@ -115,15 +116,18 @@ def test_each_trajectory_has_a_thin_line_and_each_series_its_geometric_mean():
     assert list(mean.get_ydata()) == pytest.approx([10, 40])
 
 
-def test_smooth_scores_have_no_line_of_guessing_and_may_be_negative():
-    smooth = SCORES.assign(
-        floor=float("nan"), value=SCORES["value"] - 3, low=SCORES["low"] - 3, high=SCORES["high"] - 3
-    )
-    figure = ability_curves(smooth, PERPLEXITIES, Figure(layout="constrained"))
-    low, high = figure.axes[0].get_ylim()
-    assert low <= -2.7 < -2.4 <= high < 0
-    assert not [line for line in figure.axes[0].get_lines() if line.get_linestyle() == ":"]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Unregularized", "RECT 40 %"]
+def test_changes_are_drawn_around_the_unedited_model_and_none_is_at_guessing():
+    zero = {"value": 0.0, "low": 0.0, "high": 0.0}
+    changes = SCORES.drop(columns="floor").assign(value=-0.5, low=-0.7, high=-0.3)
+    changes.loc[changes["n_edits"] == 0, list(zero)] = list(zero.values())
+    figure = change_curves(changes, PERPLEXITIES, Figure(layout="constrained"))
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["NLI", "NER"]
+    for ax in figure.axes[:2]:
+        low, high = ax.get_ylim()
+        assert low <= -0.7 < 0 <= high
+        assert [line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == ":"] == [0]
+    assert figure.axes[0].get_ylabel() == "change, nats per token"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Unregularized", "RECT 40 %", "unedited"]
 
 
 def test_retention_has_a_panel_per_metric_and_a_line_per_series():

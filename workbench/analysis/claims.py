@@ -171,12 +171,13 @@ def format_claims(table: pd.DataFrame) -> str:
     lines = ["| statement | measured | model | effect | bound | n | verdict | why |"]
     lines.append("| --- | --- | --- | --- | --- | ---: | --- | --- |")
     said: set[str] = set()
-    for (statement, measured), rows in table.fillna({"why": ""}).groupby(["claim", "measured"], sort=False):
-        for row in rows.itertuples():
-            names = ["" if name in said else name for name in (statement, measured)]
-            said |= {statement, measured}
-            numbers = [_format_effect(row.effect, row.low, row.high), row.bound, str(row.trajectories)]
-            lines.append(f"| {' | '.join([*names, row.model, *numbers, row.verdict, row.why])} |")
+    records = table.fillna({"why": ""}).to_dict("records")
+    together = dict.fromkeys((row["claim"], row["measured"]) for row in records)
+    for row in sorted(records, key=lambda row: list(together).index((row["claim"], row["measured"]))):
+        names = ["" if row[name] in said else row[name] for name in ("claim", "measured")]
+        said |= {row["claim"], row["measured"]}
+        numbers = [_format_effect(row["effect"], row["low"], row["high"]), row["bound"], str(row["trajectories"])]
+        lines.append(f"| {' | '.join([*names, row['model'], *numbers, row['verdict'], row['why']])} |")
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from workbench.analysis.effects import crossed_effect
 from workbench.evaluation.abilities import select_headlines
 from workbench.evaluation.statistics import student_interval
 from workbench.evaluation.tasks import TASKS
@@ -142,8 +143,40 @@ def split_abilities(curves: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return select_headlines(abilities), curves[curves["task"] == "perplexity"]
 
 
-def select_smooth(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the smooth scores of abilities, with the title of each; guessing has no score (floor NaN)."""
-    rows = curves[curves["task"].isin(TASKS)]
+def select_smooth(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the smooth scores of abilities, with the title of each."""
+    rows = table[table["task"].isin(TASKS)]
     rows = rows[rows["metric"] == rows["task"].map({name: task.smooth for name, task in TASKS.items()})]
-    return rows.assign(title=rows["task"].map({name: task.title for name, task in TASKS.items()}), floor=np.nan)
+    return rows.assign(title=rows["task"].map({name: task.title for name, task in TASKS.items()}))
+
+
+def change_smooth(scores: pd.DataFrame) -> pd.DataFrame:
+    """Compare the smooth score of every example with that under the unedited model, and average the changes.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Table of `Store.scores`, of sequences.
+
+    Returns
+    -------
+    DataFrame
+        Columns method, regularizer, setting, batch_size, n_edits, task, title, value (mean change, in nats per token),
+        low and high (95 % interval over sequences and examples as in `crossed_effect`; over examples for one sequence),
+        n (examples), seeds.
+    """
+    rows = select_smooth(scores)
+    place = ["trajectory", "task", "protocol", "source", "split", "example"]
+    unedited = rows.loc[rows["operation"] == 0, [*place, "value"]]
+    rows = rows.merge(unedited, on=place, suffixes=("", "_unedited"), validate="many_to_one")
+    rows["change"] = rows["value"] - rows["value_unedited"]
+    changes = []
+    for group, part in rows.groupby([*SERIES, "n_edits", "task", "title"], sort=False):
+        wide = part.pivot(index="trajectory", columns="example", values="change").dropna(axis="columns").to_numpy()
+        effect = crossed_effect([wide])
+        low, high = (effect.low, effect.high) if len(wide) > 1 else student_interval(wide[0])
+        if not wide.any():  # before the first edit
+            low = high = 0.0
+        changes.append((*group, effect.value, low, high, wide.shape[1], len(wide)))
+    columns = [*SERIES, "n_edits", "task", "title", "value", "low", "high", "n", "seeds"]
+    return pd.DataFrame(changes, columns=columns)

@@ -11,10 +11,10 @@ from workbench.plots.intervals import GIVEN, draw_lines, draw_points, stack_inte
 from workbench.plots.style import (
     edits_label,
     edits_locator,
-    guessing_line,
     held_out_title,
     legend_point,
     ordered_styles,
+    reference_line,
     require_columns,
     set_perplexity_axis,
 )
@@ -96,4 +96,4 @@ def before_after_figure(scores: pd.DataFrame, figure: Figure) -> Figure:
 
 def _add_legend(figure: Figure, handles: list[Artist]) -> None:
     """Add a legend below all panels, which also explains the marks of guessing."""
-    figure.legend(handles=[*handles, guessing_line()], loc="outside lower center", ncols=len(handles) + 1)
+    figure.legend(handles=[*handles, reference_line("guessing")], loc="outside lower center", ncols=len(handles) + 1)

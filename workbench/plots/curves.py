@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from workbench.plots.intervals import draw_lines
 from workbench.plots.style import (
     edits_locator,
-    guessing_line,
     held_out_title,
     legend_line,
+    reference_line,
     require_columns,
     set_perplexity_axis,
     styles_of,
@@ -72,11 +72,32 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
 def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
     """Draw one panel per ability and one of the perplexity against the number of edited facts, under one legend.
 
-    Every panel has its own limits, around what moves. The dotted line is the score of guessing, if there is one. A
-    panel whose curves start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are
-    drawn as `perplexity_paths` does.
+    Every panel has its own limits, around what moves. The dotted line is the score of guessing. A panel whose curves
+    start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn as
+    `perplexity_paths` does.
     """
-    _draw_panels(scores, perplexities, figure, xlabel="number of edited facts")
+    _draw_scores(scores, perplexities, figure, xlabel="number of edited facts")
+    return figure
+
+
+def change_curves(changes: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
+    """Draw how smooth scores differ from those of the unedited model, in panels like those of `ability_curves`.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        Table of `workbench.analysis.curves.change_smooth` with the column `series`.
+    perplexities : DataFrame
+        As for `ability_curves`.
+    figure : Figure
+        The Figure to draw on.
+
+    Returns
+    -------
+    Figure
+    """
+    changes, labels = changes.assign(floor=0.0), ("number of edited facts", "change, nats per token")
+    _draw_panels(changes, perplexities, figure, labels=labels, floor_label="unedited")
     return figure
 
 
@@ -113,12 +134,23 @@ def batch_size_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: 
     sizes = sorted({*scores["n_edits"], *perplexities["n_edits"]})
     place = {size: i for i, size in enumerate(sizes)}
     scores, perplexities = (part.assign(n_edits=part["n_edits"].map(place)) for part in (scores, perplexities))
-    for ax in _draw_panels(scores, perplexities, figure, xlabel="facts edited in one operation"):
+    for ax in _draw_scores(scores, perplexities, figure, xlabel="facts edited in one operation"):
         ax.set_xticks(range(len(sizes)), [f"{size:g}" if size else "none" for size in sizes])
     return figure
 
 
-def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, xlabel: str) -> list[Axes]:
+def _draw_scores(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, xlabel: str) -> list[Axes]:
+    require_columns(scores, "title", "floor", "n_edits", "low")
+    unedited = scores[scores["n_edits"] == scores["n_edits"].min()]
+    at_guessing = (unedited["low"] <= unedited["floor"]).groupby(unedited["title"]).all()
+    marked = scores["title"].map(at_guessing)
+    scores = scores.assign(title=scores["title"].mask(marked, scores["title"] + f" ({AT_GUESSING})"))
+    return _draw_panels(scores, perplexities, figure, labels=(xlabel, "score"), floor_label="guessing")
+
+
+def _draw_panels(
+    scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, labels: tuple[str, str], floor_label: str
+) -> list[Axes]:
     require_columns(scores, "title", "floor", "series", "low", "high")
     titles = list(dict.fromkeys(scores["title"]))
     n_columns = min(_COLUMNS, len(titles) + 1)
@@ -133,29 +165,23 @@ def _draw_panels(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figur
     set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
         ax.set_axis_off()
-    shown = axes[: len(titles) + 1]
+    shown, (xlabel, ylabel) = axes[: len(titles) + 1], labels
     for ax in shown[-n_columns:]:  # no panel is below these
         ax.set_xlabel(xlabel)
     for ax in shown[::n_columns]:
-        ax.set_ylabel("perplexity" if ax is last else "score" if scores["floor"].notna().any() else "nats per token")
+        ax.set_ylabel("perplexity" if ax is last else ylabel)
+    figure.align_ylabels(shown[::n_columns])
     styles = styles_of(list(dict.fromkeys(scores["series"])))
-    handles = [legend_line(style, label) for label, style in styles.items()]
-    if scores["floor"].notna().any():
-        handles.append(guessing_line())
+    handles = [*(legend_line(style, label) for label, style in styles.items()), reference_line(floor_label)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return shown
 
 
 def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
     edit_curves(panel, ax)
-    floor, unedited = panel["floor"].iloc[0], panel[panel["n_edits"] == panel["n_edits"].min()]
-    if not np.isnan(floor):
-        ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
-    at_guessing = bool((unedited["low"] <= floor).all())
-    ax.set_title(
-        f"{panel['title'].iloc[0]} ({AT_GUESSING})" if at_guessing else panel["title"].iloc[0],
-        color=_QUIET if at_guessing else "black",
-    )
+    title, floor = panel["title"].iloc[0], panel["floor"].iloc[0]
+    ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
+    ax.set_title(title, color=_QUIET if title.endswith(f"({AT_GUESSING})") else "black")
     ax.set_ylim(*_limits(panel, floor))
 
 

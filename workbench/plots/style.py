@@ -93,9 +93,9 @@ def legend_point(style: SeriesStyle, label: str) -> Line2D:
     return Line2D([], [], color=style.color, marker=style.marker, linestyle="", label=label)
 
 
-def guessing_line() -> Line2D:
-    """Return the legend's entry for the score that guessing reaches."""
-    return Line2D([], [], color="0.5", linewidth=1, linestyle=":", label="guessing")
+def reference_line(label: str) -> Line2D:
+    """Return the legend's entry for a dotted line, such as the score of guessing."""
+    return Line2D([], [], color="0.5", linewidth=1, linestyle=":", label=label)
 
 
 @contextmanager
