@@ -142,10 +142,8 @@ def _largest_singular_value(matrix: Tensor) -> float:
     return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
 
 
-def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:
-    """Return the largest |ΔW| in each block of a grid over a matrix.
-
-    Means would hide the entries that a regularizer keeps.
+def block_means(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:
+    """Return the mean |ΔW| of each block of a grid over a matrix.
 
     Parameters
     ----------
@@ -163,9 +161,11 @@ def block_maxima(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.D
     """
     dW = update.delta(name).abs().float().cpu().numpy()
     starts = [np.unique(np.linspace(0, size, min(n_blocks, size) + 1).astype(int))[:-1] for size in dW.shape]
-    maxima = np.maximum.reduceat(np.maximum.reduceat(dW, starts[0], axis=0), starts[1], axis=1)
+    sums = np.add.reduceat(np.add.reduceat(dW, starts[0], axis=0), starts[1], axis=1)
+    heights, widths = (np.diff(start, append=size) for start, size in zip(starts, dW.shape, strict=True))
     rows, columns = np.meshgrid(*starts, indexing="ij")
-    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": maxima.ravel()})
+    means = sums / np.outer(heights, widths)
+    return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), "value": means.ravel()})
 
 
 def relative_change_histogram(

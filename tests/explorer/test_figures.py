@@ -23,11 +23,11 @@ def test_without_rect_there_is_no_threshold(edited):
     assert len(ax.lines) == 0
 
 
-def test_the_heatmap_draws_the_block_maxima(edited):
+def test_the_heatmap_draws_the_block_means(edited):
     view = edited.weight_view()
     picture = heatmap_picture(view)
     drawn = picture.figure.axes[0].collections[0].get_array().ravel()
-    assert np.allclose(np.sort(drawn), np.sort(view.maxima["value"].clip(lower=view.limits[0])))
+    assert np.allclose(np.sort(drawn), np.sort(view.means["value"].clip(lower=view.limits[0])))
     assert picture.to_html().startswith('<img class="wb-figure" alt="Heatmap of |ΔW| of ')
 
 

@@ -101,7 +101,7 @@ def heatmap_table() -> pd.DataFrame:
     return pd.DataFrame(grid, columns=["n_edits", "row", "column", "value"])
 
 
-def test_heatmaps_show_the_block_maxima_on_shared_limits_with_row_zero_on_top():
+def test_heatmaps_show_the_block_means_on_shared_limits_with_row_zero_on_top():
     table = heatmap_table()
     figure = weights.weight_heatmaps(table, Figure())
     panels = figure.axes[:2]

@@ -16,7 +16,7 @@ from workbench.regularize import PCAK, RECT, RandomK, Regularizer, Unregularized
 from workbench.update import WeightUpdate
 from workbench.weightstats import (
     TABLE1_QUANTILES,
-    block_maxima,
+    block_means,
     relative_change,
     relative_change_histogram,
     weight_change,
@@ -89,8 +89,8 @@ def tabulate_weight_change(
 
 
 def tabulate_heatmaps(updates: dict[int, WeightUpdate]) -> pd.DataFrame:
-    """Return the block maxima of |ΔW| for each number of edits: columns n_edits, row, column, value."""
-    return pd.concat([block_maxima(u, next(iter(u))).assign(n_edits=n) for n, u in updates.items()], ignore_index=True)
+    """Return the block means of |ΔW| for each number of edits: columns n_edits, row, column, value."""
+    return pd.concat([block_means(u, next(iter(u))).assign(n_edits=n) for n, u in updates.items()], ignore_index=True)
 
 
 def tabulate_histograms(updates: dict[int, WeightUpdate], lm: LanguageModel) -> pd.DataFrame:

@@ -87,7 +87,7 @@ def derive_weight_tables(
         return derive_sequence(f"{name}-{shown}", of_checkpoints)
 
     change = derive(f"change-{of_single.key}", lambda each, lm: tabulate_weight_change(each, lm, thresholds))
-    heatmaps = derive("heatmaps", lambda each, _: tabulate_heatmaps(each))
+    heatmaps = derive("block-means", lambda each, _: tabulate_heatmaps(each))
     return WeightTables(thresholds, change, heatmaps, derive("histograms", tabulate_histograms))
 
 

@@ -90,15 +90,15 @@ def heatmap_picture(view: WeightView) -> Picture:
     with drawing():
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         ax = figure.subplots()
-        weight_heatmap(view.maxima, ax, limits=view.limits)
-        figure.colorbar(ax.collections[0], ax=ax, pad=0.02).set_label("|ΔW|, largest of block")
+        weight_heatmap(view.means, ax, limits=view.limits)
+        figure.colorbar(ax.collections[0], ax=ax, pad=0.02).set_label("|ΔW|, mean of block")
         ax.set_title(view.name)
-    rows, columns = view.maxima["row"].nunique(), view.maxima["column"].nunique()
+    rows, columns = view.means["row"].nunique(), view.means["column"].nunique()
     alt = (
-        f"Heatmap of |ΔW| of {view.name}, {rows} by {columns} blocks, largest of each; "
-        f"the largest of all is {view.maxima['value'].max():.3g}."
+        f"Heatmap of |ΔW| of {view.name}, {rows} by {columns} blocks, mean of each; "
+        f"the largest of all is {view.means['value'].max():.3g}."
     )
-    return Picture("heatmap", alt, figure, view.maxima)
+    return Picture("heatmap", alt, figure, view.means)
 
 
 def histogram_picture(view: WeightView, label: str) -> Picture:

@@ -13,7 +13,7 @@ from workbench.selection import kth_largest, quantiles
 from workbench.update import WeightUpdate
 from workbench.weightstats import (
     TABLE1_QUANTILES,
-    block_maxima,
+    block_means,
     relative_change,
     relative_change_histogram,
     share_above,
@@ -52,8 +52,8 @@ class WeightView:
     ----------
     name : str
         The parameter.
-    maxima : DataFrame
-        `block_maxima` of the regularized update.
+    means : DataFrame
+        `block_means` of the regularized update.
     limits : tuple of float
         Limits of the color scale, from the update before regularization.
     histogram : DataFrame
@@ -64,7 +64,7 @@ class WeightView:
     """
 
     name: str
-    maxima: pd.DataFrame
+    means: pd.DataFrame
     limits: tuple[float, float]
     histogram: pd.DataFrame
     threshold: float | None
@@ -95,7 +95,7 @@ def weight_view(lm: LanguageModel, edit: Edit, name: str) -> WeightView:
     WeightView
     """
     computed, update = edit.computed, edit.update
-    positive = (maxima := block_maxima(computed, name))["value"]
+    positive = (means := block_means(computed, name))["value"]
     positive = positive[positive > 0]
     limits = (float(positive.quantile(0.01)), float(positive.max())) if len(positive) else (1e-9, 1e-8)
     if limits[0] == limits[1]:
@@ -105,7 +105,7 @@ def weight_view(lm: LanguageModel, edit: Edit, name: str) -> WeightView:
     after = before if same else relative_change_histogram(update, name, lm, zeros=False, at_most=MAX_ENTRIES)
     return WeightView(
         name,
-        maxima if same else block_maxima(update, name),
+        means if same else block_means(update, name),
         limits,
         pd.concat([before, after.assign(kind="kept")], ignore_index=True),
         _kept_from(lm, edit, name),

@@ -17,13 +17,13 @@ _DELTA_LABEL = "relative change δ = |ΔW / W|  (the end bins include everything
 _DELTA_AXES = {"xscale": "log", "xlabel": _DELTA_LABEL, "ylabel": "share of entries in bin (%)"}
 
 
-def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:
-    """Draw |ΔW| as block maxima on a log color scale.
+def weight_heatmap(means: pd.DataFrame, ax: Axes, *, limits: tuple[float, float]) -> Axes:
+    """Draw |ΔW| of blocks on a log color scale.
 
     Parameters
     ----------
-    maxima : DataFrame
-        Table with the columns row and column (where a block begins) and value (the largest |ΔW| of the block).
+    means : DataFrame
+        Table with the columns row and column (where a block begins) and value (the mean |ΔW| of the block).
     ax : Axes
         The Axes to draw on.
     limits : tuple of float
@@ -33,8 +33,8 @@ def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float
     -------
     Axes
     """
-    require_columns(maxima, "row", "column", "value")
-    grid = maxima.pivot(index="row", columns="column", values="value").clip(lower=limits[0])
+    require_columns(means, "row", "column", "value")
+    grid = means.pivot(index="row", columns="column", values="value").clip(lower=limits[0])
     bare = {"cbar": False, "xticklabels": False, "yticklabels": False}
     sns.heatmap(grid, cmap=HEATMAP, norm=LogNorm(*limits), rasterized=True, **bare, ax=ax)
     _label_blocks(ax.xaxis, grid.columns.to_numpy())
@@ -43,19 +43,19 @@ def weight_heatmap(maxima: pd.DataFrame, ax: Axes, *, limits: tuple[float, float
     return ax
 
 
-def weight_heatmaps(maxima: pd.DataFrame, figure: Figure) -> Figure:
+def weight_heatmaps(means: pd.DataFrame, figure: Figure) -> Figure:
     """Draw one heatmap per value of `n_edits`, side by side, with shared limits and one color bar."""
-    require_columns(maxima, "n_edits", "row", "column", "value")
-    positive = maxima.loc[maxima["value"] > 0, "value"]
+    require_columns(means, "n_edits", "row", "column", "value")
+    positive = means.loc[means["value"] > 0, "value"]
     limits = (float(np.quantile(positive, 0.01)), float(positive.max()))
-    counts = list(dict.fromkeys(maxima["n_edits"]))
+    counts = list(dict.fromkeys(means["n_edits"]))
     axes = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for ax, count in zip(axes, counts, strict=True):
-        weight_heatmap(maxima[maxima["n_edits"] == count], ax, limits=limits)
+        weight_heatmap(means[means["n_edits"] == count], ax, limits=limits)
         ax.set_title(edits_label(count))
         ax.label_outer()
     bar = figure.colorbar(axes[0].collections[0], ax=axes, fraction=0.046 / len(counts) * 2, pad=0.02)
-    bar.set_label("|ΔW|, largest of block")
+    bar.set_label("|ΔW|, mean of block")
     bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if limits[1] < 100 * limits[0] else (1,)))
     bar.ax.yaxis.set_major_formatter("{x:.2g}")
     bar.ax.yaxis.set_minor_formatter(NullFormatter())
