@@ -11,6 +11,7 @@ import typer
 
 import workbench as wb
 from tests.pages import FENCED, code_blocks
+from tools import results_tables
 from workbench import cli
 from workbench.experiment.spec import read_specs
 
@@ -117,3 +118,9 @@ def test_the_specs_in_yaml_and_in_python_are_the_same(tmp_path):
     exec(python.split("table = ")[0], names)
     assert len(names["specs"]) == 4
     assert read_specs(tmp_path / "sequential.yaml") == names["specs"]
+
+
+def test_the_tables_of_results_are_those_of_the_study():
+    found = {name for page in results_tables.PAGES for _, name, _ in results_tables.BLOCK.findall(page.read_text())}
+    assert found == set(results_tables.TABLES)
+    assert results_tables.main(check=True) == 0

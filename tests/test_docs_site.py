@@ -61,10 +61,13 @@ def test_every_command_is_in_the_reference(pages):
     assert {"edit", "evaluate", "run", "regenerate", "report", "facts-check"} <= titles
 
 
-def test_the_gallery_shows_the_pictures_of_the_default_profile(site, pages):
+def test_the_gallery_shows_the_pictures_of_the_study_where_there_are_any(site, pages):
     shown = {tag["src"] for tag in pages["gallery.html"].find_all("img", src=re.compile("^pictures/"))}
     assert len(shown) >= 10
     assert all((site / name).stat().st_size > 5000 for name in shown)
+    of_study = {path.name: path for path in (ROOT / "figures" / "study").glob("*.png")}
+    assert {f"pictures/{name}" for name in of_study} <= shown
+    assert all((site / "pictures" / name).read_bytes() == path.read_bytes() for name, path in of_study.items())
     assert all(tag["alt"] for tag in pages["gallery.html"].find_all("img", src=re.compile("^pictures/")))
 
 

@@ -47,7 +47,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
     assert str(caught.value) == "no method 'grace'; known: rome, r-rome, memit, kn, mend, ft, ft-l."
     with pytest.raises(SpecError) as caught:
         registry.regularizer_row("lasso")
-    assert str(caught.value) == "no regularizer 'lasso'; known: none, rect, random, pca."
+    assert str(caught.value) == "no regularizer 'lasso'; known: none, rect, random, pca, prune, sphere."
 
 
 def test_an_unknown_hyperparameter_is_refused_with_the_known_ones(tiny_lm):

@@ -260,3 +260,71 @@ def test_keys_of_all_edits_are_kept_in_order_and_through_files(tiny_lm, tmp_path
     sequence.save(tmp_path / "s")
     assert torch.equal(wb.EditSequence.load(tmp_path / "s", tiny_lm).keys(name), keys)
     assert sequence.keys("other.weight") is None
+
+
+HALF = wb.RECT(keep=0.5)  # applied to a sum twice, it is not the same as once: edits in between fill the zeros
+
+
+def edited(lm, **sums):
+    sequence = wb.EditSequence(lm, **sums)
+    for fact in FACTS:
+        sequence.edit([fact], ROME)
+    return sequence
+
+
+def test_edits_are_computed_on_the_plain_sum_unless_the_regularized_one_is_fed_back(tiny_lm):
+    plain, sequence = edited(tiny_lm), edited(tiny_lm, accumulated=HALF)
+    for a, b in zip(plain.edits, sequence.edits, strict=True):
+        assert same_matrices(a.computed, b.computed)
+    assert same_matrices(sequence.base, plain.total)
+    assert same_matrices(sequence.total, HALF(plain.total, tiny_lm))
+    assert same_matrices(sequence.total_after(2), HALF(plain.total_after(2), tiny_lm))
+
+
+def test_a_regularized_sum_that_is_fed_back_is_what_the_next_edit_is_computed_on_and_added_to(tiny_lm):
+    sequence = edited(tiny_lm, accumulated=HALF, feed_back=True)
+    expected = WeightUpdate({})
+    for edit, fact in zip(sequence.edits, FACTS, strict=True):
+        onto = wb.EditSequence(tiny_lm, start=expected)
+        assert same_matrices(onto.edit([fact], ROME).computed, edit.computed)
+        expected = HALF(expected + edit.computed, tiny_lm)
+    assert same_matrices(sequence.total, expected)
+    assert same_matrices(sequence.base, expected)
+    assert not same_matrices(sequence.edits[2].computed, edited(tiny_lm).edits[2].computed)
+
+
+@pytest.mark.parametrize("feed_back", [False, True])
+def test_a_sequence_that_starts_from_a_sum_is_the_end_of_the_whole_one(tiny_lm, feed_back):
+    whole = edited(tiny_lm, accumulated=HALF, feed_back=feed_back)
+    first = wb.EditSequence(tiny_lm, accumulated=HALF, feed_back=feed_back)
+    for fact in FACTS[:2]:
+        first.edit([fact], ROME)
+    rest = wb.EditSequence(tiny_lm, accumulated=HALF, feed_back=feed_back, start=first.base)
+    rest.edit([FACTS[2]], ROME)
+    assert same_matrices(rest.total, whole.total)
+    assert rest.add(whole.edits[0].computed, wb.RandomK()).regularizer.operation == 4
+
+
+@pytest.mark.parametrize("feed_back", [False, True])
+def test_undo_and_files_keep_the_regularized_sum_bit_for_bit(tiny_lm, tmp_path, feed_back):
+    sequence = edited(tiny_lm, accumulated=HALF, feed_back=feed_back, start=edited(tiny_lm).total)
+    after_two = sequence.total_after(2)
+    sequence.save(tmp_path / "s")
+    loaded = wb.EditSequence.load(tmp_path / "s", tiny_lm)
+    assert (loaded.accumulated, loaded.feed_back) == (HALF, feed_back)
+    for each in (sequence, loaded):
+        each.undo()
+        assert same_matrices(each.total, after_two)
+    assert same_matrices(loaded.base, sequence.base)
+
+
+def test_the_regularizer_of_the_sum_leaves_the_records_of_the_edits_alone(tiny_lm):
+    sequence = wb.EditSequence(tiny_lm, accumulated=HALF)
+    sequence.edit([FACTS[0]], ROME, wb.RECT(keep=0.25))
+    assert [record.regularizer for record in sequence.total.records] == [{"kind": "RECT", "keep": 0.25}]
+
+
+def test_a_start_of_another_model_is_refused():
+    total = edited(build_tiny_lm("gpt2")).total
+    with pytest.raises(UpdateError, match="load the model it was made for"):
+        wb.EditSequence(build_tiny_lm("llama"), start=total)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
     from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
     from workbench.sequence import EditSequence
+    from workbench.spectral import PRUNE, SPHERE
     from workbench.update import EditRecord, WeightUpdate
     from workbench.weightstats import relative_change, weight_change
 
@@ -34,8 +35,10 @@ __all__ = [
     "MEMIT",
     "MEND",
     "PCAK",
+    "PRUNE",
     "RECT",
     "ROME",
+    "SPHERE",
     "EditRecord",
     "EditRequest",
     "EditSequence",
@@ -93,6 +96,7 @@ _MODULES = {
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),
     "request": ("EditRequest", "LocalityProbe", "PortabilityProbe"),
     "sequence": ("EditSequence",),
+    "spectral": ("PRUNE", "SPHERE"),
     "update": ("EditRecord", "WeightUpdate"),
     "weightstats": ("relative_change", "weight_change"),
 }

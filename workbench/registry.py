@@ -108,6 +108,8 @@ class RegularizerRow:
         What it does, in one line.
     styles : mapping of str to SeriesStyle
         How it is drawn, by its `label`.
+    keeps_rank : bool
+        Whether a low-rank update stays low-rank, so that it can be exported as a PEFT adapter.
     """
 
     name: str
@@ -115,6 +117,7 @@ class RegularizerRow:
     implementation: "str | type[Regularizer]"
     description: str
     styles: Mapping[str, SeriesStyle] = field(default_factory=dict)
+    keeps_rank: bool = False
 
     @property
     def regularizer(self) -> "type[Regularizer]":
@@ -188,6 +191,7 @@ _REGULARIZERS = {
             "workbench.regularize:Unregularized",
             "The update as the method computed it",
             {"Unregularized": SeriesStyle(BLACK, "o", "-")},
+            keeps_rank=True,
         ),
         RegularizerRow(
             "rect",
@@ -214,6 +218,22 @@ _REGULARIZERS = {
             "workbench.regularize:PCAK",
             "Principal components, as in the paper's code",
             {"PCA 40 %": SeriesStyle(VERMILION, "X", "-.")},
+        ),
+        RegularizerRow(
+            "prune",
+            "PRUNE",
+            "workbench.spectral:PRUNE",
+            "Restrain singular values above the largest one of the weight",
+            {"PRUNE": SeriesStyle(VERMILION, "h", "-")},
+            keeps_rank=True,
+        ),
+        RegularizerRow(
+            "sphere",
+            "SPHERE",
+            "workbench.spectral:SPHERE",
+            "Remove what acts on the main input directions of the weight",
+            {"SPHERE": SeriesStyle(GREEN, "<", "--")},
+            keeps_rank=True,
         ),
     )
 }

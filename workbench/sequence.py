@@ -9,9 +9,8 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
-from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +61,43 @@ class EditSequence:
 
     What a method takes from a model once, such as context templates and second moments, comes from the unedited model.
 
+    A second regularizer may treat the accumulated update W_t − W₀. Either only the model that is measured and saved has
+    it, and edits are computed on the plain sum (PRUNE as published), or it is fed back: edit t + 1 is computed on, and
+    added to, the regularized sum.
+
     Parameters
     ----------
     lm : LanguageModel
         The model; without applied updates whenever a method of this class is called.
+    accumulated : Regularizer, optional
+        Regularizer of the accumulated update, which compares it with the unedited weights; none by default.
+    feed_back : bool
+        Whether edits are computed on the accumulated update after its regularizer.
+    start : WeightUpdate, optional
+        Accumulated update of earlier edits, which is not regularized again where it is fed back.
+
+    Raises
+    ------
+    UpdateError
+        If `start` does not fit the model.
     """
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        *,
+        accumulated: Regularizer | None = None,
+        feed_back: bool = False,
+        start: WeightUpdate | None = None,
+    ) -> None:
         self.lm = lm
+        self.accumulated = accumulated
+        self.feed_back = feed_back
+        self._start = WeightUpdate({}) if start is None else start
+        self._start.check_fits(lm)
         self._edits: list[SequenceEdit] = []
-        self._total = WeightUpdate({})
+        self._base = self._start
+        self._total = self._total_of(self._start)
 
     @property
     def edits(self) -> tuple[SequenceEdit, ...]:
@@ -80,13 +106,18 @@ class EditSequence:
 
     @property
     def total(self) -> WeightUpdate:
-        """Sum of the updates of all edits; empty without edits."""
+        """Sum of the updates of all edits, after the regularizer of the accumulated update; empty without edits."""
         return self._total
 
-    def total_after(self, number: int) -> WeightUpdate:
-        """Return the sum of the updates of the first edits.
+    @property
+    def base(self) -> WeightUpdate:
+        """Accumulated update that the next edit is computed on: `total`, or the plain sum if it is not fed back."""
+        return self._base
 
-        Only the sum of all edits is kept in memory; this one is added up again, in the same order.
+    def total_after(self, number: int) -> WeightUpdate:
+        """Return the `total` of the first edits.
+
+        Only that of all edits is kept in memory; this one is added up again, in the same order.
 
         Parameters
         ----------
@@ -97,9 +128,7 @@ class EditSequence:
         -------
         WeightUpdate
         """
-        if number >= len(self._edits):
-            return self._total
-        return reduce(add, (edit.update for edit in self._edits[:number]), WeightUpdate({}))
+        return self._total if number >= len(self._edits) else self._sums_after(number)[1]
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -141,13 +170,25 @@ class EditSequence:
         EditError
             If an update is applied to the model already.
         """
-        self._check_unedited()
-        if not self._edits[:upto]:  # nothing is applied, so that results count as those of the unedited model
+        with self._applied(self._total if upto is None else self.total_after(upto)):
             yield self.lm
-        else:
-            total = self._total if upto is None else self.total_after(upto)
-            with total.applied(self.lm):
-                yield self.lm
+
+    @contextmanager
+    def applied_base(self) -> Iterator[LanguageModel]:
+        """Apply `base`, which the next edit is computed on, inside the ``with`` block.
+
+        Yields
+        ------
+        LanguageModel
+            The edited model.
+
+        Raises
+        ------
+        EditError
+            If an update is applied to the model already.
+        """
+        with self._applied(self._base):
+            yield self.lm
 
     def compute(self, requests: Sequence[EditRequest], method: "Editor") -> WeightUpdate:
         """Compute the update of one edit on the model with all earlier edits, without adding it.
@@ -175,7 +216,7 @@ class EditSequence:
         """
         self._check_unedited()
         prepared = method.prepared(self.lm)
-        with self.applied():
+        with self.applied_base():
             update = prepared.compute_update(self.lm, list(requests))
         update.check_finite()
         return update
@@ -213,9 +254,10 @@ class EditSequence:
             If the update does not fit the model.
         """
         if operation is None:
-            operation = 1 + sum(max(1, len(edit.update.records)) for edit in self._edits)
+            earlier = sum(max(1, len(edit.update.records)) for edit in self._edits)
+            operation = 1 + len(self._start.records) + earlier
         regularizer = for_operation(regularizer or Unregularized(), operation)
-        with self.applied():
+        with self.applied_base():
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)
         self._append(SequenceEdit(computed, regularizer, update, seconds))
@@ -273,10 +315,10 @@ class EditSequence:
         number = len(self._edits) if number is None else number
         if not 1 <= number <= len(self._edits):
             raise EditError(f"there is no edit {number}; the sequence has edits 1 to {len(self._edits)}.")
-        total = self.total_after(number - 1)
+        base, total = self._sums_after(number - 1)
         removed = tuple(self._edits[number - 1 :])
         del self._edits[number - 1 :]
-        self._total = total
+        self._base, self._total = base, total
         return removed
 
     def save(self, path: str | Path) -> None:
@@ -287,8 +329,8 @@ class EditSequence:
         path : str or Path
             File to write; replaced if it exists.
         """
-        tensors: dict[str, Tensor] = {}
-        records: list[dict[str, Any]] = []
+        start, records = pack_update(self._start), []
+        tensors = {f"start {name}": tensor for name, tensor in start.tensors.items()}
         for number, edit in enumerate(self._edits):
             parts = {}
             for part in ("computed", "update"):
@@ -296,7 +338,12 @@ class EditSequence:
                 tensors |= {f"{number} {part} {name}": tensor for name, tensor in packed.tensors.items()}
                 parts[part] = packed.metadata
             records.append({**parts, "regularizer": settings_of(edit.regularizer), "seconds": edit.seconds})
-        save_tensors(path, tensors, {"format": FORMAT, "edits": json.dumps(records)})
+        sums = {
+            "start": start.metadata,
+            "accumulated": None if self.accumulated is None else settings_of(self.accumulated),
+            "feed_back": self.feed_back,
+        }
+        save_tensors(path, tensors, {"format": FORMAT, "edits": json.dumps(records), "sums": json.dumps(sums)})
 
     @classmethod
     def load(cls, path: str | Path, lm: LanguageModel) -> "EditSequence":
@@ -320,8 +367,8 @@ class EditSequence:
             If the file is missing, damaged, not a saved sequence, or of another model.
         """
         metadata, tensors = load_tensors(path, FORMAT, "sequence")
-        sequence = cls(lm)
         try:
+            sequence = cls(lm, **_read_sums(json.loads(metadata.get("sums", "{}")), tensors))
             for number, record in enumerate(json.loads(metadata.get("edits", ""))):
                 computed, update = (
                     unpack_update(PackedUpdate(_with_prefix(f"{number} {part} ", tensors), record[part]))
@@ -337,12 +384,50 @@ class EditSequence:
         return sequence
 
     def _append(self, edit: SequenceEdit) -> None:
-        self._total = self._total + edit.update
+        base = self._base_with(self._base, edit.update)
+        self._base, self._total = base, self._total_of(base)
         self._edits.append(edit)
+
+    def _sums_after(self, number: int) -> tuple[WeightUpdate, WeightUpdate]:
+        base = reduce(self._base_with, (edit.update for edit in self._edits[:number]), self._start)
+        return base, self._total_of(base)
+
+    def _base_with(self, base: WeightUpdate, update: WeightUpdate) -> WeightUpdate:
+        return self._regularize_sum(base + update) if self.feed_back else base + update
+
+    def _total_of(self, base: WeightUpdate) -> WeightUpdate:
+        return base if self.feed_back else self._regularize_sum(base)
+
+    def _regularize_sum(self, total: WeightUpdate) -> WeightUpdate:
+        if self.accumulated is None or not len(total):
+            return total
+        self._check_unedited()
+        return replace(total, changes=self.accumulated(total, self.lm).changes)  # records keep those of single edits
+
+    @contextmanager
+    def _applied(self, total: WeightUpdate) -> Iterator[None]:
+        self._check_unedited()
+        if not len(total):  # nothing is applied, so that results count as those of the unedited model
+            yield
+        else:
+            with total.applied(self.lm):
+                yield
 
     def _check_unedited(self) -> None:
         if self.lm.applied_updates:
             raise EditError(f"an update is applied to {self.lm.name}; undo it before editing in sequence.")
+
+
+def _read_sums(saved: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the keyword arguments of a saved sequence; none for a file from before there were any."""
+    if not saved:
+        return {}
+    accumulated = saved["accumulated"]
+    return {
+        "start": unpack_update(PackedUpdate(_with_prefix("start ", tensors), saved["start"])),
+        "accumulated": None if accumulated is None else from_settings(accumulated),
+        "feed_back": bool(saved["feed_back"]),
+    }
 
 
 def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

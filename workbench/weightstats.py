@@ -104,7 +104,7 @@ def spectral_norm(change: Change) -> float:
         triangles = (torch.linalg.qr(factor.double(), mode="r").R for factor in (change.rows, change.cols))
         left, right = triangles
         return float(torch.linalg.matrix_norm(left @ right.T, 2))
-    return _largest_singular_value(change.dense())
+    return largest_singular_value(change.dense())
 
 
 def spectral_ratio(update: WeightUpdate, lm: LanguageModel) -> float:
@@ -124,19 +124,21 @@ def spectral_ratio(update: WeightUpdate, lm: LanguageModel) -> float:
     float
         0 for an empty update, infinite where only σ₁(W) is 0.
     """
-    known = lm.memo.section("spectral norms")
-    norms = compute_missing(
-        known, tuple(update), lambda names: [_largest_singular_value(lm.unedited_weight(name)) for name in names]
-    )
     ratios = [0.0]
-    for change, norm in zip(update.values(), norms, strict=True):
-        top = spectral_norm(change)
+    for name, change in update.items():
+        top, norm = spectral_norm(change), unedited_spectral_norm(lm, name)
         ratios.append(top / norm if norm else (math.inf if top else 0.0))
     return max(ratios)
 
 
-def _largest_singular_value(matrix: Tensor) -> float:
-    """Root of the largest eigenvalue of the smaller Gram matrix, in float64: far faster than all singular values."""
+def unedited_spectral_norm(lm: LanguageModel, name: str) -> float:
+    """Return σ₁(W) of an unedited weight; it is kept in the memo of `lm`."""
+    known = lm.memo.section("spectral norms")
+    return compute_missing(known, (name,), lambda _: [largest_singular_value(lm.unedited_weight(name))])[0]
+
+
+def largest_singular_value(matrix: Tensor) -> float:
+    """Return σ₁ of a matrix, by the smaller Gram matrix in float64: far faster than all singular values."""
     M = matrix.double()
     gram = M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M
     return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))

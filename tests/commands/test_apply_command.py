@@ -225,3 +225,28 @@ def test_a_sparse_update_has_no_adapter(cli, folder, tiny):
         "exactly.\n",
     )
     assert not (folder / "adapter").exists()
+
+
+def test_the_sum_of_the_updates_is_regularized_on_request(cli, folder, tiny, pair, updates):
+    cli(*pair, "--model", tiny, "--accumulated", "rect", "--out", folder / "edited")
+    lm = wb.load(tiny)
+    [name] = WeightUpdate.load(updates[0])
+    total = WeightUpdate.load(updates[0]) + WeightUpdate.load(updates[1])
+    wb.RECT(0.4)(total, lm).apply(lm)
+    assert torch.equal(wb.load(str(folder / "edited")).weight(name), lm.weight(name))
+    record = json.loads((folder / "edited" / "workbench.json").read_text())
+    assert record["accumulated"] == {"kind": "RECT", "keep": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ("--accumulated", "l2", "--out", "edited"),
+            "no regularizer 'l2'; known: none, rect, random, pca, prune, sphere.",
+        ),
+        (("--accumulated", "prune", "--peft", "a"), "--accumulated needs the weights of the model; use it with --out."),
+    ],
+)
+def test_a_regularizer_of_the_sum_that_cannot_be_used_is_refused(cli, pair, options, sentence):
+    assert cli(*pair, *options) == (2, "", f"workbench: {sentence}\n")

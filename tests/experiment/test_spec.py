@@ -11,7 +11,7 @@ from workbench.experiment import cache_keys
 from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
-REGULARIZERS = "Unregularized, RECT, RandomK, PCAK"
+REGULARIZERS = "Unregularized, RECT, RandomK, PCAK, PRUNE, SPHERE"
 
 
 def spec(**fields):
@@ -65,6 +65,21 @@ def test_more_edits_than_facts_are_refused():
         resolve(spec(n_operations=100_000))
 
 
+def test_the_label_of_the_regularizers_names_that_of_the_sum_and_whether_it_is_fed_back():
+    rect, prune = {"kind": "RECT", "keep": 0.4}, {"kind": "PRUNE"}
+    labels = [
+        spec(**fields).regularizer_label
+        for fields in (
+            {"regularizer": rect},
+            {"accumulated": prune},
+            {"accumulated": prune, "feed_back": True},
+            {"regularizer": rect, "accumulated": rect},
+        )
+    ]
+    of_sum = "PRUNE of the sum"
+    assert labels == ["RECT 40 %", of_sum, f"{of_sum} fed back", "RECT 40 %, RECT 40 % of the sum"]
+
+
 def test_a_random_regularizer_has_the_seed_of_the_spec_and_the_number_of_the_operation():
     chosen = spec(regularizer={"kind": "RandomK", "keep": 0.4}, seed=7)
     assert [(each.seed, each.operation) for each in map(chosen.make_regularizer, (1, 2))] == [(7, 1), (7, 2)]
@@ -94,6 +109,11 @@ def test_a_random_regularizer_has_the_seed_of_the_spec_and_the_number_of_the_ope
         ),
         ({"checkpoints": [3]}, "checkpoint 3 lies outside 0 to n_operations, 2."),
         ({"regularizer": {"kind": "L2"}}, f"regularizer: no regularizer of kind 'L2'; known: {REGULARIZERS}."),
+        ({"accumulated": {"kind": "L2"}}, f"accumulated: no regularizer of kind 'L2'; known: {REGULARIZERS}."),
+        (
+            {"feed_back": True},
+            "feed_back needs a regularizer in accumulated; give one, such as {'kind': 'PRUNE'}.",
+        ),
         ({"regularizer": {"kind": "RECT", "keep": 2}}, "regularizer: keep must lie in (0, 1]; got 2."),
         ({"perplexity": {"limit": 0}}, "perplexity: limit: Input should be greater than or equal to 1; got 0."),
         ({"tasks": {"tasks": ["chess"]}}, f"tasks: tasks: no task 'chess'; known: {', '.join(TASK_NAMES)}, or all."),

@@ -154,3 +154,32 @@ def test_the_spectral_ratio_of_an_operation_is_that_of_its_update(make_spec, tin
     [update] = read_updates(spec, tmp_path / "store").values()
     assert row["spectral_ratio"] == pytest.approx(spectral_ratio(update, load_model(tiny)), rel=1e-5)
     assert row["first_token"] in (True, False)
+
+
+@pytest.mark.parametrize("feed_back", [False, True])
+def test_the_sum_of_edits_is_regularized_at_every_checkpoint(make_spec, tiny, tmp_path, feed_back):
+    half = {"kind": "RECT", "keep": 0.5}
+    sizes = {"n_operations": 3, "checkpoints": [0, 1, 2, 3]}
+    plain, spec = make_spec("rome", **sizes), make_spec("rome", accumulated=half, feed_back=feed_back, **sizes)
+    run([plain, spec], store=tmp_path)
+    lm = load_model(tiny)
+    sequence = wb.EditSequence(lm, accumulated=wb.RECT(keep=0.5), feed_back=feed_back)
+    for operation, request in enumerate(wb.load_facts().sample(3, seed=0), start=1):
+        sequence.edit([request], spec.make_editor(lm))
+        total = read_updates(spec, tmp_path)[operation]
+        assert all(torch.equal(total.delta(name), sequence.total.delta(name)) for name in sequence.total)
+    # the same edits on the same models are computed once
+    assert len(list((tmp_path / "edits").glob("*.safetensors"))) == (5 if feed_back else 3)
+
+
+def test_scores_after_an_edit_are_of_the_model_with_the_regularized_sum(make_spec, tiny, tmp_path):
+    spec = make_spec("rome", accumulated={"kind": "RECT", "keep": 0.2}, n_operations=2)
+    table = run(spec, store=tmp_path)
+    assert set(table["regularizer"]) == {"RECT 20 % of the sum"}
+    lm, facts = load_model(tiny), wb.load_facts().sample(2, seed=0)
+    with read_updates(spec, tmp_path)[2].applied(lm):
+        wanted = wb.score_edits(lm, [facts[1]])
+    scores = Store(tmp_path).scores()
+    found = scores[(scores["moment"] == "after_edit") & (scores["operation"] == 2) & (scores["example"] == 1)]
+    by = ["metric", "protocol"]
+    assert found.set_index(by)["value"].to_dict() == wanted.set_index(by)["value"].to_dict()

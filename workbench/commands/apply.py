@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.files import check_updates_fit, load_model, load_updates
+from workbench.commands.files import apply_updates, check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
-from workbench.commands.options import DEFAULT_MODEL, Device, Dtype, ModelName
+from workbench.commands.options import DEFAULT_MODEL, Accumulated, Device, Dtype, ModelName
 from workbench.commands.printing import tell
 from workbench.errors import UpdateError
 from workbench.lm import LanguageModel
+from workbench.registry import regularizer_row
+from workbench.regularize import make_regularizer, settings_of
 from workbench.storage.folders import write_folder_atomically
 
 RECORD = "workbench.json"
@@ -34,6 +36,7 @@ def apply(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing folder.", rich_help_panel=_RESULT)
     ] = False,
+    accumulated: Accumulated = None,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -41,6 +44,8 @@ def apply(
     """Write the model that saved updates make, for transformers to load, or their adapter for PEFT.
 
     workbench apply --update eiffel.safetensors --out edited
+
+    workbench apply --update eiffel.safetensors --update louvre.safetensors --accumulated prune --out edited
 
     workbench apply --update eiffel.safetensors --peft adapter
     """
@@ -50,6 +55,10 @@ def apply(
         option, folder = "--peft", peft
     else:
         raise UpdateError("give either --out, the folder of the edited model, or --peft, that of an adapter.")
+    if accumulated is not None:
+        regularizer_row(accumulated)
+        if option == "--peft":
+            raise UpdateError("--accumulated needs the weights of the model; use it with --out.")
     check_folder_option(option, folder, force=force, needed=[*update, Path(model)])
     updates = load_updates(update)
     if option == "--peft":
@@ -57,12 +66,13 @@ def apply(
     else:
         lm = load_model(model, device=device, dtype=dtype)
         check_updates_fit(updates, lm)
-        for _, of_file in updates:
-            of_file.apply(lm)
+        apply_updates(updates, lm, accumulated)
         made_by = [
             {"file": file.name, "records": [each.as_dict() for each in of_file.records]} for file, of_file in updates
         ]
-        record = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
+        record: dict[str, Any] = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
+        if accumulated is not None:
+            record["accumulated"] = settings_of(make_regularizer(accumulated))
         _write_model(lm, folder, record, force=force)
     show_saved(folder)
 

@@ -14,7 +14,17 @@ from workbench.commands.edit_report import Outcome, report
 from workbench.commands.files import SavedUpdate, check_file_option, check_updates_fit, load_model, load_updates
 from workbench.commands.folders import check_folder_option, show_saved, write_peft
 from workbench.commands.method_options import choose_editor, fields_from
-from workbench.commands.options import DEFAULT_MODEL, FACT, FILES, METHOD, Device, DeviceMap, Dtype, ModelName
+from workbench.commands.options import (
+    DEFAULT_MODEL,
+    FACT,
+    FILES,
+    METHOD,
+    Accumulated,
+    Device,
+    DeviceMap,
+    Dtype,
+    ModelName,
+)
 from workbench.commands.printing import tell
 from workbench.data.facts import load_facts
 from workbench.data.formats import read_native
@@ -24,7 +34,7 @@ from workbench.errors import EditError, RequestError, UpdateError
 from workbench.evaluation.edits import Probe, evaluate_edits, probes_of
 from workbench.evaluation.predictions import PromptPrediction, answers_of, predict_probes
 from workbench.lm import LanguageModel
-from workbench.parameters import LARGEST_SEED
+from workbench.parameters import LARGEST_SEED, parameters_of
 from workbench.registry import method_row, methods, regularizer_row, regularizers
 from workbench.regularize import Regularizer, Unregularized, make_regularizer
 from workbench.request import PROBE_ARROW, EditRequest
@@ -107,6 +117,7 @@ def edit(
         Literal["after", "each-layer"],
         typer.Option(help="Regularize MEMIT after all layers are solved, or after each.", rich_help_panel=METHOD),
     ] = "after",
+    accumulated: Accumulated = None,
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -131,6 +142,7 @@ def edit(
     """
     method_row(method)
     regularizer_row(regularizer)
+    of_sum = None if accumulated is None else make_regularizer(accumulated)
     probes = {"locality": locality or [], "portability": portability or []}
     extras = {"target_true": target_true, "rephrase": rephrase or [], **probes}
     requests = _requests({"subject": subject, "prompt": prompt, "target": target}, extras, facts, method, n_facts, seed)
@@ -148,7 +160,8 @@ def edit(
     choose = choose_editor(method, hparams, fields, seed)
     earlier = load_updates(onto or [])
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
-    outcome = _carry_out(lm, choose(lm), regularize, requests, earlier)
+    sequence = EditSequence(lm, accumulated=of_sum)
+    outcome = _carry_out(sequence, choose(lm), regularize, requests, earlier)
     if save is not None:
         _save(outcome.update, save)
     if peft is not None:
@@ -171,18 +184,21 @@ def _requests(
             f"--{given[0].replace('_', '-')} belongs to one fact, --facts to several; give one or the other."
         )
     if not method_row(method).supports_batch:
-        *others, last = [row.name for row in methods().values() if row.supports_batch]
-        raise EditError(
-            f"{method} edits one fact per operation; for --facts choose --method {', '.join(others)} or {last}."
-        )
+        batched = [row.name for row in methods().values() if row.supports_batch]
+        raise EditError(f"{method} edits one fact per operation; for --facts choose --method {_either(batched)}.")
     return list(load_facts(facts).sample(n, seed=seed))
 
 
 def _regularizer(name: str, keep: float | None, seed: int) -> Regularizer:
-    if name == "none" and keep is not None:
-        *others, last = [row.name for row in regularizers().values() if row.name != "none"]
-        raise EditError(f"--keep {keep} has no effect; choose --regularizer {', '.join(others)} or {last}.")
+    if keep is not None and "keep" not in parameters_of(regularizer_row(name).regularizer):
+        prunes = [row.name for row in regularizers().values() if "keep" in parameters_of(row.regularizer)]
+        raise EditError(f"--keep {keep} has no effect; choose --regularizer {_either(prunes)}.")
     return make_regularizer(name, keep=keep, seed=seed)
+
+
+def _either(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _check_low_rank(method: str, regularizer: str) -> None:
@@ -191,7 +207,7 @@ def _check_low_rank(method: str, regularizer: str) -> None:
             f"--peft needs an update of low rank, and {method} changes all of a matrix; use --save and "
             "`workbench apply`."
         )
-    if regularizer != "none":
+    if not regularizer_row(regularizer).keeps_rank:
         raise UpdateError(
             f"--peft needs an update of low rank, and --regularizer {regularizer} leaves none; use --save and "
             "`workbench apply`."
@@ -202,8 +218,9 @@ def _each_layer(method: str, fields: dict[str, Any], regularize: Regularizer) ->
     if method != "memit":
         raise EditError(f"--when each-layer is for memit, which solves layer after layer; got --method {method}.")
     if isinstance(regularize, Unregularized):
+        others = [name for name in regularizers() if name != "none"]
         raise EditError(
-            "--when each-layer has no effect without a regularizer; choose --regularizer rect, random or pca."
+            f"--when each-layer has no effect without a regularizer; choose --regularizer {_either(others)}."
         )
     return fields | {"each_layer": regularize}, Unregularized()
 
@@ -255,16 +272,20 @@ def _probes(option: str, texts: list[str]) -> list[dict[str, str]]:
 
 
 def _carry_out(
-    lm: LanguageModel, editor: Editor, regularizer: Regularizer, requests: list[EditRequest], earlier: list[SavedUpdate]
+    sequence: EditSequence,
+    editor: Editor,
+    regularizer: Regularizer,
+    requests: list[EditRequest],
+    earlier: list[SavedUpdate],
 ) -> Outcome:
     """Do everything that uses the model, which is unedited afterwards."""
-    probes = probes_of(requests)
+    lm, probes = sequence.lm, probes_of(requests)
     for probe in probes:
         for answer in answers_of(probe):
             encode(lm.tokenizer, probe.prompt, answer)  # raises where an answer has no token
     check_updates_fit(earlier, lm)
     tell(f"editing with {editor.label}")
-    sequence, start = EditSequence(lm), time.perf_counter()
+    start = time.perf_counter()
     editor = editor.prepared(lm)
     prepared = time.perf_counter() - start
     for _, update in earlier:
@@ -274,14 +295,18 @@ def _carry_out(
     look = partial(_look, lm, probes, requests if batch else [])
     with sequence.applied():
         before, scores_before = look()
+    base = sequence.base
     done = sequence.edit(requests, editor, regularizer)
     with sequence.applied():
         after, scores_after = look()
-    with sequence.applied(upto=len(earlier)):
+    with base.applied(lm):
         changes = weight_change(done.update, lm, quantile_shares=TABLE1_QUANTILES)
     scores = (scores_before, scores_after) if scores_before is not None and scores_after is not None else None
     seconds = {"prepared": prepared, "edit": done.seconds}
-    return Outcome(probes, before, after, scores, editor, done.update, regularizer.label, changes, seconds)
+    label = regularizer.label
+    if sequence.accumulated is not None:
+        label += f"; {sequence.accumulated.label} of the sum"
+    return Outcome(probes, before, after, scores, editor, done.update, label, changes, seconds)
 
 
 def _look(

@@ -10,13 +10,14 @@ import typer
 from workbench.commands import command_app
 from workbench.commands.files import (
     SavedUpdate,
+    apply_updates,
     check_file_option,
     check_updates_fit,
     load_model,
     load_updates,
     write_table,
 )
-from workbench.commands.options import DEFAULT_MODEL, FILES, MODEL, Device, DeviceMap, Dtype, ModelName
+from workbench.commands.options import DEFAULT_MODEL, FILES, MODEL, Accumulated, Device, DeviceMap, Dtype, ModelName
 from workbench.commands.printing import bare_table, show, titled
 from workbench.errors import SpecError
 from workbench.evaluation.abilities import ask_tasks, summarize_runs
@@ -29,6 +30,7 @@ from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.printable import printable
+from workbench.registry import regularizer_row
 
 _WHAT = "What is measured"
 UNEDITED, EDITED = "unedited", "edited"
@@ -83,6 +85,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="Saved update to apply. Repeatable, applied in order.", rich_help_panel=MODEL),
     ] = None,
+    accumulated: Accumulated = None,
     device: Device = None,
     dtype: Dtype = "float32",
     device_map: DeviceMap = None,
@@ -107,6 +110,10 @@ def evaluate(
             check_file_option(option, path, force=force, error=SpecError)
     if not chosen and text == NONE and lm_eval is None:
         raise SpecError("nothing is to be measured; name --tasks, a --text, or tasks for --lm-eval.")
+    if accumulated is not None:
+        regularizer_row(accumulated)
+        if not update:
+            raise SpecError("--accumulated is for the sum of updates; name them with --update.")
     updates = load_updates(update or [])
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     check_updates_fit(updates, lm)
@@ -116,8 +123,7 @@ def evaluate(
     parts = {UNEDITED: measure()}
     if updates:
         with lm.restored_after():
-            for _, of_file in updates:
-                of_file.apply(lm)
+            apply_updates(updates, lm, accumulated)
             parts[EDITED] = measure()
     scores, answers = (_joined({name: part[i] for name, part in parts.items()}) for i in (0, 1))
     _report(lm, updates, scores)

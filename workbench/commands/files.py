@@ -1,6 +1,8 @@
 """Files that commands write and saved updates that they read: refused in one sentence before any work."""
 
 import os
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +12,7 @@ from workbench.commands.printing import tell
 from workbench.errors import UpdateError, WorkbenchError
 from workbench.library_logging import quiet_libraries
 from workbench.lm import LanguageModel, load
+from workbench.regularize import make_regularizer
 from workbench.storage.files import write_atomically
 from workbench.update import WeightUpdate
 
@@ -64,6 +67,15 @@ def load_model(
     quiet_libraries()
     tell(f"loading {name}")
     return load(name, device=device, dtype=dtype, device_map=device_map)
+
+
+def apply_updates(updates: list[SavedUpdate], lm: LanguageModel, accumulated: str | None) -> None:
+    """Apply updates in order, or their sum after the regularizer that an option names."""
+    if accumulated is None:
+        for _, update in updates:
+            update.apply(lm)
+    else:
+        make_regularizer(accumulated)(reduce(add, (update for _, update in updates)), lm).apply(lm)
 
 
 def check_updates_fit(updates: list[SavedUpdate], lm: LanguageModel) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from workbench.registry import regularizers
+
 FACT, METHOD, MODEL, FILES = "The fact", "Method and regularizer", "Model", "Files"
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -21,6 +23,14 @@ StoreUrl = Annotated[
 Cluster = Annotated[
     str | None,
     typer.Option(help="Dask cluster of the experiments: local, local:N, tcp://scheduler:8786, or a scheduler file."),
+]
+Accumulated = Annotated[
+    str | None,
+    typer.Option(
+        help="Regularizer of the sum of all updates, such as prune; none by default.",
+        metavar=f"[{'|'.join(regularizers())}]",
+        rich_help_panel=METHOD,
+    ),
 ]
 Profile = Annotated[str, typer.Option(help="Profile of the figures: smoke, default, study or paper.")]
 Notebooks = Annotated[Path, typer.Option(help="Folder of the notebooks and figures.yaml.")]

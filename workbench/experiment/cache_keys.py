@@ -97,6 +97,11 @@ def state_after(state: str, edit: str, regularizer: Regularizer) -> str:
     return key_of(state, edit, settings_of(regularizer))
 
 
+def state_of_sum(state: str, accumulated: Regularizer | None) -> str:
+    """Return the key of a model in a state after the regularizer of the accumulated update, if there is one."""
+    return state if accumulated is None else key_of(state, "accumulated", settings_of(accumulated))
+
+
 @cache
 def model_identity(name: str) -> str:
     """Return what identifies the files of a model: a checksum, or the commit on the hub.

@@ -91,7 +91,7 @@ def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
         "model": spec.model,
         "method": editor.label,
         "hyperparameters": hyperparameters_label(spec.hyperparameters),
-        "regularizer": spec.make_regularizer().label,
+        "regularizer": spec.regularizer_label,
         "setting": spec.setting_name,
         "batch_size": spec.batch_size,
         "seed": spec.seed,

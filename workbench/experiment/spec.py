@@ -18,7 +18,7 @@ from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.registry import make_editor, method_row
-from workbench.regularize import Regularizer, for_operation, from_settings
+from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings
 
 GRID = "grid"  # key of a YAML file whose lists are expanded
 
@@ -126,6 +126,11 @@ class ExperimentSpec(_Settings):
         Fields of the method that replace those of its preset for the model.
     regularizer : dict
         Settings of the regularizer: the class as ``kind``, and its fields, such as ``{"kind": "RECT", "keep": 0.4}``.
+    accumulated : dict or None
+        Settings of a regularizer of the accumulated update W_t − W₀; none by default. Everything that is measured has
+        it.
+    feed_back : bool
+        Whether edits are computed on the accumulated update after its regularizer; by default on the plain sum.
     setting : str
         ``"sequential"``: each operation on the model that the previous one left; ``"single"``: each on the unedited
         model.
@@ -160,6 +165,8 @@ class ExperimentSpec(_Settings):
     method: str = "rome"
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     regularizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "Unregularized"})
+    accumulated: dict[str, Any] | None = None
+    feed_back: bool = False
     setting: Literal["single", "sequential"] = "sequential"
     batch_size: int = Field(default=1, ge=1)
     n_operations: int = Field(ge=1)
@@ -184,11 +191,11 @@ class ExperimentSpec(_Settings):
             method_row(info.data["method"]).check_fields(fields)
         return fields
 
-    @field_validator("regularizer")
+    @field_validator("regularizer", "accumulated")
     @classmethod
-    def _check_regularizer(cls, settings: dict[str, Any]) -> dict[str, Any]:
+    def _check_regularizer(cls, settings: dict[str, Any] | None) -> dict[str, Any] | None:
         try:
-            from_settings(settings)
+            from_settings(settings or {"kind": "Unregularized"})
         except TypeError as err:  # a field without a default is missing
             raise ValueError(f"{settings} does not make a regularizer: {err}") from err
         return settings
@@ -199,6 +206,8 @@ class ExperimentSpec(_Settings):
             raise ValueError(
                 f"{self.method} edits one fact per operation, so batch_size must be 1; got {self.batch_size}"
             )
+        if self.feed_back and self.accumulated is None:
+            raise ValueError("feed_back needs a regularizer in accumulated; give one, such as {'kind': 'PRUNE'}")
         outside = [t for t in self.checkpoints if not 0 <= t <= self.n_operations]
         if outside:
             raise ValueError(f"checkpoint {outside[0]} lies outside 0 to n_operations, {self.n_operations}")
@@ -226,6 +235,20 @@ class ExperimentSpec(_Settings):
             regularizer = from_settings({**self.regularizer, "seed": self.seed})
         return for_operation(regularizer, operation)
 
+    def make_accumulated(self) -> Regularizer | None:
+        """Return the regularizer of the accumulated update, if there is one."""
+        return None if self.accumulated is None else from_settings(self.accumulated)
+
+    @property
+    def regularizer_label(self) -> str:
+        """Name of the regularizers in tables and legends: of one edit, of the sum, and whether that is fed back."""
+        own, accumulated = self.make_regularizer(), self.make_accumulated()
+        if accumulated is None:
+            return own.label
+        fed_back = " fed back" if self.feed_back else ""
+        of_sum = f"{accumulated.label} of the sum{fed_back}"
+        return of_sum if isinstance(own, Unregularized) else f"{own.label}, {of_sum}"
+
     def make_editor(self, lm: LanguageModel) -> Editor:
         """Return the method with its preset for `lm`, the hyperparameters, and the seed unless they contain one."""
         fields = self.hyperparameters
@@ -236,7 +259,7 @@ class ExperimentSpec(_Settings):
     def __str__(self) -> str:
         """Return a description of the trajectory in one line."""
         size = f" × {self.batch_size}" if self.batch_size > 1 else ""
-        label = self.make_regularizer().label
+        label = self.regularizer_label
         return f"{self.model}, {self.method}, {label}, {self.setting} {self.n_operations}{size}, seed {self.seed}"
 
 

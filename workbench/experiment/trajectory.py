@@ -16,7 +16,7 @@ import torch
 from workbench.editing.editor import Editor
 from workbench.encoding import is_first_token
 from workbench.errors import EditError, RequestError, UpdateError, first_line
-from workbench.experiment.cache_keys import edit_key, state_after, unedited_state
+from workbench.experiment.cache_keys import edit_key, state_after, state_of_sum, unedited_state
 from workbench.experiment.measures import measure_edits, measure_perplexity
 from workbench.experiment.resolved import ResolvedRun
 from workbench.experiment.spec import PerplexitySpec
@@ -45,23 +45,30 @@ class Point:
 def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: Editor) -> Generator[Point, None, None]:
     """Yield the model before the first operation and after each operation."""
     spec = run.spec
-    unedited = point = Point(0, unedited_state(lm), WeightUpdate({}), run.requests)
+    unedited = base = _Base(unedited_state(lm), WeightUpdate({}))
+    point = Point(0, unedited.state, unedited.update, run.requests)
     watch = _PerplexityWatch(lm, store, spec.perplexity, unedited.state)
     yield point
     done: tuple[EditRequest, ...] = ()
+    accumulated = spec.make_accumulated()
     for operation, batch in enumerate(run.batches, start=1):
-        before = point if spec.setting == "sequential" else unedited
-        key, regularizer = edit_key(before.state, editor, batch), spec.make_regularizer(operation)
-        sequence = _sequence_from(lm, before.update)
+        base = base if spec.setting == "sequential" else unedited
+        key, regularizer = edit_key(base.state, editor, batch), spec.make_regularizer(operation)
+        # earlier edits as one: only their sum is in memory
+        sequence = EditSequence(lm, accumulated=accumulated, feed_back=spec.feed_back, start=base.update)
         edit = _read_or_compute(sequence, store, key, editor, batch)
-        state, row = before.state, {"subject": batch[0].subject, "seconds": edit.seconds, "failed": edit.failed}
+        row = {"subject": batch[0].subject, "seconds": edit.seconds, "failed": edit.failed}
         row["first_token"] = any(is_first_token(lm.tokenizer, request) for request in batch)
-        if edit.update is not None:
-            with sequence.applied():
+        if edit.update is None:
+            state = point.state if spec.setting == "sequential" else unedited.state
+        else:
+            with sequence.applied_base():
                 row |= _describe(edit.update, lm)
             added = sequence.add(edit.update, regularizer, seconds=edit.seconds, operation=operation)
             row["applied_norm"] = added.update.norm()
-            state = state_after(before.state, key, regularizer)
+            plain = state_after(base.state, key, regularizer)
+            state = state_of_sum(plain, accumulated)
+            base = _Base(state if spec.feed_back else plain, sequence.base)
         done += batch
         with sequence.applied():
             scores = measure_edits(lm, store, state, batch, spec.edit_protocols)
@@ -69,6 +76,14 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
             so_far = (*point.scores, scores), (*point.operations, row)
             point = Point(operation, state, sequence.total, done, *so_far)
             yield point
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The model that an edit is computed on: another one than is measured, if a regularized sum is not fed back."""
+
+    state: str
+    update: WeightUpdate  # from the unedited model to this state
 
 
 class _PerplexityWatch:
@@ -87,14 +102,6 @@ class _PerplexityWatch:
         if self._asked is None:
             return None
         return float(measure_perplexity(self._lm, self._store, state, self._asked)["value"].iloc[0])
-
-
-def _sequence_from(lm: LanguageModel, total: WeightUpdate) -> EditSequence:
-    """Return a sequence with earlier edits as one: nothing is undone here, so only their sum is kept in memory."""
-    sequence = EditSequence(lm)
-    if len(total):
-        sequence.add(total)
-    return sequence
 
 
 @dataclass(frozen=True)
