@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
     from workbench.data.tasks.load import load_task
+    from workbench.editing.alphaedit import AlphaEdit
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
@@ -39,6 +40,7 @@ __all__ = [
     "RECT",
     "ROME",
     "SPHERE",
+    "AlphaEdit",
     "EditRecord",
     "EditRequest",
     "EditSequence",
@@ -76,6 +78,7 @@ __all__ = [
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
 _MODULES = {
     "data.facts": ("load_facts", "read_facts"),
+    "editing.alphaedit": ("AlphaEdit",),
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
     "editing.memit": ("MEMIT",),

@@ -140,6 +140,24 @@ def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
     return nll.new_zeros(len(targets)).index_add(0, texts, nll) / lengths
 
 
+def are_predicted(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return whether every token of each target is the most probable one.
+
+    Parameters
+    ----------
+    logits, targets
+        As for `target_nll`.
+
+    Returns
+    -------
+    Tensor (B,)
+        Boolean.
+    """
+    tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
+    hits = (logits.detach().argmax(dim=-1) == tokens).split([len(ids) for ids in targets])
+    return torch.stack([part.all() for part in hits])
+
+
 def _token_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
     """NLL of each token of the targets, (R,), float32 or wider."""
     tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)

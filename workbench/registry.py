@@ -131,6 +131,7 @@ class RegularizerRow:
 
 
 _ROME_OPTIONS = {"layer": "layer", "steps": "v_num_grad_steps", "lr": "v_lr", "mom2": "mom2_adjustment"}
+_MEMIT_OPTIONS = {"steps": "v_num_grad_steps", "lr": "v_lr"}
 _FT_OPTIONS = {"layer": "layers", "steps": "num_steps", "lr": "lr"}
 
 _METHODS = {
@@ -157,7 +158,31 @@ _METHODS = {
             "MEMIT",
             "workbench.editing.memit:MEMIT",
             SeriesStyle(BLUE, "D", "-"),
-            options={"steps": "v_num_grad_steps", "lr": "v_lr"},
+            options=_MEMIT_OPTIONS,
+        ),
+        MethodRow(
+            "memit-seq",
+            "MEMIT-seq",
+            "workbench.editing.memit:MEMIT",
+            SeriesStyle(SKY, "^", "--"),
+            fields={"remember": True},
+            options=_MEMIT_OPTIONS,
+        ),
+        MethodRow(
+            "encore",
+            "ENCORE",
+            "workbench.editing.memit:MEMIT",
+            SeriesStyle(GREEN, "<", "-"),
+            fields={"remember": True},
+            preset="encore_for_model",
+            options=_MEMIT_OPTIONS,
+        ),
+        MethodRow(
+            "alphaedit",
+            "AlphaEdit",
+            "workbench.editing.alphaedit:AlphaEdit",
+            SeriesStyle(VERMILION, "h", "--"),
+            options=_MEMIT_OPTIONS,
         ),
         MethodRow("kn", "KN", "workbench.editing.kn:KN", SeriesStyle(VERMILION, "X", "-.")),
         MethodRow("mend", "MEND", "workbench.editing.mend.editor:MEND", SeriesStyle(GREEN, "s", "--")),

@@ -11,6 +11,7 @@ from workbench.experiment import cache_keys
 from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
+METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, kn, mend, ft, ft-l"
 REGULARIZERS = "Unregularized, RECT, RandomK, PCAK, PRUNE, SPHERE"
 
 
@@ -92,7 +93,10 @@ def test_a_random_regularizer_has_the_seed_of_the_spec_and_the_number_of_the_ope
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"method": "lora"}, "method: no method 'lora'; known: rome, r-rome, memit, kn, mend, ft, ft-l."),
+        (
+            {"method": "lora"},
+            f"method: no method 'lora'; known: {METHODS}.",
+        ),
         (
             {"method": "kn", "hyperparameters": {"lr": 1}},
             "hyperparameters: kn has no hyperparameter 'lr'; known: "

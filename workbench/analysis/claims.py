@@ -26,6 +26,7 @@ COLUMNS += ["verdict", "why"]
 RANDOM40, PCA40 = (each.label for each in (RandomK(0.4), PCAK(0.4)))
 
 _Z = 1.96
+_DIGITS = 6  # after the point; smaller differences are rounding
 _MOST = 1000  # numbers of sequences beyond this are not named
 
 
@@ -143,15 +144,15 @@ def _what_would_decide(claim: Claim, effect: Effect) -> str:
     if distance == 0:
         return "no number of them would move the measured effect off it"
     if distance <= 1.5 * _Z**2 * effect.within:
-        return f"about {_capped(2 * _Z**2 * effect.within / distance, digits=1)} times as many examples would decide it"
+        return f"{_about(2 * _Z**2 * effect.within / distance, digits=1)} times as many examples would decide it"
     needed = effect.trajectories * _Z**2 * effect.between / (distance - _Z**2 * effect.within)
     if not needed > effect.trajectories:  # Student's quantile, or the exact bound, makes the rest of the width
         return f"somewhat more than {effect.trajectories} {claim.unit} would decide it"
-    return f"about {_capped(needed)} {claim.unit} would decide it"
+    return f"{_about(needed)} {claim.unit} would decide it"
 
 
-def _capped(number: float, *, digits: int = 0) -> str:
-    return f"{np.ceil(number * 10**digits) / 10**digits:g}" if number <= _MOST else f"more than {_MOST}"
+def _about(number: float, *, digits: int = 0) -> str:
+    return f"about {np.ceil(number * 10**digits) / 10**digits:g}" if number <= _MOST else f"more than {_MOST}"
 
 
 def format_claims(table: pd.DataFrame) -> str:
@@ -172,8 +173,8 @@ def format_claims(table: pd.DataFrame) -> str:
     lines.append("| --- | --- | --- | --- | --- | ---: | --- | --- |")
     said: set[str] = set()
     records = table.fillna({"why": ""}).to_dict("records")
-    together = dict.fromkeys((row["claim"], row["measured"]) for row in records)
-    for row in sorted(records, key=lambda row: list(together).index((row["claim"], row["measured"]))):
+    claims, measured = (list(dict.fromkeys(row[name] for row in records)) for name in ("claim", "measured"))
+    for row in sorted(records, key=lambda row: (claims.index(row["claim"]), measured.index(row["measured"]))):
         names = ["" if row[name] in said else row[name] for name in ("claim", "measured")]
         said |= {row["claim"], row["measured"]}
         numbers = [_format_effect(row["effect"], row["low"], row["high"]), row["bound"], str(row["trajectories"])]
@@ -184,7 +185,8 @@ def format_claims(table: pd.DataFrame) -> str:
 def _format_effect(effect: float, low: float, high: float) -> str:
     if np.isnan(effect):
         return ""
-    return f"{effect:.3g}" if np.isnan(low) else f"{effect:.3g} ({low:.3g} to {high:.3g})"
+    value, low, high = (round(each, _DIGITS) + 0.0 for each in (effect, low, high))  # −0 becomes 0
+    return f"{value:.3g}" if np.isnan(low) else f"{value:.3g} ({low:.3g} to {high:.3g})"
 
 
 _ABILITIES = "mean over the abilities above guessing"

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.editing.alphaedit import AlphaEdit
     from workbench.editing.editor import Editor
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
@@ -10,4 +11,5 @@ if TYPE_CHECKING:
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
 
-    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, KN, MEND, FT)  # the type checker compares each with the protocol
+    # the type checker compares each with the protocol
+    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, AlphaEdit, KN, MEND, FT)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -53,14 +53,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         **{"clamp_norm_factor": 0.75, "v_weight_decay": 1e-3},
     },
 }
+# scalable-model-editing/encore: λ_n and n of MPES
+_ENCORE: dict[str, dict[str, Any]] = {
+    "llama-2": {"v_predicted_steps": 3},
+    "llama-3": {"ridge": 20.0, "v_predicted_steps": 2},
+}
 _N_LAYERS, _LAST_SHARE = 5, 1 / 4  # of Llama's preset: five blocks, the last a quarter of the way up
 
-_YAML_FIELDS = (
+MEMIT_YAML_FIELDS = (
     *("layers", "v_num_grad_steps", "v_lr", "v_weight_decay", "clamp_norm_factor", "kl_factor"),
     "mom2_update_weight",
 )
 # what `SecondMoment` says here, what has one value in all published files, and a batch size for sequences of batches
-_YAML_IGNORED = frozenset(
+MEMIT_YAML_IGNORED = frozenset(
     {"fact_token", "v_loss_layer", "mom2_dataset", "mom2_n_samples", "mom2_dtype", "mom2_adjustment"}
     | {"layer_selection", "batch_size", "max_length"}
 )
@@ -82,6 +87,10 @@ class MEMIT:
     between, whatever the length of its input. There the columns of R are the changes of the values after which the MLP
     adds what is closest to its share of r (`value_changes`), which is not part of the published method.
 
+    For edits in sequence, `remember` makes it MEMIT-seq, which also keeps what it wrote before; `ridge` and
+    `v_predicted_steps` make that ENCORE, which bounds ‖ΔW‖ and stops early (`solve_keys`). The keys of earlier edits
+    come from the updates that are applied to the model, so that undo and resume need nothing else.
+
     The order of the blocks matters: the keys and residuals of a higher block depend on the edits of the lower ones.
     `layers` are therefore sorted in ascending order.
 
@@ -98,7 +107,6 @@ class MEMIT:
     """
 
     supports_batch: ClassVar[bool] = True
-    label: ClassVar[str] = "MEMIT"
 
     layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are edited"]
     mom2_update_weight: Annotated[float, POSITIVE, "λ: weight of C against the keys of the facts"]
@@ -106,10 +114,15 @@ class MEMIT:
     v_lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 0.5
     v_weight_decay: Annotated[float, NONNEGATIVE, "weight of ‖d‖/‖h‖² in the loss"] = 0.5
     v_loss_threshold: Annotated[float, NONNEGATIVE, "loss below which the optimization of a fact stops"] = 0.05
+    v_predicted_steps: Annotated[
+        int | None, AT_LEAST_ONE, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
+    ] = None
     clamp_norm_factor: Annotated[float, POSITIVE, "largest ‖d‖, as a multiple of ‖h‖"] = 0.75
     kl_factor: Annotated[float, NONNEGATIVE, "weight of the KL of '{subject} is a' in the loss"] = 0.0625
     contexts: Contexts = None
     second_moment: Annotated[SecondMoment | None, "how C is estimated; None: SecondMoment()"] = None
+    remember: Annotated[bool, "whether the keys of earlier edits K_p are kept: K_p K_pᵀ is added to the system"] = False
+    ridge: Annotated[float, NONNEGATIVE, "λ_n: weight of the identity in the system, which bounds ‖ΔW‖"] = 0.0
     each_layer: Annotated[
         Regularizer | None, "regularizer of each block's ΔW, applied before the next block is solved"
     ] = None
@@ -124,8 +137,13 @@ class MEMIT:
         check_contexts(self.contexts)
         set_field(self, "layers", sort_layers(self.layers))
 
+    @property
+    def label(self) -> str:
+        """Name in tables and legends: MEMIT, MEMIT-seq if it remembers earlier edits, ENCORE if it has a ridge, too."""
+        return ("ENCORE" if self.ridge else "MEMIT-seq") if self.remember else "MEMIT"
+
     @classmethod
-    def for_model(cls, lm: LanguageModel) -> "MEMIT":
+    def for_model(cls, lm: LanguageModel) -> Self:
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 
         gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (MEMIT's code, EasyEdit); the embedded models as
@@ -139,7 +157,7 @@ class MEMIT:
 
         Returns
         -------
-        MEMIT
+        Self
         """
         if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers):
             return cls(**preset)
@@ -149,7 +167,29 @@ class MEMIT:
         return cls(layers=layers, mom2_update_weight=d_ff, **_LLAMA_RATES)
 
     @classmethod
-    def from_yaml(cls, path: str | Path) -> "MEMIT":
+    def encore_for_model(cls, lm: LanguageModel) -> Self:
+        """Return ENCORE's hyperparameters: MEMIT's for the model, with the memory, λ_n and MPES as published.
+
+        Gupta et al. 2025 (arXiv 2502.01636): λ_n is 10 for GPT-2 XL and Llama 2 and 20 for Llama 3, the optimization
+        stops at the 4th, 3rd and 2nd step at which the target is predicted. Other models: 10, and the 4th.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model.
+
+        Returns
+        -------
+        Self
+        """
+        given: dict[str, Any] = {"ridge": 10.0, "v_predicted_steps": 4}
+        for name, published in _ENCORE.items():
+            if name in lm.name.lower():
+                given |= published
+        return replace(cls.for_model(lm), remember=True, **given)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
         """Read one of EasyEdit's MEMIT hparams files.
 
         Parameters
@@ -159,7 +199,7 @@ class MEMIT:
 
         Returns
         -------
-        MEMIT
+        Self
 
         Raises
         ------
@@ -167,9 +207,9 @@ class MEMIT:
             If the file cannot be read, is not for MEMIT, has an unknown field or a value that is not allowed, or lacks
             a field without default.
         """
-        return cls(**read_hparams(path, cls, _YAML_FIELDS, ignored=_YAML_IGNORED))
+        return cls(**read_hparams(path, cls, MEMIT_YAML_FIELDS, ignored=MEMIT_YAML_IGNORED))
 
-    def prepared(self, lm: LanguageModel) -> "MEMIT":
+    def prepared(self, lm: LanguageModel) -> Self:
         """Return a copy with the context templates filled in, sampled from the unedited `lm`; C is computed if needed.
 
         Raises `EditError` if `lm` does not have one of the layers, or C cannot be computed.
@@ -216,7 +256,7 @@ class MEMIT:
         moments = memit._second_moments(lm)
         targets, losses = target_hidden(lm, memit, requests)
         states = SubjectStates(lm, requests, memit.contexts, memit.layers)
-        total, keys_of, residuals = WeightUpdate({}), {}, []
+        total, keys_of, residuals, diagnostics = WeightUpdate({}), {}, [], []
         with lm.restored_after():
             for i, layer in enumerate(memit.layers):
                 name = lm.arch.mlp_out_weight(layer)
@@ -225,7 +265,8 @@ class MEMIT:
                 share = residual / (len(memit.layers) - i)
                 if lm.arch.mlp_norm is not None:
                     share = value_changes(lm, layer, states.values(layer), share)
-                adjusted = solve_keys(moments[layer], keys, memit.mom2_update_weight)
+                adjusted, seen = memit._solve(lm, layer, moments[layer], keys)
+                diagnostics.append(seen)
                 change = low_rank(lm, name, share.T, adjusted.to(share.device))  # ΔW = R adjustedᵀ
                 update = WeightUpdate({name: change}, model=lm.name, fingerprint=lm.fingerprint)
                 if memit.each_layer is not None:
@@ -240,9 +281,38 @@ class MEMIT:
             hyperparameters_of(memit),
             losses=tuple(map(tuple, losses)),
             keys=keys_of,
-            diagnostics={"target_norm": targets.norm(dim=1).tolist(), "residual": residuals},
+            diagnostics={
+                "target_norm": targets.norm(dim=1).tolist(),
+                "residual": residuals,
+                **{key: [each[key] for each in diagnostics] for key in diagnostics[0]},
+            },
         )
         return WeightUpdate.of_edit(lm, total.changes, record)
+
+    def _solve(self, lm: LanguageModel, layer: int, C: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Return (d_ff, N) with which ΔW = R @ itᵀ, and what is reported about it."""
+        earlier = earlier_keys(lm, lm.arch.mlp_out_weight(layer)) if self.remember else None
+        return solve_keys(C, keys, self.mom2_update_weight, earlier=earlier, ridge=self.ridge), {}
+
+
+def earlier_keys(lm: LanguageModel, name: str) -> Tensor | None:
+    """Return the keys that the edits applied to a model write to in one parameter.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model with earlier edits applied.
+    name : str
+        Name of the parameter.
+
+    Returns
+    -------
+    Tensor (N_p, d_in) or None
+        None if no applied edit has keys there.
+    """
+    records = [record for update in lm.applied_updates for record in update.records]
+    keys = [record.keys[name] for record in records if name in record.keys]
+    return torch.cat(keys) if keys else None
 
 
 def target_hidden(lm: LanguageModel, memit: MEMIT, requests: Sequence[EditRequest]) -> tuple[Tensor, list[list[float]]]:
@@ -280,10 +350,11 @@ def target_hidden(lm: LanguageModel, memit: MEMIT, requests: Sequence[EditReques
     return torch.stack(z), list(losses)
 
 
-def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:
-    """Return (λ C + K Kᵀ)⁻¹ K, by a Cholesky factorization in float64.
+def solve_keys(C: Tensor, keys: Tensor, weight: float, *, earlier: Tensor | None = None, ridge: float = 0.0) -> Tensor:
+    """Return (λ C + K_p K_pᵀ + λ_n I + K Kᵀ)⁻¹ K, by a Cholesky factorization in float64.
 
-    Meng et al. 2023, eq. 14: ΔW = R Kᵀ (λ C + K Kᵀ)⁻¹, so that ΔW = R @ solve_keys(...)ᵀ.
+    Meng et al. 2023, eq. 14: ΔW = R Kᵀ (λ C + K Kᵀ)⁻¹, so that ΔW = R @ solve_keys(...)ᵀ; with the keys K_p of earlier
+    edits MEMIT-seq (Fang et al. 2025, arXiv 2410.02355), with λ_n, too, ENCORE (Gupta et al. 2025, arXiv 2502.01636).
 
     Parameters
     ----------
@@ -293,6 +364,10 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:
         Kᵀ.
     weight : float
         λ, positive.
+    earlier : Tensor (N_p, d_ff), optional
+        K_pᵀ.
+    ridge : float
+        λ_n, at least 0.
 
     Returns
     -------
@@ -306,6 +381,10 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float) -> Tensor:
     """
     K = keys.double().T
     system = weight * C.to(K.device, torch.float64) + K @ K.T
+    if earlier is not None:
+        K_p = earlier.to(K.device, torch.float64).T
+        system += K_p @ K_p.T
+    system.diagonal().add_(ridge)
     # a neuron that never fires, in C or in K, has nothing to solve: its row of the solution is zero
     system.diagonal().masked_fill_(system.diagonal() == 0, 1.0)
     factor, failed = torch.linalg.cholesky_ex(system)

@@ -71,6 +71,9 @@ class ROME:
     v_lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 0.5
     v_weight_decay: Annotated[float, NONNEGATIVE, "weight of ‖d‖/‖v₀‖² in the loss"] = 1e-3
     v_loss_threshold: Annotated[float, NONNEGATIVE, "loss below which the optimization stops"] = 0.05
+    v_predicted_steps: Annotated[
+        int | None, AT_LEAST_ONE, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
+    ] = None
     clamp_norm_factor: Annotated[float, POSITIVE, "largest ‖d‖, as a multiple of ‖v₀‖"] = 4.0
     kl_factor: Annotated[float, NONNEGATIVE, "weight of the KL of '{subject} is a' in the loss"] = 0.0625
     mom2_adjustment: Annotated[bool, "whether the direction u is C⁻¹ k* (true) or k* (false)"] = False

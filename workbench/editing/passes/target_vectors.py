@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from workbench.editing.passes.subject_tail import SubjectTail, TailRow, encode_up_to_subject
 from workbench.encoding import encode_request
 from workbench.errors import EditError
-from workbench.forward import target_nll
+from workbench.forward import are_predicted, target_nll
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -39,6 +39,8 @@ class Settings(Protocol):
     def v_weight_decay(self) -> float: ...
     @property
     def v_loss_threshold(self) -> float: ...
+    @property
+    def v_predicted_steps(self) -> int | None: ...
     @property
     def clamp_norm_factor(self) -> float: ...
     @property
@@ -96,8 +98,9 @@ def optimize_target_vectors(
     Meng et al. 2022, eq. 4, and 2023, eq. 16, as in the published codes: Adam on d, the mean over contexts of the
     target's NLL per token + `kl_factor` · KL of "{subject} is a", read at the subject's last token + `v_weight_decay` ·
     ‖d‖/‖s‖², s being the bare prompt's, with d clamped to `clamp_norm_factor` · ‖s‖. Each fact has its own loss and
-    stops by itself below `v_loss_threshold`; facts only share forward passes, at most `facts_at_once` of similar
-    length.
+    stops by itself below `v_loss_threshold`, or at the `v_predicted_steps`-th step at which every target token is the
+    most probable one in every context (MPES; Gupta et al. 2025, arXiv 2502.01636). Facts only share forward passes, at
+    most `facts_at_once` of similar length.
 
     Parameters
     ----------
@@ -183,15 +186,19 @@ class _FactGroup(Generic[Tail]):
         found = torch.zeros_like(offsets)
         losses: list[list[float]] = [[] for _ in names]
         active = torch.arange(self._n, device=self._start.device)
+        predicted = torch.zeros(self._n, dtype=torch.long, device=self._start.device)  # steps at which all tokens were
         tails = self._tails
         for step in range(settings.v_num_grad_steps):
-            each = self._losses(active, tails, offsets[active], settings)  # (number active,)
+            each, hits = self._losses(active, tails, offsets[active], settings)  # (number active,)
+            predicted[active] += hits
             for i, loss in zip(active.tolist(), each.tolist(), strict=True):
                 losses[i].append(loss)
                 if not math.isfinite(loss):
                     raise EditError(f"the loss of {names[i]!r} became {loss} at step {step}; a lower v_lr may help.")
             last = step == settings.v_num_grad_steps - 1
             done = torch.ones_like(each, dtype=torch.bool) if last else each < settings.v_loss_threshold
+            if settings.v_predicted_steps is not None:
+                done |= predicted[active] >= settings.v_predicted_steps
             found[active[done]] = offsets.detach()[active[done]]
             advance(int(done.sum()))
             if done.all():
@@ -215,8 +222,8 @@ class _FactGroup(Generic[Tail]):
         rows = torch.arange(self._n_contexts, device=self._start.device)
         return self._tails[0].select(fact * self._n_contexts + rows)
 
-    def _losses(self, active: Tensor, tails: list[Tail], offsets: Tensor, settings: Settings) -> Tensor:
-        """Loss (n,) of each active fact with its offset (n, d_model)."""
+    def _losses(self, active: Tensor, tails: list[Tail], offsets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        """Loss (n,) of each active fact with its offset (n, d_model), and whether its target is predicted."""
         prompts = offsets.repeat_interleave(self._n_contexts, dim=0)
         given = [torch.cat([prompts, offsets])] if len(tails) == 1 else [prompts, offsets]
         logits = [tail.logits(part).to(offsets) for tail, part in zip(tails, given, strict=True)]
@@ -228,9 +235,6 @@ class _FactGroup(Generic[Tail]):
         # KL(edited ‖ unedited), the published direction
         kl = (essence.exp() * (essence - self._first_essence[active])).sum(dim=1)
         decay = offsets.norm(dim=1) / self._start[active].to(offsets).norm(dim=1) ** 2
-        return self._nll(active, logits[0]) + settings.kl_factor * kl + settings.v_weight_decay * decay
-
-    def _nll(self, active: Tensor, logits: Tensor) -> Tensor:
-        """Mean over contexts (n,) of the NLL per token of each active fact's target."""
         targets = [ids for i in active.tolist() for ids in self._targets[i]]
-        return target_nll(logits, targets).reshape(-1, self._n_contexts).mean(dim=1)
+        nll, hits = (of(logits[0], targets).reshape(-1, self._n_contexts) for of in (target_nll, are_predicted))
+        return nll.mean(dim=1) + settings.kl_factor * kl + settings.v_weight_decay * decay, hits.all(dim=1)
