@@ -19,17 +19,24 @@ from workbench.cli import _COMMANDS as COMMANDS
 from workbench.parameters import parameters_of
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = ROOT / "figures" / "default"
+FIGURES = ROOT / "figures"
+SHOWN = ("study", "default")  # profiles: the first that has a picture shows it
 PICTURES = "pictures"  # folder of the site
 _FIELDS = re.compile(r"<!-- fields of (\w+) -->")
 _OF_EVERY_COMMAND = ("help", "install_completion", "show_completion")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pictures of the default profile, which lie outside the pages' folder."""
-    for path in sorted(FIGURES.glob("*.png")):
-        files.append(File.generated(config, f"{PICTURES}/{path.name}", abs_src_path=str(path)))
+    """Add the pictures of the gallery, which lie outside the pages' folder."""
+    for name, path in pictures().items():
+        files.append(File.generated(config, f"{PICTURES}/{name}.png", abs_src_path=str(path)))
     return files
+
+
+def pictures() -> dict[str, Path]:
+    """Return the pictures of the gallery, by name."""
+    found = [path for profile in SHOWN for path in sorted((FIGURES / profile).glob("*.png"))]
+    return {path.stem: path for path in reversed(found)}
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -45,12 +52,14 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def gallery() -> Iterator[str]:
     """Yield a section per entry of the list of figures that has pictures."""
     entries = yaml.safe_load((ROOT / "notebooks" / "figures.yaml").read_text(encoding="utf-8"))["figures"]
+    known = pictures()
     for entry in entries:
-        pictures = [name for name in entry["makes"] if (FIGURES / f"{name}.png").is_file()]
-        if pictures:
+        shown = [name for name in entry["makes"] if name in known]
+        if shown:
             yield f"## {entry['title']}\n"
-            yield from (f"![{entry['title']}]({PICTURES}/{name}.png)\n" for name in pictures)
-            yield f"`make figures FIGURES={entry['figure']}` · `notebooks/{entry['notebook']}`\n"
+            yield from (f"![{entry['title']}]({PICTURES}/{name}.png)\n" for name in shown)
+            profile = known[shown[0]].parent.name
+            yield f"`make figures FIGURES={entry['figure']} PROFILE={profile}` · `notebooks/{entry['notebook']}`\n"
 
 
 def fields_table(cls: type[Any]) -> Iterator[str]:

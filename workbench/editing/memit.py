@@ -176,7 +176,7 @@ class MEMIT:
         Parameters
         ----------
         lm : LanguageModel
-            The model.
+            The model, recognized by its name.
 
         Returns
         -------
