@@ -79,7 +79,7 @@ def edit(
     ] = None,
     n_facts: Annotated[int, typer.Option("--n", min=1, help="Number of --facts.", rich_help_panel=FACT)] = 10,
     method: Annotated[
-        str, typer.Option(help="Editing method.", metavar=f"[{'|'.join(methods())}]", rich_help_panel=METHOD)
+        str, typer.Option(help=f"Editing method: {', '.join(methods())}.", metavar="NAME", rich_help_panel=METHOD)
     ] = "rome",
     layer: Annotated[int | None, typer.Option(help="Block to edit.", rich_help_panel=METHOD)] = None,
     variant: Annotated[
@@ -106,7 +106,7 @@ def edit(
     regularizer: Annotated[
         str,
         typer.Option(
-            help="Regularizer of the update.", metavar=f"[{'|'.join(regularizers())}]", rich_help_panel=METHOD
+            help=f"Regularizer of the update: {', '.join(regularizers())}.", metavar="NAME", rich_help_panel=METHOD
         ),
     ] = "none",
     keep: Annotated[

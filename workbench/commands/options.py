@@ -27,8 +27,8 @@ Cluster = Annotated[
 Accumulated = Annotated[
     str | None,
     typer.Option(
-        help="Regularizer of the sum of all updates, such as prune; none by default.",
-        metavar=f"[{'|'.join(regularizers())}]",
+        help=f"Regularizer of the sum of all updates, such as prune: {', '.join(regularizers())}.",
+        metavar="NAME",
         rich_help_panel=METHOD,
     ),
 ]
