@@ -278,11 +278,11 @@ def test_an_error_half_way_leaves_the_model_as_it_was(tiny_lm, monkeypatch):
     weights = weights_of(tiny_lm)
     calls = []
 
-    def fail_at_the_second(C, keys, weight):
+    def fail_at_the_second(C, keys, weight, **memory):
         calls.append(1)
         if len(calls) == 2:
             raise EditError("no")
-        return solve_keys(C, keys, weight)
+        return solve_keys(C, keys, weight, **memory)
 
     monkeypatch.setattr("workbench.editing.memit.solve_keys", fail_at_the_second)
     assert error_of(EditError, lambda: FEW.compute_update(tiny_lm, REQUESTS)) == "no"
