@@ -173,23 +173,6 @@ class EditSequence:
         with self._applied(self._total if upto is None else self.total_after(upto)):
             yield self.lm
 
-    @contextmanager
-    def applied_base(self) -> Iterator[LanguageModel]:
-        """Apply `base`, which the next edit is computed on, inside the ``with`` block.
-
-        Yields
-        ------
-        LanguageModel
-            The edited model.
-
-        Raises
-        ------
-        EditError
-            If an update is applied to the model already.
-        """
-        with self._applied(self._base):
-            yield self.lm
-
     def compute(self, requests: Sequence[EditRequest], method: "Editor") -> WeightUpdate:
         """Compute the update of one edit on the model with all earlier edits, without adding it.
 
@@ -216,7 +199,7 @@ class EditSequence:
         """
         self._check_unedited()
         prepared = method.prepared(self.lm)
-        with self.applied_base():
+        with self._applied(self._base):
             update = prepared.compute_update(self.lm, list(requests))
         update.check_finite()
         return update
@@ -257,7 +240,7 @@ class EditSequence:
             earlier = sum(max(1, len(edit.update.records)) for edit in self._edits)
             operation = 1 + len(self._start.records) + earlier
         regularizer = for_operation(regularizer or Unregularized(), operation)
-        with self.applied_base():
+        with self._applied(self._base):
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)
         self._append(SequenceEdit(computed, regularizer, update, seconds))

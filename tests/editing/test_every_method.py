@@ -14,6 +14,8 @@ from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.errors import SpecError
 from workbench.registry import make_editor, method_row, methods
 
+pytestmark = pytest.mark.usefixtures("cache_of_this_module")
+
 # the subject ends the prompt, so that an edit in any block reaches the target's first token directly
 REQUESTS = [
     wb.EditRequest(
@@ -44,14 +46,6 @@ FIELDS = {
 }
 
 every_method = pytest.mark.parametrize("method", methods())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_this_module(tmp_path_factory):
-    """Keep second moments of tiny models out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture

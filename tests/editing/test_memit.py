@@ -14,6 +14,8 @@ from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
 from workbench.editing.memit import PRESETS, solve_keys, target_hidden
 from workbench.errors import EditError
 
+pytestmark = pytest.mark.usefixtures("cache_of_this_module")
+
 CONTEXTS = ("{}", "The river. {}", "I think that it is old, and in the north of the country. {}")
 REQUESTS = [
     wb.EditRequest(subject="The Eiffel Tower", prompt="{} is in the city of", target_new="Rome, Italy"),
@@ -31,14 +33,6 @@ FEW = wb.MEMIT(
     clamp_norm_factor=4.0,
     v_weight_decay=0.01,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_this_module(tmp_path_factory):
-    """Keep second moments of tiny models out of the user's cache, computed once for all tests here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def paper_orientation(lm, matrix):

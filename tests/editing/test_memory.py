@@ -13,6 +13,8 @@ from workbench.editing.passes.subject_states import SubjectStates
 from workbench.errors import EditError
 from workbench.registry import make_editor
 
+pytestmark = pytest.mark.usefixtures("cache_of_this_module")
+
 CONTEXTS = ("{}", "The river. {}")
 BATCHES = [
     [
@@ -38,14 +40,6 @@ CASES = {
     "alphaedit": {"ridge": 0.1, "null_energy": 0.6},
     "betaedit": {"ridge": 0.1, "null_energy": 0.6, "mom2_update_weight": 3.0},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_this_module(tmp_path_factory):
-    """Keep second moments of tiny models out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def editor_of(lm, case):

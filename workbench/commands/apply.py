@@ -9,14 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.files import apply_updates, check_updates_fit, load_model, load_updates
+from workbench.commands.files import apply_updates, check_updates_fit, load_model, load_updates, regularizer_of_sum
 from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
 from workbench.commands.options import DEFAULT_MODEL, Accumulated, Device, Dtype, ModelName
 from workbench.commands.printing import tell
 from workbench.errors import UpdateError
 from workbench.lm import LanguageModel
-from workbench.registry import regularizer_row
-from workbench.regularize import make_regularizer, settings_of
+from workbench.regularize import settings_of
 from workbench.storage.folders import write_folder_atomically
 
 RECORD = "workbench.json"
@@ -55,10 +54,9 @@ def apply(
         option, folder = "--peft", peft
     else:
         raise UpdateError("give either --out, the folder of the edited model, or --peft, that of an adapter.")
-    if accumulated is not None:
-        regularizer_row(accumulated)
-        if option == "--peft":
-            raise UpdateError("--accumulated needs the weights of the model; use it with --out.")
+    of_sum = regularizer_of_sum(accumulated)
+    if of_sum is not None and option == "--peft":
+        raise UpdateError("--accumulated needs the weights of the model; use it with --out.")
     check_folder_option(option, folder, force=force, needed=[*update, Path(model)])
     updates = load_updates(update)
     if option == "--peft":
@@ -66,13 +64,13 @@ def apply(
     else:
         lm = load_model(model, device=device, dtype=dtype)
         check_updates_fit(updates, lm)
-        apply_updates(updates, lm, accumulated)
+        apply_updates(updates, lm, of_sum)
         made_by = [
             {"file": file.name, "records": [each.as_dict() for each in of_file.records]} for file, of_file in updates
         ]
         record: dict[str, Any] = {"model": lm.name, "fingerprint": lm.fingerprint, "dtype": dtype, "updates": made_by}
-        if accumulated is not None:
-            record["accumulated"] = settings_of(make_regularizer(accumulated))
+        if of_sum is not None:
+            record["accumulated"] = settings_of(of_sum)
         _write_model(lm, folder, record, force=force)
     show_saved(folder)
 

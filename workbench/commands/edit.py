@@ -11,7 +11,14 @@ from safetensors import SafetensorError
 
 from workbench.commands import command_app
 from workbench.commands.edit_report import Outcome, report
-from workbench.commands.files import SavedUpdate, check_file_option, check_updates_fit, load_model, load_updates
+from workbench.commands.files import (
+    SavedUpdate,
+    check_file_option,
+    check_updates_fit,
+    load_model,
+    load_updates,
+    regularizer_of_sum,
+)
 from workbench.commands.folders import check_folder_option, show_saved, write_peft
 from workbench.commands.method_options import choose_editor, fields_from
 from workbench.commands.options import (
@@ -142,7 +149,7 @@ def edit(
     """
     method_row(method)
     regularizer_row(regularizer)
-    of_sum = None if accumulated is None else make_regularizer(accumulated)
+    of_sum = regularizer_of_sum(accumulated)
     probes = {"locality": locality or [], "portability": portability or []}
     extras = {"target_true": target_true, "rephrase": rephrase or [], **probes}
     requests = _requests({"subject": subject, "prompt": prompt, "target": target}, extras, facts, method, n_facts, seed)

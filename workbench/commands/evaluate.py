@@ -15,6 +15,7 @@ from workbench.commands.files import (
     check_updates_fit,
     load_model,
     load_updates,
+    regularizer_of_sum,
     write_table,
 )
 from workbench.commands.options import DEFAULT_MODEL, FILES, MODEL, Accumulated, Device, DeviceMap, Dtype, ModelName
@@ -30,7 +31,6 @@ from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED
 from workbench.printable import printable
-from workbench.registry import regularizer_row
 
 _WHAT = "What is measured"
 UNEDITED, EDITED = "unedited", "edited"
@@ -110,10 +110,9 @@ def evaluate(
             check_file_option(option, path, force=force, error=SpecError)
     if not chosen and text == NONE and lm_eval is None:
         raise SpecError("nothing is to be measured; name --tasks, a --text, or tasks for --lm-eval.")
-    if accumulated is not None:
-        regularizer_row(accumulated)
-        if not update:
-            raise SpecError("--accumulated is for the sum of updates; name them with --update.")
+    of_sum = regularizer_of_sum(accumulated)
+    if of_sum is not None and not update:
+        raise SpecError("--accumulated is for the sum of updates; name them with --update.")
     updates = load_updates(update or [])
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
     check_updates_fit(updates, lm)
@@ -123,7 +122,7 @@ def evaluate(
     parts = {UNEDITED: measure()}
     if updates:
         with lm.restored_after():
-            apply_updates(updates, lm, accumulated)
+            apply_updates(updates, lm, of_sum)
             parts[EDITED] = measure()
     scores, answers = (_joined({name: part[i] for name, part in parts.items()}) for i in (0, 1))
     _report(lm, updates, scores)

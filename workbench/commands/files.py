@@ -12,7 +12,7 @@ from workbench.commands.printing import tell
 from workbench.errors import UpdateError, WorkbenchError
 from workbench.library_logging import quiet_libraries
 from workbench.lm import LanguageModel, load
-from workbench.regularize import make_regularizer
+from workbench.regularize import Regularizer, make_regularizer
 from workbench.storage.files import write_atomically
 from workbench.update import WeightUpdate
 
@@ -69,13 +69,18 @@ def load_model(
     return load(name, device=device, dtype=dtype, device_map=device_map)
 
 
-def apply_updates(updates: list[SavedUpdate], lm: LanguageModel, accumulated: str | None) -> None:
-    """Apply updates in order, or their sum after the regularizer that an option names."""
+def regularizer_of_sum(name: str | None) -> Regularizer | None:
+    """Return the regularizer that the option --accumulated names, if it names one."""
+    return None if name is None else make_regularizer(name)
+
+
+def apply_updates(updates: list[SavedUpdate], lm: LanguageModel, accumulated: Regularizer | None) -> None:
+    """Apply updates in order, or their sum after its regularizer."""
     if accumulated is None:
         for _, update in updates:
             update.apply(lm)
     else:
-        make_regularizer(accumulated)(reduce(add, (update for _, update in updates)), lm).apply(lm)
+        accumulated(reduce(add, (update for _, update in updates)), lm).apply(lm)
 
 
 def check_updates_fit(updates: list[SavedUpdate], lm: LanguageModel) -> None:

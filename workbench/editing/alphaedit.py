@@ -1,5 +1,6 @@
 """AlphaEdit: MEMIT whose updates act on few of the keys in ordinary text (Fang et al. 2025, arXiv 2410.02355)."""
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -9,17 +10,19 @@ from torch import Tensor
 
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED, earlier_keys
+from workbench.editing.presets import preset_for
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import NONNEGATIVE, POSITIVE, SHARE, parameters_of
+from workbench.storage.cache import compute_missing
 
 # jianghoucheng/AlphaEdit hparams/AlphaEdit: layers and rates where they differ from those of MEMIT
-_PUBLISHED: dict[str, dict[str, Any]] = {
-    "gpt2-xl": {"layers": (13, 14, 15, 16, 17), "v_num_grad_steps": 20, "v_lr": 0.5},
-    "gpt-j-6b": {"layers": (3, 4, 5, 6, 7, 8), "v_num_grad_steps": 25, "v_lr": 0.5},
-    "llama-3-8b": {"layers": (4, 5, 6, 7, 8), "v_num_grad_steps": 25, "v_lr": 0.1},
+_RATES: dict[str, Any] = {"clamp_norm_factor": 0.75, "v_weight_decay": 0.5, "null_threshold": 2e-2}
+PRESETS: dict[str, dict[str, Any]] = {
+    "gpt2-xl": {"layers": (13, 14, 15, 16, 17), "v_num_grad_steps": 20, "v_lr": 0.5, **_RATES},
+    "gpt-j-6b": {"layers": (3, 4, 5, 6, 7, 8), "v_num_grad_steps": 25, "v_lr": 0.5, **_RATES},
+    "llama-3-8b": {"layers": (4, 5, 6, 7, 8), "v_num_grad_steps": 25, "v_lr": 0.1, **_RATES},
 }
-_PUBLISHED_RATES: dict[str, Any] = {"clamp_norm_factor": 0.75, "v_weight_decay": 0.5, "null_threshold": 2e-2}
 _YAML_NAMES = {"L2": "ridge", "nullspace_threshold": "null_threshold"}
 _YAML_FIELDS = tuple(name for name in MEMIT_YAML_FIELDS if name != "mom2_update_weight")  # in the files, never read
 _YAML_IGNORED = MEMIT_YAML_IGNORED | {"mom2_update_weight", "P_loc"}
@@ -83,10 +86,8 @@ class AlphaEdit(MEMIT):
         -------
         Self
         """
-        name = lm.name.lower()
-        for known, fields in _PUBLISHED.items():
-            if known in name and max(fields["layers"]) < lm.n_layers:
-                return cls(**fields, **_PUBLISHED_RATES)
+        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers):
+            return cls(**preset)
         return replace(super().for_model(lm), mom2_update_weight=0.0)
 
     @classmethod
@@ -123,21 +124,15 @@ class AlphaEdit(MEMIT):
             B_p = U_0.T @ earlier.to(keys.device, torch.float64).T
             system += B_p @ B_p.T
         adjusted = U_0 @ torch.cholesky_solve(B, torch.linalg.cholesky(system))
-        kept = (U_0.T @ keys.double().T).norm() ** 2 / keys.double().norm() ** 2
+        kept = B.norm() ** 2 / keys.double().norm() ** 2
         return adjusted, {"null_rank": U_0.shape[1], "null_energy": basis.share, "key_energy": float(kept)}
 
     def _null_space(self, lm: LanguageModel, layer: int, C: Tensor) -> "NullSpace":
-        known = lm.memo.section("null spaces", _BASES_KEPT)
-        key = layer, self.second_moment, self.null_energy, self.null_threshold
-        if key not in known:
-            found = null_space(C, self.null_energy, self.null_threshold)
-            if not found.vectors.shape[1]:
-                raise EditError(
-                    f"the keys of layer {layer} have no direction below the threshold; choose a larger one."
-                )
-            known[key] = found
-        found = known[key]
-        assert isinstance(found, NullSpace)
+        known: MutableMapping[tuple[object, ...], NullSpace] = lm.memo.section("null spaces", _BASES_KEPT)
+        key = (layer, self.second_moment, self.null_energy, self.null_threshold)
+        [found] = compute_missing(known, [key], lambda _: [null_space(C, self.null_energy, self.null_threshold)])
+        if not found.vectors.shape[1]:
+            raise EditError(f"the keys of layer {layer} have no direction below the threshold; choose a larger one.")
         return found
 
 

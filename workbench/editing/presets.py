@@ -7,6 +7,8 @@ _ALIASES = {
     "llama-2-7b-hf": "llama-2-7b",
     "llama-7b-hf": "llama-7b",
     "llama-1-7b": "llama-7b",
+    "meta-llama-3-8b": "llama-3-8b",
+    "meta-llama-3-8b-instruct": "llama-3-8b",
     "gemma-3-270m": "gemma3-270m",
 }
 

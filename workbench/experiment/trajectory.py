@@ -62,7 +62,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         if edit.update is None:
             state = point.state if spec.setting == "sequential" else unedited.state
         else:
-            with sequence.applied_base():
+            with sequence.base.applied(lm):
                 row |= _describe(edit.update, lm)
             added = sequence.add(edit.update, regularizer, seconds=edit.seconds, operation=operation)
             row["applied_norm"] = added.update.norm()

@@ -189,8 +189,7 @@ class _FactGroup(Generic[Tail]):
         predicted = torch.zeros(self._n, dtype=torch.long, device=self._start.device)  # steps at which all tokens were
         tails = self._tails
         for step in range(settings.v_num_grad_steps):
-            each, hits = self._losses(active, tails, offsets[active], settings)  # (number active,)
-            predicted[active] += hits
+            logits, each = self._losses(active, tails, offsets[active], settings)  # each: (number active,)
             for i, loss in zip(active.tolist(), each.tolist(), strict=True):
                 losses[i].append(loss)
                 if not math.isfinite(loss):
@@ -198,6 +197,7 @@ class _FactGroup(Generic[Tail]):
             last = step == settings.v_num_grad_steps - 1
             done = torch.ones_like(each, dtype=torch.bool) if last else each < settings.v_loss_threshold
             if settings.v_predicted_steps is not None:
+                predicted[active] += self._are_predicted(active, logits)
                 done |= predicted[active] >= settings.v_predicted_steps
             found[active[done]] = offsets.detach()[active[done]]
             advance(int(done.sum()))
@@ -223,7 +223,7 @@ class _FactGroup(Generic[Tail]):
         return self._tails[0].select(fact * self._n_contexts + rows)
 
     def _losses(self, active: Tensor, tails: list[Tail], offsets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-        """Loss (n,) of each active fact with its offset (n, d_model), and whether its target is predicted."""
+        """Logits of the target's tokens, and the loss (n,), of each active fact with its offset (n, d_model)."""
         prompts = offsets.repeat_interleave(self._n_contexts, dim=0)
         given = [torch.cat([prompts, offsets])] if len(tails) == 1 else [prompts, offsets]
         logits = [tail.logits(part).to(offsets) for tail, part in zip(tails, given, strict=True)]
@@ -235,6 +235,12 @@ class _FactGroup(Generic[Tail]):
         # KL(edited ‖ unedited), the published direction
         kl = (essence.exp() * (essence - self._first_essence[active])).sum(dim=1)
         decay = offsets.norm(dim=1) / self._start[active].to(offsets).norm(dim=1) ** 2
-        targets = [ids for i in active.tolist() for ids in self._targets[i]]
-        nll, hits = (of(logits[0], targets).reshape(-1, self._n_contexts) for of in (target_nll, are_predicted))
-        return nll.mean(dim=1) + settings.kl_factor * kl + settings.v_weight_decay * decay, hits.all(dim=1)
+        nll = target_nll(logits[0], self._targets_of(active)).reshape(-1, self._n_contexts).mean(dim=1)
+        return logits[0], nll + settings.kl_factor * kl + settings.v_weight_decay * decay
+
+    def _are_predicted(self, active: Tensor, logits: Tensor) -> Tensor:
+        """Whether (n,) every token of each active fact's target is the most probable one in every context."""
+        return are_predicted(logits, self._targets_of(active)).reshape(-1, self._n_contexts).all(dim=1)
+
+    def _targets_of(self, facts: Tensor) -> list[tuple[int, ...]]:
+        return [ids for i in facts.tolist() for ids in self._targets[i]]
