@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import weights_of
+from tests.helpers import error_of, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.changes import low_rank
 from workbench.errors import EditError, UpdateError
@@ -328,3 +328,21 @@ def test_a_start_of_another_model_is_refused():
     total = edited(build_tiny_lm("gpt2")).total
     with pytest.raises(UpdateError, match="load the model it was made for"):
         wb.EditSequence(build_tiny_lm("llama"), start=total)
+
+
+def test_the_regularizer_of_the_sum_can_be_changed_without_computing_an_edit_again(tiny_lm):
+    sequence, wanted = edited(tiny_lm), edited(tiny_lm, accumulated=HALF)
+    edits = sequence.edits
+    sequence.regularize_sum(HALF)
+    assert same_matrices(sequence.total, wanted.total)
+    assert same_matrices(sequence.base_after(2), wanted.base_after(2))
+    sequence.regularize_sum(None)
+    assert same_matrices(sequence.total, edited(tiny_lm).total)
+    assert sequence.edits == edits
+
+
+def test_the_regularizer_of_a_sum_that_is_fed_back_is_kept(tiny_lm):
+    sequence = edited(tiny_lm, accumulated=HALF, feed_back=True)
+    sentence = "the sum is fed back, so the edits depend on its regularizer; undo them before changing it."
+    assert error_of(EditError, sequence.regularize_sum, None) == sentence
+    assert sequence.accumulated == HALF

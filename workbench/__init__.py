@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from workbench.data.facts import load_facts, read_facts
     from workbench.data.tasks.load import load_task
     from workbench.editing.alphaedit import AlphaEdit
+    from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
+    "EMMET",
     "FT",
     "KN",
     "MEMIT",
@@ -79,6 +81,7 @@ __all__ = [
 _MODULES = {
     "data.facts": ("load_facts", "read_facts"),
     "editing.alphaedit": ("AlphaEdit",),
+    "editing.emmet": ("EMMET",),
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
     "editing.memit": ("MEMIT",),

@@ -114,6 +114,10 @@ class EditSequence:
         """Accumulated update that the next edit is computed on: `total`, or the plain sum if it is not fed back."""
         return self._base
 
+    def base_after(self, number: int) -> WeightUpdate:
+        """Return the `base` of the first edits, to which the next update is added; see `total_after`."""
+        return self._base if number >= len(self._edits) else self._sums_after(number)[0]
+
     def total_after(self, number: int) -> WeightUpdate:
         """Return the `total` of the first edits.
 
@@ -303,6 +307,30 @@ class EditSequence:
         del self._edits[number - 1 :]
         self._base, self._total = base, total
         return removed
+
+    def regularize_sum(self, accumulated: Regularizer | None) -> None:
+        """Set the regularizer of the accumulated update; no edit is computed again.
+
+        Parameters
+        ----------
+        accumulated : Regularizer or None
+            The new regularizer; None: none.
+
+        Raises
+        ------
+        EditError
+            If there are edits and the sum is fed back, so that they were computed under the old one.
+        """
+        if self.feed_back and self._edits:
+            raise EditError(
+                "the sum is fed back, so the edits depend on its regularizer; undo them before changing it."
+            )
+        before, self.accumulated = self.accumulated, accumulated
+        try:
+            self._total = self._total_of(self._base)
+        except Exception:
+            self.accumulated = before
+            raise
 
     def save(self, path: str | Path) -> None:
         """Write all edits to a safetensors file, atomically.

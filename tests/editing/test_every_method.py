@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import cache
 
 import pytest
 import torch
@@ -43,24 +44,40 @@ FIELDS = {
     "mend": {},
     "ft": {"lr": 0.01},
     "ft-l": {"lr": 0.01, "norm_constraint": 0.05},
+    "locft-bf": {"lr": 0.01},
 }
+FIELDS["emmet"] = FIELDS["memit"]
+WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf")
 
 every_method = pytest.mark.parametrize("method", methods())
 
 
-@pytest.fixture
-def editor_of(tmp_path, every_tiny_lm):
+@pytest.fixture(scope="module")
+def editor_of(every_tiny_lm, tmp_path_factory):
     """Give a function from a method's name to its editor for the tiny model; MEND's networks are untrained."""
 
     def make(method):
         given = dict(FIELDS[method])
         if method == "mend":
             network = MendNetwork.untrained(every_tiny_lm, weights_to_edit(every_tiny_lm), rank=4, edit_lr=0.01)
-            given["network"] = str(save_network(network, tmp_path / "mend.safetensors", every_tiny_lm))
+            given["network"] = str(save_network(network, folder / "mend.safetensors", every_tiny_lm))
         return make_editor(method, every_tiny_lm, given)
 
+    folder = tmp_path_factory.mktemp("networks")
     yield make
     every_tiny_lm.memo.clear()
+
+
+@pytest.fixture(scope="module")
+def first_edit(every_tiny_lm, editor_of):
+    """Give a function from a method's name to its edit of the first request, which is computed once for each model."""
+    return cache(lambda method: editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1]))
+
+
+@pytest.fixture(scope="module")
+def both_edits(every_tiny_lm, editor_of):
+    """Give the same for an edit of both requests at once."""
+    return cache(lambda method: editor_of(method).compute_update(every_tiny_lm, REQUESTS))
 
 
 @every_method
@@ -84,18 +101,16 @@ def test_computing_leaves_no_gradient_and_no_trace_in_global_random_state(every_
 
 
 @every_method
-def test_an_edit_computed_under_no_grad_is_the_same(every_tiny_lm, editor_of, method):
-    editor = editor_of(method)
-    update = editor.compute_update(every_tiny_lm, REQUESTS[:1])
+def test_an_edit_computed_under_no_grad_is_the_same(every_tiny_lm, editor_of, first_edit, method):
+    update = first_edit(method)
     with torch.no_grad():
-        again = editor.compute_update(every_tiny_lm, REQUESTS[:1])
+        again = editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1])
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
 
 
 @every_method
-def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, method, tmp_path):
-    editor = editor_of(method)
-    update = editor.compute_update(every_tiny_lm, REQUESTS[:1])
+def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, first_edit, method, tmp_path):
+    editor, update = editor_of(method), first_edit(method)
     update.save(tmp_path / "update.safetensors")
     [record] = wb.WeightUpdate.load(tmp_path / "update.safetensors").records
     assert record.method == editor.label
@@ -105,8 +120,8 @@ def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, met
 
 
 @every_method
-def test_the_record_is_the_same_after_saving_and_loading(every_tiny_lm, editor_of, method, tmp_path):
-    update = editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1])
+def test_the_record_is_the_same_after_saving_and_loading(first_edit, method, tmp_path):
+    update = first_edit(method)
     update.save(tmp_path / "update.safetensors")
     [record], [loaded] = update.records, wb.WeightUpdate.load(tmp_path / "update.safetensors").records
     assert loaded.as_dict() == record.as_dict()
@@ -147,11 +162,11 @@ def test_the_steps_of_the_record_are_the_passes_of_each_optimization(every_tiny_
 
 
 @every_method
-def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm, editor_of, method):
-    lm, requests = every_tiny_lm, REQUESTS if method_row(method).supports_batch else REQUESTS[:1]
-    update = editor_of(method).compute_update(lm, requests)
+def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm, first_edit, both_edits, method):
+    lm, batch = every_tiny_lm, method_row(method).supports_batch
+    update, requests = (both_edits(method), REQUESTS) if batch else (first_edit(method), REQUESTS[:1])
     [record] = update.records
-    assert set(record.keys) == (set() if method in ("kn", "mend", "ft", "ft-l") else set(update))
+    assert set(record.keys) == (set() if method in WITHOUT_KEYS else set(update))
     for name, keys in record.keys.items():
         assert keys.shape == (len(requests), lm.linear_shape(name)[0])
         assert (keys.dtype, keys.device.type) == (torch.float32, "cpu")
@@ -161,15 +176,15 @@ def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm
 
 
 @every_method
-def test_the_relative_norm_is_what_dense_algebra_gives(every_tiny_lm, editor_of, method):
-    lm, update = every_tiny_lm, editor_of(method).compute_update(every_tiny_lm, REQUESTS[:1])
+def test_the_relative_norm_is_what_dense_algebra_gives(every_tiny_lm, first_edit, method):
+    lm, update = every_tiny_lm, first_edit(method)
     squares = [(lm.weight(name).double().square().sum(), update.delta(name).double().square().sum()) for name in update]
     of_weights, of_deltas = (float(sum(column)) for column in zip(*squares, strict=True))
     assert update.relative_norm(lm) == pytest.approx((of_deltas / of_weights) ** 0.5, rel=1e-6)
 
 
 @every_method
-def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, editor_of, method):
+def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, editor_of, both_edits, method):
     lm, editor = every_tiny_lm, editor_of(method)
     if not editor.supports_batch:
         with pytest.raises(wb.WorkbenchError) as caught:
@@ -179,11 +194,11 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
         assert str(caught.value) == sentence
         return
     before = sum(target_nll(lm, request) for request in REQUESTS)
-    update = editor.compute_update(lm, REQUESTS)
+    update = both_edits(method)
     [record] = update.records
     assert record.requests == tuple(REQUESTS)
     # each fact is optimized by itself, the batch as a whole, or nothing at all
-    assert len(record.steps) == {"mend": 0, "ft": 1, "ft-l": 1}.get(method, 2)
+    assert len(record.steps) == {"mend": 0, "ft": 1, "ft-l": 1, "locft-bf": 1}.get(method, 2)
     assert all(len(keys) == 2 for keys in record.keys.values())
     with update.applied(lm):
         assert sum(target_nll(lm, request) for request in REQUESTS) < before
@@ -191,10 +206,10 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
 
 # of the model, what KN writes depends only on the neurons that it finds: tests/editing/test_kn.py
 @pytest.mark.parametrize("method", [method for method in methods() if method != "kn"])
-def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm, editor_of, method):
+def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm, editor_of, first_edit, method):
     lm, editor = every_tiny_lm, editor_of(method)
     alone = editor.compute_update(lm, REQUESTS[1:])
-    with editor.compute_update(lm, REQUESTS[:1]).applied(lm):
+    with first_edit(method).applied(lm):
         after = editor.compute_update(lm, REQUESTS[1:])
     assert any(name not in alone or not torch.equal(after.delta(name), alone.delta(name)) for name in after)
 

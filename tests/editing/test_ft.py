@@ -22,6 +22,7 @@ REQUESTS = [
 ]
 FREE = FT(layers=(2,), num_steps=4, lr=1e-3, norm_constraint=None)
 BOUND = replace(FREE, norm_constraint=2e-3)
+BREADTH = replace(FREE, end_of_text=True, order_seed=3)
 
 
 def plain_training(lm, ft, requests):
@@ -31,15 +32,21 @@ def plain_training(lm, ft, requests):
     start = [parameter.detach().clone() for parameter in parameters]
     adam = torch.optim.Adam(parameters, lr=ft.lr, weight_decay=ft.weight_decay)
 
+    generator = None if ft.order_seed is None else torch.Generator().manual_seed(ft.order_seed)
+    end = [lm.tokenizer.eos_token_id] if ft.end_of_text else []
+
     def nll(request):
         n_prompt = len(lm.tokenizer(request.filled_prompt)["input_ids"])
-        ids = torch.tensor([lm.tokenizer(f"{request.filled_prompt} {request.target_new}")["input_ids"]])
+        ids = torch.tensor([lm.tokenizer(f"{request.filled_prompt} {request.target_new}")["input_ids"] + end])
         return cross_entropy(model(ids).logits[0, n_prompt - 1 : -1], ids[0, n_prompt:])
 
+    order = range(len(requests))
     for _ in range(ft.num_steps):
+        if generator is not None and len(requests) > ft.batch_size:
+            order = torch.randperm(len(requests), generator=generator).tolist()
         for i in range(0, len(requests), ft.batch_size):
             adam.zero_grad()
-            torch.stack([nll(request) for request in requests[i : i + ft.batch_size]]).mean().backward()
+            torch.stack([nll(requests[j]) for j in order[i : i + ft.batch_size]]).mean().backward()
             adam.step()
             if ft.norm_constraint is not None:
                 with torch.no_grad():
@@ -53,7 +60,7 @@ def close(actual, expected, lr):
     return ((actual - expected).abs() < 0.02 * lr).float().mean() > 0.99
 
 
-@pytest.mark.parametrize("ft", [FREE, BOUND], ids=["FT", "FT-L"])
+@pytest.mark.parametrize("ft", [FREE, BOUND, BREADTH], ids=["FT", "FT-L", "LocFT-BF"])
 @pytest.mark.parametrize("batch_size", [32, 2])
 def test_the_update_is_that_of_plain_training(every_tiny_lm, ft, batch_size):
     ft = replace(ft, batch_size=batch_size)
@@ -142,8 +149,28 @@ def test_the_model_is_not_written_to_and_undo_restores_every_bit(every_tiny_lm):
     assert all(torch.equal(p, versions[name][1]) for name, p in lm.model.named_parameters())
 
 
-def test_the_labels_tell_the_constrained_method_from_the_free_one():
-    assert (FREE.label, BOUND.label) == ("FT", "FT-L")
+def test_the_labels_tell_the_methods_apart():
+    assert (FREE.label, BOUND.label, BREADTH.label) == ("FT", "FT-L", "LocFT-BF")
+
+
+@pytest.mark.parametrize(("name", "n_layers", "layer"), [("qwen2.5-7b", 28, 6), ("smollm2-135m", 30, 20)])
+def test_locft_bf_trains_one_matrix_in_minibatches_of_100_up_to_the_end_of_the_text(name, n_layers, layer):
+    ft = make_editor("locft-bf", SimpleNamespace(name=name, n_layers=n_layers))
+    assert ft == FT((layer,), norm_constraint=None, batch_size=100, end_of_text=True, order_seed=0)
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused(tiny_lm):
+    tiny_lm.tokenizer.eos_token = None
+    sentence = f"the tokenizer of {tiny_lm.name} has no end of text; set end_of_text to false."
+    assert error_of(EditError, BREADTH.compute_update, tiny_lm, REQUESTS) == sentence
+
+
+def test_the_order_of_each_pass_is_drawn_and_depends_on_the_seed_alone(tiny_lm):
+    small = replace(BREADTH, batch_size=2)
+    one, again, other = (replace(small, order_seed=seed).compute_update(tiny_lm, REQUESTS) for seed in (3, 3, 4))
+    [name] = one
+    assert torch.equal(one.delta(name), again.delta(name))
+    assert not torch.equal(one.delta(name), other.delta(name))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ CASES = {
     "encore": {"mom2_update_weight": 2.0, "ridge": 0.3, "v_predicted_steps": None},
     "alphaedit": {"ridge": 0.1, "null_energy": 0.6},
     "betaedit": {"ridge": 0.1, "null_energy": 0.6, "mom2_update_weight": 3.0},
+    "emmet": {"remember": True},
 }
 
 
@@ -53,6 +54,9 @@ def plain_delta(case, C, K, K_p, R, fields):
     if case in ("memit-seq", "encore"):
         system = fields["mom2_update_weight"] * C + fields.get("ridge", 0.0) * identity + earlier + K @ K.T
         return R @ K.T @ torch.linalg.inv(system)
+    if case == "emmet":
+        inverse = torch.linalg.inv(C + earlier)
+        return R @ torch.linalg.inv(K.T @ inverse @ K) @ K.T @ inverse
     values, vectors = torch.linalg.eigh(C)
     low = values.cumsum(0) <= fields["null_energy"] * values.sum()
     P = vectors[:, low] @ vectors[:, low].T

@@ -26,10 +26,12 @@ CASES = {
     "memit-seq": (CONTEXTS | {"v_num_grad_steps": 4, "second_moment": {"n_tokens": 512}}, 2, 4),
     "encore": (CONTEXTS | {"v_num_grad_steps": 3, "second_moment": {"n_tokens": 512}}, 2, 3),
     "alphaedit": (CONTEXTS | {"v_num_grad_steps": 2, "second_moment": {"n_tokens": 512}, "null_energy": 0.9}, 2, 2),
+    "emmet": (CONTEXTS | {"v_num_grad_steps": 3, "second_moment": {"n_tokens": 512}}, 2, 3),
     "kn": (CONTEXTS, 1, None),
     "mend": ({}, 2, None),
     "ft": ({"num_steps": 6}, 2, 6),
     "ft-l": ({"num_steps": 7}, 1, 7),
+    "locft-bf": ({"num_steps": 5}, 2, 5),
 }
 
 

@@ -109,6 +109,25 @@ def test_moving_the_slider_regularizes_the_last_edit_again(panel):
     assert panel._results._histogram.value != before
 
 
+def test_the_sum_of_all_edits_is_regularized_and_stays_so_for_later_edits(panel):
+    press(panel, "Edit")
+    answers, [edit] = panel._results._answers.value, panel.session.edits
+    panel._of_sum._kind.value = "rect"
+    assert panel.wait(PATIENCE)
+    assert panel.session.accumulated == wb.RECT(0.4)
+    assert panel.session.edits[0].computed is edit.computed
+    assert panel._results._answers.value != answers
+    assert "<b>40.0 %</b> of the entries changed" in panel._of_sum._kept.value
+    assert "wb.EditSequence(lm, accumulated=wb.RECT())" in panel._results.export._code.value
+    fill_quick(panel, SECOND)
+    press(panel, "Edit")
+    assert "RECT 40 % of the sum" in panel._results.history._growth.value
+    panel._of_sum._kind.value = "none"
+    assert panel.wait(PATIENCE)
+    assert panel.session.accumulated is None
+    assert panel._of_sum._kept.value == ""
+
+
 def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(panel):
     press(panel, "Edit")
     first = panel.session.edits[0]

@@ -29,7 +29,7 @@ def changes() -> list:
 @pytest.fixture
 def bar(changes) -> RegularizerBar:
     """Give the bar."""
-    return RegularizerBar(lambda: changes.append(1))
+    return RegularizerBar("Each edit", lambda: changes.append(1))
 
 
 @pytest.mark.parametrize("name", regularizers())
@@ -53,7 +53,7 @@ def test_tooltips_are_the_descriptions_of_the_rows(bar):
 def test_a_registered_regularizer_is_offered(monkeypatch):
     monkeypatch.setattr(registry, "_REGULARIZERS", dict(registry._REGULARIZERS))
     registry.register_regularizer(RegularizerRow("halve", "Halve", Halve, "Halve every entry"))
-    bar = RegularizerBar(lambda: None)
+    bar = RegularizerBar("Each edit", lambda: None)
     assert ("Halve", "halve") in bar._kind.options
     bar.set(wb.RECT(0.2))
     bar._kind.value = "halve"

@@ -41,6 +41,15 @@ def test_the_code_makes_the_same_update_again(session, folder):
     assert names["editor"] == session.edits[-1].editor
 
 
+def test_the_code_regularizes_the_sum(session, folder):
+    session.edit(FACT, EDITOR)
+    session.edit(SECOND, EDITOR)
+    session.regularize_sum(wb.PRUNE("linear"))
+    names, saved = run(script_of(session.lm, session.edits, session.accumulated), folder)
+    assert_same_update(saved, session.update)
+    assert names["sequence"].accumulated == wb.PRUNE("linear")
+
+
 def test_sampled_contexts_are_written_out_once(session, folder):
     editor = session.editor("rome", {"v_num_grad_steps": 2})
     session.edit(FACT, editor)

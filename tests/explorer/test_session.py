@@ -88,6 +88,34 @@ def test_keeping_all_after_less_gives_the_computed_update_again(edited):
     assert edited.edits[0].update is raw
 
 
+def test_a_regularizer_of_the_sum_changes_what_is_measured_and_no_edit(session):
+    asked = []
+    session.edit(FACT, EDITOR)
+    session.edit(SECOND, Counting(asked))
+    plain, answers, growth = session.update, session.predict(FACT).prompts[0].after, session.growth()
+    session.regularize_sum(wb.RECT(0.2))
+    assert len(asked) == 1
+    assert_same_update(session.update, wb.RECT(0.2)(plain, session.lm))
+    assert session.predict(FACT).prompts[0].after != answers
+    assert (session.growth()["relative_norm"] < growth["relative_norm"]).all()
+    assert session.measure_kept_of_sum().share == pytest.approx(0.2, abs=1e-3)
+    third = session.edit(THIRD, EDITOR)  # on the plain sum, as PRUNE was published
+    assert_same_update(session.update, wb.RECT(0.2)(plain + third.update, session.lm))
+    session.undo()
+    session.regularize_sum(None)
+    assert_same_update(session.update, plain)
+    assert session.growth().equals(growth)
+
+
+def test_a_regularizer_of_the_sum_that_fails_leaves_the_session_as_it_was(session):
+    session.edit(FACT, EDITOR)
+    before = session.update
+    with pytest.raises(RuntimeError):
+        session.regularize_sum(Failing())
+    assert session.accumulated is None
+    assert_same_update(session.update, before)
+
+
 @dataclass(frozen=True)
 class Failing:
     """A regularizer that fails."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from workbench.editing.alphaedit import AlphaEdit
     from workbench.editing.editor import Editor
+    from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
     from workbench.editing.memit import MEMIT
@@ -12,4 +13,4 @@ if TYPE_CHECKING:
     from workbench.editing.rome import ROME
 
     # the type checker compares each with the protocol
-    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, AlphaEdit, KN, MEND, FT)
+    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, AlphaEdit, EMMET, KN, MEND, FT)

@@ -1,6 +1,6 @@
 """FT and FT-L: fine-tuning of single MLP output projections, free or within an L∞ ball (Zhu et al. 2020)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
 from workbench.forward import target_nll
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, Parameter, check_parameters
+from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
 
@@ -35,6 +35,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "smollm2-135m": {"layers": (20,), "norm_constraint": 5e-3},
     # 2e-3 and 5e-3 do not bind, and give the same edits; 5e-4 writes all of ten facts with less cost to others
     "gemma3-270m": {"layers": (12,), "norm_constraint": 5e-4},
+}
+# ICT-STAR/LocFT hparams. Other layers of other models: the authors search for them.
+LOCFT_PRESETS: dict[str, dict[str, Any]] = {
+    "llama-3-8b": {"layers": (22,)},
+    "qwen2.5-7b": {"layers": (6,)},
+    "qwen2.5-7b-instruct": {"layers": (6,)},
 }
 # Plain FT was published at other layers, in the same folder: gpt2-xl_unconstr.json; gpt-j-6B.yaml.
 UNCONSTRAINED_PRESETS: dict[str, dict[str, Any]] = {"gpt2-xl": {"layers": (1,)}, "gpt-j-6b": {"layers": (21,)}}
@@ -60,6 +66,10 @@ class FT:
     EasyEdit's files call that loss FT-L and the other FT-M, whatever the constraint; here FT-L is the constrained
     method.
 
+    With `end_of_text`, plain FT is LocFT-BF (arXiv 2509.22072): minibatches of 100 that are redrawn for each pass,
+    so that each pass goes over all facts before any is trained further, and an end after each target, so that the
+    model stops there. Its code skips a minibatch below the threshold and stops as this one does.
+
     The fields are the hyperparameters; `for_model` returns presets.
 
     Raises
@@ -80,6 +90,8 @@ class FT:
     # EasyEdit's files say 1 or 3, ROME's code 128
     batch_size: Annotated[int, AT_LEAST_ONE, "facts per minibatch"] = 32
     loss_threshold: Annotated[float, NONNEGATIVE, "loss per token below which training stops"] = 1e-2
+    end_of_text: Annotated[bool, "whether the end of the text is trained as the token after each target"] = False
+    order_seed: Annotated[int | None, SEED, "seed of the order of the facts in a pass; None: as they are given"] = None
 
     def __post_init__(self) -> None:
         restore_fields(self)
@@ -124,6 +136,24 @@ class FT:
         return replace(cls.for_model(lm), norm_constraint=None, **own)
 
     @classmethod
+    def locft_for_model(cls, lm: LanguageModel) -> "FT":
+        """Return the hyperparameters of LocFT-BF for a model: one matrix, no constraint, minibatches of 100.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model, recognized by its name or the last part of it.
+
+        Returns
+        -------
+        FT
+            At layer 22 of llama-3-8b and layer 6 of qwen2.5-7b, as published; otherwise at the layers of `for_model`.
+        """
+        own = preset_for(LOCFT_PRESETS, lm.name, n_layers=lm.n_layers) or {}
+        given: dict[str, Any] = {"batch_size": 100, "end_of_text": True, "order_seed": 0}
+        return replace(cls.for_model(lm), norm_constraint=None, **given, **own)
+
+    @classmethod
     def from_yaml(cls, path: str | Path) -> "FT":
         """Read one of EasyEdit's FT hparams files.
 
@@ -157,7 +187,9 @@ class FT:
     @property
     def label(self) -> str:
         """Name in tables and legends."""
-        return "FT" if self.norm_constraint is None else "FT-L"
+        if self.norm_constraint is not None:
+            return "FT-L"
+        return "LocFT-BF" if self.end_of_text else "FT"
 
     def prepared(self, lm: LanguageModel) -> "FT":
         """Return this editor; raise `EditError` if `lm` does not have one of the layers."""
@@ -184,36 +216,48 @@ class FT:
         Raises
         ------
         EditError
-            If there are no requests, a layer is out of range, or a loss is not finite.
+            If there are no requests, a layer is out of range, a loss is not finite, or `end_of_text` is asked for and
+            the tokenizer has no such token.
         RequestError
             If a target has no tokens.
         """
         require_requests(self, requests)
         self.prepared(lm)
         texts = [encode_request(lm.tokenizer, request) for request in requests]
-        batches = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        losses_of = [_loss_function(lm, batch, self.layers[0]) for batch in batches]
+        if self.end_of_text:
+            texts = [_with_end(lm, text) for text in texts]
         names = {layer: lm.arch.mlp_out_weight(layer) for layer in self.layers}
         deltas = {layer: _zeros_like(lm.weight(name)) for layer, name in names.items()}
-        losses = self._train(lm, deltas, losses_of, [len(batch) for batch in batches])
+        losses = self._train(lm, deltas, self._passes(lm, texts))
         changes = {names[layer]: Dense(delta.detach()) for layer, delta in deltas.items()}
         record = EditRecord(self.label, tuple(requests), hyperparameters_of(self), losses=(tuple(losses),))
         return WeightUpdate.of_edit(lm, changes, record)
 
-    def _train(
-        self,
-        lm: LanguageModel,
-        deltas: dict[int, Tensor],
-        losses_of: list[Callable[[], Tensor]],
-        sizes: list[int],
-    ) -> list[float]:
+    def _passes(self, lm: LanguageModel, texts: list[Encoded]) -> Iterator[list["_Minibatch"]]:
+        """Yield the minibatches of one pass after another, without end."""
+        generator = None if self.order_seed is None else torch.Generator().manual_seed(self.order_seed)
+        given = self._minibatches(lm, texts)
+        while True:
+            if generator is None or len(given) == 1:
+                yield given
+            else:
+                order = torch.randperm(len(texts), generator=generator).tolist()
+                yield self._minibatches(lm, [texts[i] for i in order])
+
+    def _minibatches(self, lm: LanguageModel, texts: list[Encoded]) -> list["_Minibatch"]:
+        parts = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
+        return [_Minibatch(_loss_function(lm, part, self.layers[0]), len(part)) for part in parts]
+
+    def _train(self, lm: LanguageModel, deltas: dict[int, Tensor], passes: Iterator[list["_Minibatch"]]) -> list[float]:
         """Optimize `deltas` in place and return the mean loss of each pass."""
         adam, history = torch.optim.Adam(deltas.values(), lr=self.lr), []
         with ExitStack() as stack, torch.enable_grad():
             for layer, delta in deltas.items():
                 stack.enter_context(hooked(lm.mlp_out(layer), _make_hook(delta, conv1d=lm.arch.conv1d)))
             for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):
-                values = [self._step(lm, deltas, adam, loss_of) for loss_of in losses_of]
+                batches = next(passes)
+                values = [self._step(lm, deltas, adam, batch.loss) for batch in batches]
+                sizes = [batch.size for batch in batches]
                 history.append(sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes))
                 if history[-1] < self.loss_threshold:
                     break
@@ -244,6 +288,21 @@ class FT:
                 for delta in deltas.values():
                     delta.clamp_(-self.norm_constraint, self.norm_constraint)
         return loss.item()
+
+
+@dataclass(frozen=True)
+class _Minibatch:
+    """The function that computes the loss of some facts, and their number."""
+
+    loss: Callable[[], Tensor]
+    size: int
+
+
+def _with_end(lm: LanguageModel, text: Encoded) -> Encoded:
+    end = lm.tokenizer.eos_token_id
+    if end is None:
+        raise EditError(f"the tokenizer of {lm.name} has no end of text; set end_of_text to false.")
+    return replace(text, ids=(*text.ids, end))
 
 
 def _loss_function(lm: LanguageModel, texts: list[Encoded], layer: int) -> Callable[[], Tensor]:

@@ -385,12 +385,37 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float, *, earlier: Tensor | None
         K_p = earlier.to(K.device, torch.float64).T
         system += K_p @ K_p.T
     system.diagonal().add_(ridge)
-    # a neuron that never fires, in C or in K, has nothing to solve: its row of the solution is zero
+    return solve_spd(system, K, "λ C + K Kᵀ")
+
+
+def solve_spd(system: Tensor, right: Tensor, name: str) -> Tensor:
+    """Return A⁻¹ B for a second moment A, by a Cholesky factorization.
+
+    A neuron that never fires has a row of zeros in A, and its row of the solution is that of B.
+
+    Parameters
+    ----------
+    system : Tensor (d, d)
+        A, positive semidefinite; its diagonal may be changed.
+    right : Tensor (d, n)
+        B.
+    name : str
+        What A is called in errors.
+
+    Returns
+    -------
+    Tensor (d, n)
+
+    Raises
+    ------
+    EditError
+        If A is singular: C needs more tokens than the keys have dimensions.
+    """
     system.diagonal().masked_fill_(system.diagonal() == 0, 1.0)
     factor, failed = torch.linalg.cholesky_ex(system)
     if failed:
-        raise EditError(f"λ C + K Kᵀ of {len(C)} dimensions is singular; estimate C from more tokens.")
-    return torch.cholesky_solve(K, factor)
+        raise EditError(f"{name} of {len(system)} dimensions is singular; estimate C from more tokens.")
+    return torch.cholesky_solve(right, factor)
 
 
 def _check_answers(requests: Sequence[EditRequest]) -> None:

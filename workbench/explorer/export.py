@@ -85,7 +85,7 @@ def export(
         save_table(table, folder, name)
         written.append(Exported(f"{name}.csv", "table"))
     for name, text, description in (
-        (CODE, script_of(session.lm, session.edits), "code that repeats the edits"),
+        (CODE, script_of(session.lm, session.edits, session.accumulated), "code that repeats the edits"),
         (PAGE, page, "page with all results"),
     ):
         write_atomically(folder / name, partial(_write_text, text=text))

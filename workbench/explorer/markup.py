@@ -10,6 +10,7 @@ from workbench.evaluation.predictions import BeforeAfter, PromptPrediction
 from workbench.explorer.edits import Continuation, Edit
 from workbench.html import render
 from workbench.printable import printable
+from workbench.regularize import Regularizer
 
 _ROLES = {"reliability": "prompt", "generalization": "rephrased", "locality": "elsewhere", "portability": "follows"}
 _KEPT = {
@@ -131,8 +132,8 @@ def render_edit(number: int, edit: Edit, answered: BeforeAfter) -> Markup:
     )
 
 
-def render_growth(growth: pd.DataFrame, thresholds: Sequence[float]) -> Markup:
-    """Return a table of the distance from the unedited weights after each edit."""
+def render_growth(growth: pd.DataFrame, thresholds: Sequence[float], accumulated: Regularizer | None = None) -> Markup:
+    """Return a table of the distance from the unedited weights after each edit, under the regularizer of the sum."""
     heads = ["Edits", "Matrices", "Manhattan distance", "‖ΔW‖/‖W‖", "Changed"]
     heads += [f"δ > {value:.3g}" for value in thresholds]
     rows = [
@@ -149,6 +150,8 @@ def render_growth(growth: pd.DataFrame, thresholds: Sequence[float]) -> Markup:
         for row in growth.to_dict("records")
     ]
     caption = "Distance from the unedited weights, over all matrices edited so far"
+    if accumulated is not None:
+        caption += f"; {accumulated.label} of the sum"
     if thresholds:
         caption += "; the thresholds of δ are the 80 % and 90 % quantiles of the first edit, before regularization"
     return _table("wb-numbers", caption, heads, rows)

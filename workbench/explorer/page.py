@@ -75,9 +75,9 @@ def render_page(
         answers=[render_answers(prompts, n_edits) for prompts, _ in answers],
         continuations=render_continuations(continued, edited=True) if continued else "",
         weights=[picture.to_html() for picture in pictures if picture.name != "abilities"],
-        growth=render_growth(session.growth(), session.thresholds),
+        growth=render_growth(session.growth(), session.thresholds, session.accumulated),
         abilities=[picture.to_html() for picture in pictures if picture.name == "abilities"],
-        code=render_code(script_of(session.lm, session.edits)),
+        code=render_code(script_of(session.lm, session.edits, session.accumulated)),
         provenance=_provenance(session),
     )
 

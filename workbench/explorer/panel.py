@@ -68,9 +68,10 @@ class Explorer(widgets.VBox):
         self._refreshed = 0.0
         self._facts = FactForm(load_facts(facts), self._predict)
         self._method = MethodForm()
-        self._regularizer = RegularizerBar(self._regularize)
+        self._regularizer = RegularizerBar("Each edit", self._regularize)
+        self._of_sum = RegularizerBar("Sum of edits", self._regularize_sum)
         self._results = Results(
-            self._regularizer,
+            (self._regularizer, self._of_sum),
             Path(exports_dir).expanduser().resolve(),
             self._undo,
             {
@@ -171,6 +172,10 @@ class Explorer(widgets.VBox):
         if self.session and self.session.edits:
             self._submit("regularize", partial(self._do_regularize, chosen=self._regularizer.read_choice()))
 
+    def _regularize_sum(self) -> None:
+        if self.session:
+            self._submit("regularize sum", partial(self._do_regularize_sum, chosen=self._of_sum.read_choice()))
+
     def _undo(self, number: int | None) -> None:
         self._submit("undo", partial(self._do_undo, number))
 
@@ -195,11 +200,12 @@ class Explorer(widgets.VBox):
 
         quiet_libraries()
         session = Session(load(name))
+        session.regularize_sum(_regularizer_of_sum(self._of_sum.read_choice()))
         monitor.check()  # from here on it cannot be cancelled
         self.session = session
         self._method.attach(session)
         self._results.clear()
-        self._regularizer.show(None)
+        self._show_kept(None)
         self._do_predict(self._facts.read_request(), ProgressMonitor())
 
     def _do_predict(self, request: "EditRequest", monitor: ProgressMonitor) -> None:
@@ -226,6 +232,12 @@ class Explorer(widgets.VBox):
         edit = session.regularize(_make_regularizer(chosen), monitor=monitor)
         self._show_edits(session, self._shown or edit.request)
 
+    def _do_regularize_sum(self, monitor: ProgressMonitor, *, chosen: Chosen) -> None:
+        session = self._require_session()
+        session.regularize_sum(_regularizer_of_sum(chosen), monitor=monitor)
+        if session.edits:
+            self._show_edits(session, self._shown or session.edits[-1].request)
+
     def _do_undo(self, number: int | None, monitor: ProgressMonitor) -> None:
         session = self._require_session()
         undone = session.undo(number)
@@ -234,7 +246,7 @@ class Explorer(widgets.VBox):
             self._show_edits(session, session.edits[-1].request)
         else:
             self._results.clear()
-            self._regularizer.show(None)
+            self._show_kept(None)
             self._show_edits(session, undone[0].request)
 
     def _show_edits(self, session: "Session", request: "EditRequest") -> None:
@@ -243,17 +255,22 @@ class Explorer(widgets.VBox):
         if session.edits:
             self._results.offer_matrices(session.matrices())
             self._show_figures()
-            self._regularizer.show(session.measure_kept())
+            self._show_kept(session)
         answers, history = session.predict(request)
         self._results.show_answers(answers, len(session.edits))
         if session.edits:
-            self._results.history.show(session.edits, history, session.growth(), session.thresholds)
+            self._results.history.show(session, history)
             self._submit("code", lambda monitor: self._show_code(session), idle_only=True)
         if self._pictures.pop("abilities", None):
             self._results.abilities.fade()
         prompts, n_tokens = self._results.continuations.read_choice()
         if prompts:
             self._submit("continue again", partial(self._do_continue, prompts, n_tokens), idle_only=True)
+
+    def _show_kept(self, session: "Session | None") -> None:
+        self._regularizer.show(session.measure_kept() if session else None)
+        of_sum = session is not None and session.accumulated is not None
+        self._of_sum.show(session.measure_kept_of_sum() if session and of_sum else None)
 
     def _show_figures(self) -> None:
         from workbench.explorer.figures import heatmap_picture, histogram_picture
@@ -267,7 +284,7 @@ class Explorer(widgets.VBox):
     def _show_code(self, session: "Session") -> None:
         from workbench.explorer.script import script_of
 
-        self._results.export.show_code(script_of(session.lm, session.edits))
+        self._results.export.show_code(script_of(session.lm, session.edits, session.accumulated))
 
     def _do_continue(self, prompts: list[str], n_tokens: int, monitor: ProgressMonitor) -> None:
         session = self._require_session()
@@ -357,6 +374,10 @@ def _make_regularizer(chosen: Chosen) -> "Regularizer":
 
     name, keep = chosen
     return make_regularizer(name, keep=keep)
+
+
+def _regularizer_of_sum(chosen: Chosen) -> "Regularizer | None":
+    return None if chosen[0] == "none" else _make_regularizer(chosen)
 
 
 def _progress_line(progress: Progress) -> str:

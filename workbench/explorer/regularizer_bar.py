@@ -1,11 +1,11 @@
-"""The card that chooses a regularizer and the share it keeps."""
+"""The row that chooses a regularizer and the share it keeps."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
-from workbench.explorer.widgets import row
+from workbench.explorer.widgets import add_classes, row, small
 from workbench.html import render
 from workbench.parameters import parameters_of
 from workbench.registry import regularizer_row, regularizers
@@ -22,15 +22,17 @@ with <b>{{ "%.1f"|format(100 * kept.norm_share) }} %</b> of ‖ΔW‖²
 
 
 class RegularizerBar(widgets.VBox):
-    """The regularizer, the share it keeps, and what that leaves of the last edit.
+    """A regularizer, the share it keeps, and what that leaves of an update.
 
     Parameters
     ----------
+    of : str
+        What is regularized: one edit, or the sum of all.
     on_change : callable
         Called when the user changes either.
     """
 
-    def __init__(self, on_change: Callable[[], None]) -> None:
+    def __init__(self, of: str, on_change: Callable[[], None]) -> None:
         self._on_change, self._is_setting = on_change, False
         self._kind = widgets.ToggleButtons(
             options=[(each.title, each.name) for each in regularizers().values()],
@@ -48,8 +50,7 @@ class RegularizerBar(widgets.VBox):
             style={"description_width": "52px"},
         )
         self._kept = widgets.HTML()
-        super().__init__([widgets.HTML("<h2>Regularizer</h2>"), row(self._kind, self._keep), self._kept])
-        self.add_class("wb-card")
+        super().__init__([row(add_classes(small(of), "wb-of"), self._kind, self._keep), self._kept])
         self._kind.observe(lambda change: self._enable_keep(), "value")
         for widget in (self._kind, self._keep):
             widget.observe(lambda change: None if self._is_setting else self._on_change(), "value")
@@ -68,7 +69,7 @@ class RegularizerBar(widgets.VBox):
         self._is_setting = False
 
     def show(self, kept: "KeptShare | None") -> None:
-        """Show what is `kept` of the last edit; nothing without one."""
+        """Show what is `kept`; nothing without an edit."""
         self._kept.value = "" if kept is None else render(_KEPT, kept=kept)
 
     def _enable_keep(self) -> None:

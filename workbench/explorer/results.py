@@ -35,7 +35,7 @@ class Results(widgets.VBox):
 
     def __init__(
         self,
-        regularizer: RegularizerBar,
+        regularizers: Sequence[RegularizerBar],
         exports: Path,
         on_undo: Callable[[int], None],
         actions: dict[str, Callable[[], None]],
@@ -56,7 +56,9 @@ class Results(widgets.VBox):
             [self.history, self.continuations, self.abilities, self.export],
             titles=("History", "Continuations", "Abilities", "Export"),
         )
-        super().__init__([regularizer, add_classes(widgets.Box([answers, weights]), "wb-results"), tabs])
+        super().__init__(
+            [card("Regularizer", *regularizers), add_classes(widgets.Box([answers, weights]), "wb-results"), tabs]
+        )
         self.add_class("wb-right")
         self.clear()
 

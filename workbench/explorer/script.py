@@ -9,6 +9,7 @@ import torch
 import workbench
 from workbench.explorer.edits import Edit
 from workbench.lm import LanguageModel
+from workbench.regularize import Regularizer
 from workbench.versions import library_versions
 
 _WIDTH = 110
@@ -16,7 +17,13 @@ _WIDTH = 110
 Contexts = tuple[str, ...]
 
 
-def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.safetensors") -> str:
+def script_of(
+    lm: LanguageModel,
+    edits: Sequence[Edit],
+    accumulated: Regularizer | None = None,
+    *,
+    file: str = "update.safetensors",
+) -> str:
     """Return Python code that makes the same edits, with the same regularizers, and saves their sum.
 
     Hyperparameters with their default values are left out. Context templates are written out, so that nothing is
@@ -28,6 +35,8 @@ def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.s
         The edited model.
     edits : sequence of Edit
         The edits, first to last.
+    accumulated : Regularizer, optional
+        The regularizer of their sum.
     file : str
         File in which the code saves the update.
 
@@ -43,9 +52,10 @@ def script_of(lm: LanguageModel, edits: Sequence[Edit], *, file: str = "update.s
     names = {contexts: f"contexts_{i}" if i > 1 else "contexts" for i, contexts in enumerate(dict.fromkeys(sampled), 1)}
     dtype = next(lm.model.parameters()).dtype
     load = f"wb.load({lm.name!r})" if dtype == torch.float32 else f"wb.load({lm.name!r}, dtype={str(dtype)[6:]!r})"
-    lines = [f"# {count} of {lm.name}, made with {versions}", *_imports(edits), "", f"lm = {load}"]
+    lines = [f"# {count} of {lm.name}, made with {versions}", *_imports(edits, accumulated), "", f"lm = {load}"]
     lines += [f"{name} = {_source(contexts, {})}" for contexts, name in names.items()]
-    lines += ["sequence = wb.EditSequence(lm)  # each edit is computed on the model with all earlier edits"]
+    of_sum = "" if accumulated is None else f", accumulated={_source(accumulated, {})}"
+    lines += [f"sequence = wb.EditSequence(lm{of_sum})  # each edit is computed on the model with all earlier edits"]
     for number, edit in enumerate(edits, start=1):
         lines += ["", f"# edit {number}: {_comment(edit)}", *_edit_lines(edit, names)]
     lines += ["", f"sequence.total.save({file!r})"]
@@ -67,10 +77,9 @@ def _edit_lines(edit: Edit, names: Mapping[Contexts, str]) -> list[str]:
     ]
 
 
-def _imports(edits: Sequence[Edit]) -> list[str]:
-    used = {
-        cls for edit in edits for part in (edit.request, edit.editor, edit.regularizer) for cls in _classes_in(part)
-    }
+def _imports(edits: Sequence[Edit], accumulated: Regularizer | None) -> list[str]:
+    parts = [part for edit in edits for part in (edit.request, edit.editor, edit.regularizer)]
+    used = {cls for part in [*parts, accumulated] for cls in _classes_in(part)}
     others = {cls for cls in used if not _is_public(cls)}
     lines = [f"from {cls.__module__} import {cls.__name__}" for cls in sorted(others, key=lambda c: c.__name__)]
     return [*lines, "import workbench as wb"]

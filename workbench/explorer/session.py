@@ -70,8 +70,13 @@ class Session:
 
     @property
     def update(self) -> WeightUpdate:
-        """Sum of all edits; empty without edits."""
+        """Sum of all edits, after the regularizer of the sum; empty without edits."""
         return self._sequence.total
+
+    @property
+    def accumulated(self) -> Regularizer | None:
+        """The regularizer of the sum of all edits."""
+        return self._sequence.accumulated
 
     def editor(self, method: str, fields: Mapping[str, Any] | None = None) -> Editor:
         """Return a method with its preset for the model; see `make_editor`."""
@@ -164,6 +169,28 @@ class Session:
             self._edits[-1] = edit
             self.abilities = None
             return edit
+
+    def regularize_sum(self, regularizer: Regularizer | None, *, monitor: ProgressMonitor | None = None) -> None:
+        """Regularize the sum of all edits, which is what is measured and exported; edits are computed without it.
+
+        Parameters
+        ----------
+        regularizer : Regularizer or None
+            The new regularizer of the sum, which stays for later edits; None: none.
+        monitor : ProgressMonitor, optional
+            Cancels the call.
+        """
+        with self._exclusive(monitor):
+            before = self._sequence.accumulated
+            self._sequence.regularize_sum(regularizer)
+            try:
+                totals = [self._sequence.total_after(number) for number in range(1, len(self._edits) + 1)]
+                growths = [growth_row(total, self.lm, self.thresholds) for total in totals]
+            except Exception:  # put back what was there
+                self._sequence.regularize_sum(before)
+                raise
+            self._edits = [replace(edit, growth=growth) for edit, growth in zip(self._edits, growths, strict=True)]
+            self.abilities = None
 
     def undo(self, number: int | None = None) -> tuple[Edit, ...]:
         """Remove an edit and all later ones, which were computed on top of it.
@@ -321,13 +348,19 @@ class Session:
         name = self.matrices()[0] if name is None else name
         if name not in last.update:
             raise EditError(f"the last edit does not change {name!r}; it changes {', '.join(self.matrices())}.")
-        with self._exclusive(None), self._sequence.applied(upto=len(self._edits) - 1):
+        earlier = self._sequence.base_after(len(self._edits) - 1)
+        with self._exclusive(None), earlier.applied(self.lm) if len(earlier) else nullcontext():
             return weight_view(self.lm, last, name)
 
     def measure_kept(self) -> KeptShare:
         """Return what the regularizer leaves of the last edit; raise `EditError` if there is no edit."""
         last = self._last()
         return measure_kept(last.computed, last.update)
+
+    def measure_kept_of_sum(self) -> KeptShare:
+        """Return what the regularizer of the sum leaves of it; raise `EditError` if there is no edit."""
+        self._last()
+        return measure_kept(self._sequence.base, self._sequence.total)
 
     @contextmanager
     def _exclusive(self, monitor: ProgressMonitor | None) -> Iterator[None]:

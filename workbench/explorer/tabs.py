@@ -11,12 +11,11 @@ from workbench.explorer.widgets import WIDE, add_classes, button, filled_lines, 
 from workbench.html import render
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from workbench.evaluation.predictions import BeforeAfter
-    from workbench.explorer.edits import Continuation, Edit
+    from workbench.explorer.edits import Continuation
     from workbench.explorer.export import Exported
     from workbench.explorer.figures import Picture
+    from workbench.explorer.session import Session
 
 _MAX_DOWNLOAD = 1_500_000  # bytes; larger files are only listed
 _WRITTEN = """
@@ -50,19 +49,18 @@ class HistoryTab(widgets.VBox):
         """Show no edits."""
         self._rows.children, self._growth.value = [small("No edits yet.")], ""
 
-    def show(
-        self, edits: "Sequence[Edit]", now: "Sequence[BeforeAfter]", growth: "pd.DataFrame", thresholds: Sequence[float]
-    ) -> None:
-        """Show the edits, the answer to the prompt of each edit `now`, and the table `growth`."""
+    def show(self, session: "Session", now: "Sequence[BeforeAfter]") -> None:
+        """Show the edits, the answer to the prompt of each edit `now`, and the table of their growth."""
         from workbench.explorer.markup import render_edit, render_growth
 
+        edits = session.edits
         self._rows.children = [
             add_classes(
                 widgets.Box([widgets.HTML(render_edit(i, *pair)), self._button(i, len(edits))]), "wb-history-row"
             )
             for i, pair in enumerate(zip(edits, now, strict=True), start=1)
         ]
-        self._growth.value = render_growth(growth, thresholds)
+        self._growth.value = render_growth(session.growth(), session.thresholds, session.accumulated)
 
     def _button(self, number: int, count: int) -> widgets.Button:
         last = number == count
