@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.assessment import Assessment, Guard, RiskError, assess
     from workbench.data.facts import load_facts, read_facts
     from workbench.data.tasks.load import load_task
     from workbench.editing.alphaedit import AlphaEdit
@@ -43,15 +44,18 @@ __all__ = [
     "ROME",
     "SPHERE",
     "AlphaEdit",
+    "Assessment",
     "EditRecord",
     "EditRequest",
     "EditSequence",
     "ExperimentSpec",
     "FactsSpec",
+    "Guard",
     "LanguageModel",
     "LocalityProbe",
     "PortabilityProbe",
     "RandomK",
+    "RiskError",
     "SecondMoment",
     "Store",
     "TasksSpec",
@@ -59,6 +63,7 @@ __all__ = [
     "WeightUpdate",
     "WorkbenchError",
     "ask_tasks",
+    "assess",
     "drift",
     "drift_tokens",
     "evaluate_edits",
@@ -79,6 +84,7 @@ __all__ = [
 
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
 _MODULES = {
+    "assessment": ("Assessment", "Guard", "RiskError", "assess"),
     "data.facts": ("load_facts", "read_facts"),
     "editing.alphaedit": ("AlphaEdit",),
     "editing.emmet": ("EMMET",),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from workbench.editing.editor import Editor
 
 FORMAT = "workbench-sequence-1"
+
+
+class Guard(Protocol):
+    """What may refuse or repair an edit before it is added; see `workbench.assessment.Guard`."""
+
+    def admit(
+        self, computed: WeightUpdate, editor: "Editor", regularizer: Regularizer | None, lm: LanguageModel
+    ) -> tuple[WeightUpdate, Regularizer | None]:
+        """Return the update to add and its regularizer, or raise `EditError`; `lm` has the earlier edits applied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +84,8 @@ class EditSequence:
         Whether edits are computed on the accumulated update after its regularizer.
     start : WeightUpdate, optional
         Accumulated update of earlier edits, which is not regularized again where it is fed back.
+    guard : Guard, optional
+        Sees every edit of `edit` before it is added, and may refuse or repair it, such as `workbench.Guard()`.
 
     Raises
     ------
@@ -89,8 +100,10 @@ class EditSequence:
         accumulated: Regularizer | None = None,
         feed_back: bool = False,
         start: WeightUpdate | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self.lm = lm
+        self.guard = guard
         self.accumulated = accumulated
         self.feed_back = feed_back
         self._start = WeightUpdate({}) if start is None else start
@@ -272,11 +285,14 @@ class EditSequence:
         Raises
         ------
         EditError, RequestError, UpdateError
-            As in `compute`.
+            As in `compute`, or if the guard refuses the edit.
         """
         prepared = method.prepared(self.lm)
         start = time.perf_counter()
         computed = self.compute(requests, prepared)
+        if self.guard is not None:
+            with self._applied(self._base):
+                computed, regularizer = self.guard.admit(computed, prepared, regularizer, self.lm)
         return self.add(computed, regularizer, seconds=time.perf_counter() - start)
 
     def undo(self, number: int | None = None) -> tuple[SequenceEdit, ...]:

@@ -253,3 +253,20 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
 )
 def test_what_cannot_be_is_refused_in_one_sentence(cli, args, sentence):
     assert sentence_of(cli(*args)) == sentence
+
+
+BREAKING = (*FACT, "--method", "ft", "--lr", "1", "--steps", "3", "--save", "e.safetensors")
+
+
+def test_the_report_tells_the_risk(cli):
+    code, out, _ = cli(*BREAKING)
+    assert code == 0
+    assert "high: predictions on other text move by " in out
+
+
+def test_a_guard_refuses_what_would_break_the_model_and_writes_nothing(cli, folder):
+    code, out, err = cli(*BREAKING, "--guard", "refuse")
+    assert (code, out) == (2, "")
+    sentence = err.splitlines()[-1]
+    assert sentence.startswith("workbench: the edit of 'The Eiffel Tower' was not applied because of its high risk: ")
+    assert not (folder / "e.safetensors").exists()

@@ -9,6 +9,7 @@ import pandas as pd
 import typer
 from safetensors import SafetensorError
 
+from workbench.assessment import Guard, assess
 from workbench.commands import command_app
 from workbench.commands.edit_report import Outcome, report
 from workbench.commands.files import (
@@ -125,6 +126,14 @@ def edit(
         typer.Option(help="Regularize MEMIT after all layers are solved, or after each.", rich_help_panel=METHOD),
     ] = "after",
     accumulated: Accumulated = None,
+    guard: Annotated[
+        Literal["show", "refuse", "repair", "ask"],
+        typer.Option(
+            help="An edit that would break the model is shown as such, refused, repaired by R-ROME or PRUNE where that "
+            "helps, or made only if you agree.",
+            rich_help_panel=METHOD,
+        ),
+    ] = "show",
     model: ModelName = DEFAULT_MODEL,
     device: Device = None,
     dtype: Dtype = "float32",
@@ -167,7 +176,7 @@ def edit(
     choose = choose_editor(method, hparams, fields, seed)
     earlier = load_updates(onto or [])
     lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
-    sequence = EditSequence(lm, accumulated=of_sum)
+    sequence = EditSequence(lm, accumulated=of_sum, guard=_guard(guard))
     outcome = _carry_out(sequence, choose(lm), regularize, requests, earlier)
     if save is not None:
         _save(outcome.update, save)
@@ -201,6 +210,13 @@ def _regularizer(name: str, keep: float | None, seed: int) -> Regularizer:
         prunes = [row.name for row in regularizers().values() if "keep" in parameters_of(row.regularizer)]
         raise EditError(f"--keep {keep} has no effect; choose --regularizer {_either(prunes)}.")
     return make_regularizer(name, keep=keep, seed=seed)
+
+
+def _guard(action: str) -> Guard | None:
+    if action == "show":
+        return None
+    ask = (lambda found: typer.confirm(f"{found}. Apply it?", err=True)) if action == "ask" else None
+    return Guard(repairs=Guard().repairs if action == "repair" else (), ask=ask)
 
 
 def _either(names: list[str]) -> str:
@@ -308,12 +324,13 @@ def _carry_out(
         after, scores_after = look()
     with base.applied(lm):
         changes = weight_change(done.update, lm, quantile_shares=TABLE1_QUANTILES)
+        risk = assess(done.update, lm)
     scores = (scores_before, scores_after) if scores_before is not None and scores_after is not None else None
     seconds = {"prepared": prepared, "edit": done.seconds}
-    label = regularizer.label
+    label = done.regularizer.label
     if sequence.accumulated is not None:
         label += f"; {sequence.accumulated.label} of the sum"
-    return Outcome(probes, before, after, scores, editor, done.update, label, changes, seconds)
+    return Outcome(probes, before, after, scores, editor, done.update, label, changes, risk, seconds)
 
 
 def _look(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.assessment import Assessment
 from workbench.commands.printing import bare_table, show, titled
 from workbench.editing.editor import Editor, describe_layers
 from workbench.evaluation.edits import Probe
@@ -27,6 +28,7 @@ class Outcome:
     update: WeightUpdate  # after the regularizer
     regularizer: str  # its label
     changes: pd.DataFrame  # of `weight_change`
+    risk: Assessment
     seconds: dict[str, float]  # to prepare the method, and to compute the edit
 
 
@@ -141,6 +143,7 @@ def _edit_rows(record: EditRecord, outcome: Outcome) -> dict[str, str]:
     if len(record.losses) == 1 and record.steps[0] > 1:
         [losses] = record.losses
         rows["loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps"
+    rows["risk"] = str(outcome.risk).replace(" risk:", ":")
     seconds = outcome.seconds
     rows["seconds"] = f"{seconds['edit']:.1f}" + (
         f", and {seconds['prepared']:.1f} to prepare the method" if seconds["prepared"] >= 0.05 else ""
