@@ -122,4 +122,4 @@ def test_they_edit_in_the_explorers_session_and_stand_in_its_lists(tiny_lm):
     form = MethodForm()
     form.attach(session)
     assert ("Nudge", "nudge") in form._method.options
-    assert ("Halve", "halve") in RegularizerBar(lambda: None)._kind.options
+    assert ("Halve", "halve") in RegularizerBar("Each edit", lambda: None)._kind.options

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.assessment import Assessment, Guard, RiskError, assess
+    from workbench.assessment import Assessment, Guard, assess
     from workbench.data.facts import load_facts, read_facts
     from workbench.data.tasks.load import load_task
     from workbench.editing.alphaedit import AlphaEdit
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment.estimate import SecondMoment
-    from workbench.errors import WorkbenchError
+    from workbench.errors import RiskError, WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.drift import drift, drift_tokens
     from workbench.evaluation.edits import evaluate_edits, score_edits
@@ -84,7 +84,7 @@ __all__ = [
 
 # Public names are imported on first use: torch and transformers take seconds, and `workbench --help` needs neither.
 _MODULES = {
-    "assessment": ("Assessment", "Guard", "RiskError", "assess"),
+    "assessment": ("Assessment", "Guard", "assess"),
     "data.facts": ("load_facts", "read_facts"),
     "editing.alphaedit": ("AlphaEdit",),
     "editing.emmet": ("EMMET",),
@@ -94,7 +94,7 @@ _MODULES = {
     "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),
     "editing.second_moment.estimate": ("SecondMoment",),
-    "errors": ("WorkbenchError",),
+    "errors": ("RiskError", "WorkbenchError"),
     "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
     "evaluation.drift": ("drift", "drift_tokens"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.editing.rome import ROME
 from workbench.encoding import is_first_token
-from workbench.errors import EditError, SpecError
+from workbench.errors import RiskError, SpecError
 from workbench.evaluation.perplexity import read_windows
 from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
@@ -80,14 +80,6 @@ class Assessment:
         return f"{risk} risk: predictions on other text move by {self.kl:.2g} nats a token{because}"
 
 
-class RiskError(EditError):
-    """An edit that a guard refused; its `assessment` says why."""
-
-    def __init__(self, message: str, assessment: Assessment) -> None:
-        super().__init__(message)
-        self.assessment = assessment
-
-
 REPAIRS: Mapping[str, str] = {
     "r-rome": "ROME with the averaged key in the denominator, too",
     "prune": "singular values above σ₁(W) restrained (PRUNE)",
@@ -134,7 +126,7 @@ class Guard:
         computed : WeightUpdate
             The update as the method computed it.
         editor : Editor
-            The method.
+            The method that computed it, with its hyperparameters.
         regularizer : Regularizer or None
             Regularizer that the update is about to go through.
         lm : LanguageModel
@@ -210,13 +202,14 @@ def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> 
     before = _probe(lm)
     with update.applied(lm):
         after = _probe(lm)
+    ratios = {name: spectral_ratio(WeightUpdate({name: change}), lm) for name, change in update.items()}
     requests = [request for record in update.records for request in record.requests]
     seen = [record.diagnostics for record in update.records]
     denominators = [float(diagnostics["denominator"]) for diagnostics in seen if "denominator" in diagnostics]
     return Assessment(
         kl=float((before.exp() * (before - after)).sum(dim=1).mean()),
-        spectral_ratio=spectral_ratio(update, lm),
-        condition_growth=_condition_growth(update, lm),
+        spectral_ratio=max(ratios.values(), default=0.0),
+        condition_growth=_condition_growth(update, lm, max(ratios, key=ratios.__getitem__)) if ratios else 1.0,
         denominator=min(denominators, key=abs, default=None),
         first_token=any(is_first_token(lm.tokenizer, request) for request in requests),
         limit=limit,
@@ -230,23 +223,21 @@ def _check_limit(limit: float) -> None:
 
 def _probe(lm: LanguageModel) -> Tensor:
     """Return log-probabilities (R, V) of the next token on the probe texts."""
-    rows = read_windows(lm, "articles", window=_WINDOW, limit=_PROBES)
+    known = lm.memo.section("probe texts")
+    [rows] = compute_missing(known, ("rows",), lambda _: [read_windows(lm, "articles", window=_WINDOW, limit=_PROBES)])
     return compute_logits(lm, rows, [range(len(row)) for row in rows]).log_softmax(dim=-1)
 
 
-def _condition_growth(update: WeightUpdate, lm: LanguageModel) -> float:
-    ratios = {name: spectral_ratio(WeightUpdate({name: change}), lm) for name, change in update.items()}
-    if not ratios:
-        return 1.0
-    name = max(ratios, key=ratios.__getitem__)
+def _condition_growth(update: WeightUpdate, lm: LanguageModel, name: str) -> float:
     known = lm.memo.section("condition numbers")
     [unedited] = compute_missing(known, (name,), lambda _: [_condition_number(lm.unedited_weight(name))])
-    before = unedited if not lm.applied_updates else _condition_number(lm.weight(name))
-    return _condition_number(lm.weight(name).double() + update.delta(name).to(lm.weight(name).device)) / before
+    W = lm.weight(name).double()
+    before = _condition_number(W) if lm.applied_updates else unedited
+    return _condition_number(W + update.delta(name).to(W)) / before
 
 
 def _condition_number(W: Tensor) -> float:
     """Return σ_max/σ_min, from the eigenvalues of the smaller Gram matrix in float64."""
     M = W.double()
-    values = torch.linalg.eigvalsh(M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M)
+    values = torch.linalg.eigvalsh(M @ M.T if len(M) <= M.shape[1] else M.T @ M)
     return math.sqrt(float(values[-1]) / max(float(values[0]), 1e-300))

@@ -1,5 +1,10 @@
 """Errors that the workbench raises on purpose: one sentence that says what is wrong, where, and what would be right."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workbench.assessment import Assessment
+
 
 class WorkbenchError(Exception):
     """Base class of all errors below; the command line prints the sentence and exits with code 2."""
@@ -19,6 +24,14 @@ class DataError(WorkbenchError, ValueError):
 
 class EditError(WorkbenchError, ValueError):
     """An editor cannot compute an update with these hyperparameters on this model."""
+
+
+class RiskError(EditError):
+    """An edit would break the model, and a guard refused it; `assessment` holds what it would do."""
+
+    def __init__(self, message: str, assessment: "Assessment") -> None:
+        super().__init__(message)
+        self.assessment = assessment
 
 
 class UpdateError(WorkbenchError, ValueError):

@@ -188,7 +188,7 @@ _METHODS = {
             "emmet",
             "EMMET",
             "workbench.editing.emmet:EMMET",
-            SeriesStyle(PURPLE, "d", "-"),
+            SeriesStyle(PURPLE, ">", "-"),
             options=_MEMIT_OPTIONS,
         ),
         MethodRow("kn", "KN", "workbench.editing.kn:KN", SeriesStyle(VERMILION, "X", "-.")),

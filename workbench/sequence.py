@@ -128,7 +128,7 @@ class EditSequence:
         return self._base
 
     def base_after(self, number: int) -> WeightUpdate:
-        """Return the `base` of the first edits, to which the next update is added; see `total_after`."""
+        """Return the `base` of the first `number` edits, to which the next update was added; see `total_after`."""
         return self._base if number >= len(self._edits) else self._sums_after(number)[0]
 
     def total_after(self, number: int) -> WeightUpdate:

@@ -227,12 +227,12 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
         (
             (*FACT, "--method", "ft", "--mom2"),
             "--mom2 is not for ft; its hyperparameters, for --set: layers, num_steps, lr, weight_decay, "
-            "norm_constraint, batch_size, loss_threshold.",
+            "norm_constraint, batch_size, loss_threshold, end_of_text, order_seed.",
         ),
         (
             (*FACT, "--method", "ft", "--set", "rate=1"),
             "ft has no hyperparameter 'rate'; known: layers, num_steps, lr, weight_decay, norm_constraint, batch_size, "
-            "loss_threshold.",
+            "loss_threshold, end_of_text, order_seed.",
         ),
         (
             (*FACT, "--method", "ft", "--set", "num_steps=many"),

@@ -50,6 +50,8 @@ FIELDS["emmet"] = FIELDS["memit"]
 WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf")
 
 every_method = pytest.mark.parametrize("method", methods())
+# what does not depend on the family, where weights lie (d_in, d_out) and (d_out, d_in)
+both_layouts = pytest.mark.parametrize("every_tiny_lm", ["gpt2", "llama"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,7 @@ def test_the_edit_lowers_the_targets_nll_and_undo_restores_every_bit(every_tiny_
     assert_same_bits(lm, weights)
 
 
+@both_layouts
 @every_method
 def test_computing_leaves_no_gradient_and_no_trace_in_global_random_state(every_tiny_lm, editor_of, method):
     state = torch.random.get_rng_state()
@@ -100,6 +103,7 @@ def test_computing_leaves_no_gradient_and_no_trace_in_global_random_state(every_
     assert all(p.grad is None and not p.requires_grad for p in every_tiny_lm.model.parameters())
 
 
+@both_layouts
 @every_method
 def test_an_edit_computed_under_no_grad_is_the_same(every_tiny_lm, editor_of, first_edit, method):
     update = first_edit(method)
@@ -108,6 +112,7 @@ def test_an_edit_computed_under_no_grad_is_the_same(every_tiny_lm, editor_of, fi
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
 
 
+@both_layouts
 @every_method
 def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, first_edit, method, tmp_path):
     editor, update = editor_of(method), first_edit(method)
@@ -119,6 +124,7 @@ def test_the_record_replays_the_update_bit_for_bit(every_tiny_lm, editor_of, fir
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
 
 
+@both_layouts
 @every_method
 def test_the_record_is_the_same_after_saving_and_loading(first_edit, method, tmp_path):
     update = first_edit(method)
@@ -142,6 +148,7 @@ def count_passes_with_gradients(lm):
         handle.remove()
 
 
+@both_layouts
 @every_method
 @pytest.mark.parametrize("stops_at_once", [False, True])
 def test_the_steps_of_the_record_are_the_passes_of_each_optimization(every_tiny_lm, editor_of, method, stops_at_once):
@@ -175,6 +182,7 @@ def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm
         assert (dW @ keys.T).norm(dim=0).min() > 0
 
 
+@both_layouts
 @every_method
 def test_the_relative_norm_is_what_dense_algebra_gives(every_tiny_lm, first_edit, method):
     lm, update = every_tiny_lm, first_edit(method)
@@ -214,6 +222,7 @@ def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tin
     assert any(name not in alone or not torch.equal(after.delta(name), alone.delta(name)) for name in after)
 
 
+@both_layouts
 @every_method
 def test_every_hyperparameter_can_be_set_by_name_and_no_other(every_tiny_lm, editor_of, method):
     editor = editor_of(method)

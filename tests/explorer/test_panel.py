@@ -128,6 +128,21 @@ def test_the_sum_of_all_edits_is_regularized_and_stays_so_for_later_edits(panel)
     assert panel._of_sum._kept.value == ""
 
 
+def test_an_edit_that_would_break_the_model_is_applied_only_on_request(panel):
+    panel._method._method.value = "ft"
+    panel._method._fields["lr"][1].value = "1.0"
+    assert panel._anyway.layout.display == "none"
+    press(panel, "Edit")
+    assert panel.session.edits == ()
+    assert "high risk: predictions on other text move by " in panel._message.value
+    assert panel._anyway.layout.display == ""
+    press(panel, "Apply anyway")
+    [edit] = panel.session.edits
+    assert edit.risk.is_high
+    assert panel._anyway.layout.display == "none"
+    assert "high risk" in panel._results.history._rows.children[0].children[0].value
+
+
 def test_undoing_shows_the_regularizer_of_the_edit_before_and_leaves_it_alone(panel):
     press(panel, "Edit")
     first = panel.session.edits[0]

@@ -8,7 +8,7 @@ import torch
 
 import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT, SECOND, THIRD
-from tests.helpers import assert_same_bits, weights_of
+from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.tiny_models import build_tiny_lm, dropping_tokenizer
 from workbench.errors import EditError, RequestError, UpdateError
 from workbench.explorer.markup import render_growth
@@ -114,6 +114,31 @@ def test_a_regularizer_of_the_sum_that_fails_leaves_the_session_as_it_was(sessio
         session.regularize_sum(Failing())
     assert session.accumulated is None
     assert_same_update(session.update, before)
+
+
+BREAKING = wb.FT(layers=(1,), lr=1.0, num_steps=3, norm_constraint=None)
+
+
+def test_a_cautious_edit_that_would_break_the_model_waits_to_be_applied_anyway(session):
+    first = session.edit(FACT, EDITOR)
+    before = session.update
+    with pytest.raises(wb.RiskError, match=r"^this edit was not applied because of its high risk: "):
+        session.edit(SECOND, BREAKING, cautious=True)
+    assert session.edits == (first,)
+    assert_same_update(session.update, before)
+    edit = session.apply_refused()
+    assert (session.edits, session.refused) == ((first, edit), None)
+    assert edit.risk.is_high
+    assert_same_update(session.update, before + edit.update)
+    assert error_of(EditError, session.apply_refused) == "no edit has been refused since the last one."
+
+
+def test_a_refused_edit_is_forgotten_once_the_edits_change(session):
+    session.edit(FACT, EDITOR)
+    with pytest.raises(wb.RiskError):
+        session.edit(SECOND, BREAKING, cautious=True)
+    session.undo()
+    assert session.refused is None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ OPERATIONS = pa.schema(
         "subject": _TEXT,  # of the first fact of the operation
         "first_token": pa.bool_(),  # whether a subject of the operation is one token that opens its prompt
         **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
+        **dict.fromkeys(("probe_kl", "condition_growth"), _REAL),  # of `workbench.assess`
         **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
         "failed": _TEXT,
     }

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from workbench.assessment import assess
 from workbench.editing.editor import Editor
 from workbench.encoding import is_first_token
 from workbench.errors import EditError, RequestError, UpdateError, first_line
@@ -25,7 +26,6 @@ from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.sequence import EditSequence
 from workbench.update import WeightUpdate
-from workbench.weightstats import spectral_ratio
 
 log = logging.getLogger(__name__)
 
@@ -143,11 +143,13 @@ def _compute(
 def _describe(computed: WeightUpdate, lm: LanguageModel) -> dict[str, Any]:
     """Return the columns of `Store.operations` about an update that is about to be added to the weights of `lm`."""
     steps = [n for record in computed.records for n in record.steps]
-    diagnostics = {name: value for record in computed.records for name, value in record.diagnostics.items()}
+    found = assess(computed, lm)
     return {
         "norm": computed.norm(),
         "relative_norm": computed.relative_norm(lm),
-        "spectral_ratio": spectral_ratio(computed, lm),
-        "denominator": diagnostics.get("denominator"),
+        "spectral_ratio": found.spectral_ratio,
+        "denominator": found.denominator,
+        "probe_kl": found.kl,
+        "condition_growth": found.condition_growth,
         "steps": sum(steps) / len(steps) if steps else None,
     }

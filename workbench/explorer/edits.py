@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from workbench.assessment import Assessment
 from workbench.editing.editor import Editor
 from workbench.editing.kn import KN
 from workbench.editing.passes.attribution import count_passes
@@ -28,11 +29,14 @@ class Edit(SequenceEdit):
         The method with all its hyperparameters, context templates included.
     growth : dict of str to float
         `growth_row` of the sum of all edits up to this one.
+    risk : Assessment
+        What the regularized update does to the model with all earlier edits.
     """
 
     request: EditRequest
     editor: Editor
     growth: dict[str, float]
+    risk: Assessment
 
 
 class Answers(NamedTuple):

@@ -209,7 +209,8 @@ def _diagnostics(edit: Edit) -> list[str]:
         return []
     record = edit.computed.records[0]
     losses = record.losses[0] if record.losses else ()
-    phrases = [f"loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps"] if len(losses) > 1 else []
+    phrases = [str(edit.risk)] if edit.risk.is_high else []
+    phrases += [f"loss {losses[0]:.2f} → {losses[-1]:.2f} in {len(losses)} steps"] if len(losses) > 1 else []
     denominator = record.diagnostics.get("denominator")
     return phrases if denominator is None else [*phrases, f"denominator {denominator:.3g}"]
 

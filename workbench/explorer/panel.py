@@ -129,8 +129,14 @@ class Explorer(widgets.VBox):
         cancel = button("Cancel", lambda: self._worker.cancel(), layout={"width": "90px"})
         self._progress = widgets.VBox([row(self._bar, cancel), self._stage], layout={"display": "none"})
         self._message = widgets.HTML()
+        self._anyway = button(
+            "Apply anyway",
+            lambda: self._submit("edit", self._do_apply_refused),
+            tooltip="Make the edit that was refused; it is not computed again",
+            layout={"width": "120px", "display": "none"},
+        )
         buttons = row(self._edit_button, self._ask_button, self._undo_button)
-        actions = add_classes(widgets.VBox([buttons, self._progress, self._message]), "wb-card")
+        actions = add_classes(widgets.VBox([buttons, self._progress, self._message, self._anyway]), "wb-card")
         left = add_classes(widgets.VBox([self._facts, actions, self._method]), "wb-left")
         return add_classes(widgets.Box([left, self._results]), "wb-columns")
 
@@ -223,7 +229,14 @@ class Explorer(widgets.VBox):
         self, monitor: ProgressMonitor, *, request: "EditRequest", method: str, fields: dict[str, Any], chosen: Chosen
     ) -> None:
         session = self._require_session()
-        session.edit(request, session.editor(method, fields), _make_regularizer(chosen), monitor=monitor)
+        session.edit(request, session.editor(method, fields), _make_regularizer(chosen), cautious=True, monitor=monitor)
+        self._show_edit(session, request)
+
+    def _do_apply_refused(self, monitor: ProgressMonitor) -> None:
+        session = self._require_session()
+        self._show_edit(session, session.apply_refused().request)
+
+    def _show_edit(self, session: "Session", request: "EditRequest") -> None:
         self._results.continuations.suggest([request.filled_prompt, request.subject])
         self._show_edits(session, request)
 
@@ -313,6 +326,7 @@ class Explorer(widgets.VBox):
     def _show_start(self, job: Job) -> None:
         if not job.idle_only:  # else it would remove the message of the job before
             self._message.value = ""
+            self._anyway.layout.display = "none"
         self._status.value = escape(f"{self._model_line()} · working …")
         if job.slow:
             self._stage.value, self._bar.value, self._bar.max = "", 0, 1
@@ -330,6 +344,8 @@ class Explorer(widgets.VBox):
                 self._message.value = render(_NOTE, text="Cancelled; nothing was changed.")
         elif error is not None:
             self._show_error(error)
+            if self.session and self.session.refused is not None:
+                self._anyway.layout.display = ""
 
     def _show_error(self, error: Exception) -> None:
         if isinstance(error, WorkbenchError):

@@ -44,20 +44,20 @@ class RegularizerBar(widgets.VBox):
             min=1,
             max=100,
             continuous_update=False,
-            disabled=True,  # the first regularizer, "none", keeps all
             description="keep %",
             layout=widgets.Layout(width="auto", flex="1 1 220px", min_width="220px"),
             style={"description_width": "52px"},
         )
         self._kept = widgets.HTML()
+        self._show_keep()
         super().__init__([row(add_classes(small(of), "wb-of"), self._kind, self._keep), self._kept])
-        self._kind.observe(lambda change: self._enable_keep(), "value")
+        self._kind.observe(lambda change: self._show_keep(), "value")
         for widget in (self._kind, self._keep):
             widget.observe(lambda change: None if self._is_setting else self._on_change(), "value")
 
     def read_choice(self) -> tuple[str, float | None]:
         """Return the name of the regularizer and the share it keeps, None for one that keeps no share."""
-        return self._kind.value, None if self._keep.disabled else self._keep.value / 100
+        return self._kind.value, self._keep.value / 100 if self._keeps_share() else None
 
     def set(self, regularizer: "Regularizer") -> None:
         """Show the regularizer of an edit; one without a row is named in the history only."""
@@ -72,5 +72,8 @@ class RegularizerBar(widgets.VBox):
         """Show what is `kept`; nothing without an edit."""
         self._kept.value = "" if kept is None else render(_KEPT, kept=kept)
 
-    def _enable_keep(self) -> None:
-        self._keep.disabled = "keep" not in parameters_of(regularizer_row(self._kind.value).regularizer)
+    def _show_keep(self) -> None:
+        self._keep.layout.display = "" if self._keeps_share() else "none"
+
+    def _keeps_share(self) -> bool:
+        return "keep" in parameters_of(regularizer_row(self._kind.value).regularizer)

@@ -13,9 +13,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from workbench.assessment import assess
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
-from workbench.errors import EditError
+from workbench.errors import EditError, RiskError
 from workbench.evaluation.abilities import evaluate_tasks, select_headlines
 from workbench.evaluation.decoding import continue_texts
 from workbench.evaluation.edits import Probe, probes_of
@@ -60,6 +61,7 @@ class Session:
         self._check_unedited()
         self._sequence = EditSequence(lm)
         self._edits: list[Edit] = []
+        self._refused: Edit | None = None
         self.thresholds: tuple[float, ...] = ()
         self.abilities: pd.DataFrame | None = None
 
@@ -72,6 +74,11 @@ class Session:
     def update(self) -> WeightUpdate:
         """Sum of all edits, after the regularizer of the sum; empty without edits."""
         return self._sequence.total
+
+    @property
+    def refused(self) -> Edit | None:
+        """The last edit if it was refused; see `apply_refused`."""
+        return self._refused
 
     @property
     def accumulated(self) -> Regularizer | None:
@@ -94,6 +101,7 @@ class Session:
         editor: Editor,
         regularizer: Regularizer | None = None,
         *,
+        cautious: bool = False,
         monitor: ProgressMonitor | None = None,
     ) -> Edit:
         """Edit a fact on the model with all earlier edits; if it fails, the session stays as it was.
@@ -106,6 +114,8 @@ class Session:
             The editing method. What it takes from a model once, such as context templates, comes from the unedited one.
         regularizer : Regularizer, optional
             Regularizer of the update; none by default.
+        cautious : bool
+            Whether an edit that would break the model is refused; `apply_refused` makes it after all.
         monitor : ProgressMonitor, optional
             Receives the progress, and cancels the edit.
 
@@ -118,6 +128,8 @@ class Session:
         ------
         WorkbenchError
             If the fact, the hyperparameters or the computed update cannot be used.
+        RiskError
+            If the edit would break the model and `cautious` is set.
         Cancelled
             If `monitor` cancels the edit.
         """
@@ -134,9 +146,25 @@ class Session:
             monitor.stage("Measuring")
             if not self._edits:
                 self.thresholds = thresholds_of(computed, self.lm)
-            self._edits.append(self._add(request, editor, computed, regularizer, seconds))
-            self.abilities = None
-            return self._edits[-1]
+            edit = self._add(request, editor, computed, regularizer, seconds)
+            if cautious and edit.risk.is_high:
+                self._sequence.undo()
+                self._refused = edit
+                raise RiskError(f"this edit was not applied because of its {edit.risk}.", edit.risk)
+            return self._accept(edit)
+
+    def apply_refused(self) -> Edit:
+        """Make the edit that was refused last, without computing it again; raise `EditError` if there is none."""
+        if (refused := self._refused) is None:
+            raise EditError("no edit has been refused since the last one.")
+        with self._exclusive(None):
+            parts = (refused.request, refused.editor, refused.computed, refused.regularizer, refused.seconds)
+            return self._accept(self._add(*parts))
+
+    def _accept(self, edit: Edit) -> Edit:
+        self._edits.append(edit)
+        self.abilities = self._refused = None
+        return edit
 
     def regularize(self, regularizer: Regularizer, *, monitor: ProgressMonitor | None = None) -> Edit:
         """Regularize the last edit again, from the update as the method computed it.
@@ -167,7 +195,7 @@ class Session:
                 self._sequence.add(last.computed, last.regularizer, seconds=last.seconds)
                 raise
             self._edits[-1] = edit
-            self.abilities = None
+            self.abilities = self._refused = None
             return edit
 
     def regularize_sum(self, regularizer: Regularizer | None, *, monitor: ProgressMonitor | None = None) -> None:
@@ -214,7 +242,7 @@ class Session:
             removed = len(self._sequence.undo(number))
             undone = tuple(self._edits[-removed:])
             del self._edits[-removed:]
-            self.abilities = None
+            self.abilities = self._refused = None
         return undone
 
     def predict(self, request: EditRequest, *, monitor: ProgressMonitor | None = None) -> Answers:
@@ -391,13 +419,16 @@ class Session:
         regularizer: Regularizer | None,
         seconds: float,
     ) -> Edit:
+        earlier = self._sequence.base
         added = self._sequence.add(computed, regularizer, seconds=seconds)
         try:
+            with earlier.applied(self.lm) if len(earlier) else nullcontext():
+                risk = assess(added.update, self.lm)
             growth = growth_row(self._sequence.total, self.lm, self.thresholds)
         except Exception:  # such as too little memory
             self._sequence.undo()
             raise
-        return Edit(**vars(added), request=request, editor=editor, growth=growth)
+        return Edit(**vars(added), request=request, editor=editor, growth=growth, risk=risk)
 
     def _unedited_predictions(self, probes: Sequence[Probe]) -> list[PromptPrediction]:
         by_key = {(probe.prompt, probe.target, probe.rival): probe for probe in probes}

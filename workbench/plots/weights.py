@@ -13,7 +13,7 @@ from workbench.plots.style import HEATMAP, edits_label, ordered_styles, require_
 from workbench.registry import BLACK, BLUE, VERMILION
 
 _DASHES = ("-", "--", "-.", ":")
-_DELTA_LABEL = "relative change δ = |ΔW / W|  (the end bins include everything beyond)"
+_DELTA_LABEL = "relative change δ = |ΔW / W|  (outer bins: all beyond)"
 _DELTA_AXES = {"xscale": "log", "xlabel": _DELTA_LABEL, "ylabel": "share of entries in bin (%)"}
 
 
