@@ -216,16 +216,16 @@ def report_edits(operations: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns subject (of the first fact), operation, relative_norm (‖ΔW‖/‖W‖ over all edited matrices, before the
         regularizer), spectral_ratio (of `workbench.weightstats.spectral_ratio`), first_token (whether a subject is
-        one token that opens its prompt), denominator (ROME's uᵀk), perplexity, and factor (perplexity, divided by that
-        before the operation: of the previous operation in a sequence, of the unedited model otherwise). Columns
-        without a value are left out.
+        one token that opens its prompt), denominator (ROME's uᵀk), probe_kl (of `workbench.assess`), perplexity, and
+        factor (perplexity, divided by that before the operation: of the previous operation in a sequence, of the
+        unedited model otherwise). Columns without a value are left out.
     """
     rows = operations.sort_values(["trajectory", "operation"])
     before = rows.groupby("trajectory")["perplexity"].shift()
     before = before.where(rows["setting"].str.startswith("sequential")).fillna(rows["perplexity_unedited"])
     rows = rows.assign(factor=rows["perplexity"] / before).dropna(subset=["norm"])
     columns = ["subject", "operation", "relative_norm", "spectral_ratio", "first_token", "denominator"]
-    columns += ["perplexity", "factor"]
+    columns += ["probe_kl", "perplexity", "factor"]
     found = rows[["method", *columns]].drop_duplicates(["method", "subject", "operation", "relative_norm"])
     return (
         found[columns]
