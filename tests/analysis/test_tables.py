@@ -68,7 +68,7 @@ def test_the_factor_of_an_edit_is_against_the_operation_before_it_in_a_sequence_
     place = {"trajectory": "a", "method": "ROME", "perplexity_unedited": 10.0, "norm": 1.0}
     rows = [{**place, "operation": t, "subject": f"s{t}", "relative_norm": t / 10} for t in (1, 2)]
     operations = pd.DataFrame(rows).assign(perplexity=[20.0, 30.0], setting="sequential-instance")
-    operations[["spectral_ratio", "first_token", "denominator"]] = None
+    operations[["spectral_ratio", "first_token", "denominator", "probe_kl"]] = None
     assert tables.report_edits(operations).set_index("subject")["factor"].to_dict() == {"s2": 1.5, "s1": 2.0}
     single = operations.assign(setting="single-instance")
     assert tables.report_edits(single).set_index("subject")["factor"].to_dict() == {"s2": 3.0, "s1": 2.0}
