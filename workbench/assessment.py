@@ -73,11 +73,20 @@ class Assessment:
             found.append(f"σ₁(ΔW) is {self.spectral_ratio:.2g} times that of W")
         return tuple(found)
 
+    @property
+    def level(self) -> str:
+        """The risk in one word, high or low."""
+        return "high" if self.is_high else "low"
+
+    @property
+    def summary(self) -> str:
+        """What the update does, and its reasons."""
+        because = f"; {', '.join(self.reasons)}" if self.reasons else ""
+        return f"predictions on other text move by {self.kl:.2g} nats a token{because}"
+
     def __str__(self) -> str:
         """Return the risk and its reasons as one line."""
-        because = f"; {', '.join(self.reasons)}" if self.reasons else ""
-        risk = "high" if self.is_high else "low"
-        return f"{risk} risk: predictions on other text move by {self.kl:.2g} nats a token{because}"
+        return f"{self.level} risk: {self.summary}"
 
 
 REPAIRS: Mapping[str, str] = {

@@ -143,7 +143,7 @@ def _edit_rows(record: EditRecord, outcome: Outcome) -> dict[str, str]:
     if len(record.losses) == 1 and record.steps[0] > 1:
         [losses] = record.losses
         rows["loss"] = f"{losses[0]:.3f} → {losses[-1]:.3f} in {len(losses)} steps"
-    rows["risk"] = str(outcome.risk).replace(" risk:", ":")
+    rows["risk"] = f"{outcome.risk.level}: {outcome.risk.summary}"
     seconds = outcome.seconds
     rows["seconds"] = f"{seconds['edit']:.1f}" + (
         f", and {seconds['prepared']:.1f} to prepare the method" if seconds["prepared"] >= 0.05 else ""
