@@ -6,6 +6,8 @@ from matplotlib.lines import Line2D
 
 from workbench.plots.style import require_columns, styles_of
 
+_LOWEST, _HIGHEST = 1e-6, 1e3  # KL, and factor of perplexity, beyond which points are drawn at the edge
+
 
 def risk_against_damage(edits: pd.DataFrame, figure: Figure, *, limit: float, breaks: float) -> Figure:
     """Draw one panel per model with a point per edit: assessed KL to the right, factor of perplexity upwards.
@@ -21,8 +23,8 @@ def risk_against_damage(edits: pd.DataFrame, figure: Figure, *, limit: float, br
         for (method, first), part in edits[edits["model"] == model].groupby(["method", "first_token"]):
             style = styles[str(method)]
             ax.plot(
-                part["probe_kl"].clip(lower=1e-6),
-                part["factor"],
+                part["probe_kl"].clip(lower=_LOWEST),
+                part["factor"].fillna(_HIGHEST).clip(upper=_HIGHEST),
                 linestyle="",
                 marker=style.marker,
                 color=style.color,
@@ -37,13 +39,14 @@ def risk_against_damage(edits: pd.DataFrame, figure: Figure, *, limit: float, br
         )
         ax.axvline(limit, color="0.5", linewidth=0.8, linestyle="--")
         ax.axhline(breaks, color="0.5", linewidth=0.8, linestyle=":")
-    axes[0].set_ylabel("perplexity after / before the edit")
+    axes[0].set_ylabel(f"perplexity after / before the edit (at most {_HIGHEST:,.0f})")
     handles = [
         Line2D([], [], linestyle="", marker=style.marker, color=style.color, markerfacecolor="none", label=method)
         for method, style in styles.items()
     ]
+    if edits["first_token"].any():
+        handles.append(Line2D([], [], linestyle="", marker="o", color="0.4", label="one-token subject first"))
     handles += [
-        Line2D([], [], linestyle="", marker="o", color="0.4", label="one-token subject first"),
         Line2D([], [], color="0.5", linewidth=0.8, linestyle="--", label=f"limit of a high risk, {limit:g}"),
         Line2D([], [], color="0.5", linewidth=0.8, linestyle=":", label=f"factor {breaks:g}"),
     ]
