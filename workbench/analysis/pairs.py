@@ -102,7 +102,11 @@ class Runs:
         return cls(scores, results.sort_values("trajectory").drop_duplicates(place))
 
     def abilities(self, **where: object) -> pd.DataFrame:
-        """Return the scores of abilities above guessing in the examples that did not choose them."""
+        """Return the scores of abilities above guessing, less what guessing gives, in examples that chose none of them.
+
+        A share of them is a share of what the unedited model can do: an area under the curve that falls from 0.9 to 0.5
+        leaves nothing.
+        """
         return select(self._of_abilities, where)
 
     def smooth(self, **where: object) -> pd.DataFrame:
@@ -118,6 +122,7 @@ class Runs:
     @cached_property
     def _of_abilities(self) -> pd.DataFrame:
         chosen = self.scores.merge(self._above_guessing, on=["dtype", *STRATUM], validate="many_to_one")
+        chosen["value"] -= chosen.pop("floor")
         return chosen[~_chooses(chosen)]
 
     @cached_property
@@ -126,7 +131,7 @@ class Runs:
         rows = self.scores[(self.scores["operation"] == 0) & self.scores["task"].isin(list(TASKS))]
         rows = rows[_chooses(rows)].drop_duplicates(["dtype", *STRATUM, "example"])
         headlines = {(name, p, m) for name, task in TASKS.items() for p, m in task.headline.items()}
-        found: dict[tuple[str, ...], tuple[str, ...]] = {}
+        found: dict[tuple[str, ...], tuple[object, ...]] = {}
         for is_headline in (True, False):
             for key, part in rows.groupby(["dtype", *STRATUM], sort=True):
                 dtype, task, metric, protocol, source, split = map(str, key)
@@ -135,8 +140,9 @@ class Runs:
                     values, weights = part["value"].to_numpy(), part["weight"].to_numpy()
                     low, _ = score_interval(values, weights=weights, confidence=_ONE_SIDED)
                     if low > floor:
-                        found.setdefault((dtype, task, protocol, source, split), tuple(map(str, key)))
-        return pd.DataFrame(list(found.values()), columns=["dtype", *STRATUM], dtype="str")
+                        found.setdefault((dtype, task, protocol, source, split), (*map(str, key), floor))
+        above = pd.DataFrame(list(found.values()), columns=["dtype", *STRATUM, "floor"])
+        return above.astype(dict.fromkeys(["dtype", *STRATUM], "str") | {"floor": float})
 
 
 def select(table: pd.DataFrame, where: Mapping[str, object]) -> pd.DataFrame:
