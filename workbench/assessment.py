@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench.editing.rome import ROME
 from workbench.encoding import is_first_token
 from workbench.errors import RiskError, SpecError
+from workbench.evaluation.drift import divergence
 from workbench.evaluation.perplexity import read_windows
 from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
@@ -216,7 +217,7 @@ def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> 
     seen = [record.diagnostics for record in update.records]
     denominators = [float(diagnostics["denominator"]) for diagnostics in seen if "denominator" in diagnostics]
     return Assessment(
-        kl=float((before.exp() * (before - after)).sum(dim=1).mean()),
+        kl=float(divergence(before, after).mean()),
         spectral_ratio=max(ratios.values(), default=0.0),
         condition_growth=_condition_growth(update, lm, max(ratios, key=ratios.__getitem__)) if ratios else 1.0,
         denominator=min(denominators, key=abs, default=None),

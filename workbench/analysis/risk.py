@@ -7,9 +7,9 @@ from scipy.stats import mannwhitneyu
 from workbench.analysis.tables import report_edits
 from workbench.assessment import LIMIT
 from workbench.evaluation.statistics import proportion_interval
+from workbench.regularize import Unregularized
 
 BREAKS = 1.5  # factor of perplexity above which an edit counts as one that broke the model
-UNREGULARIZED = "Unregularized"
 
 
 def assessed_edits(operations: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def assessed_edits(operations: pd.DataFrame) -> pd.DataFrame:
         Columns model, method, facts, the columns of `report_edits`, and broke (whether the factor is above 1.5, or
         perplexity is not a number any more).
     """
-    plain = operations[(operations["regularizer"] == UNREGULARIZED) & operations["perplexity_unedited"].notna()]
+    plain = operations[(operations["regularizer"] == Unregularized().label) & operations["perplexity_unedited"].notna()]
     plain = plain.dropna(subset=["probe_kl"])
     parts = [
         report_edits(part).assign(model=str(model), method=str(method), facts=str(facts))
@@ -75,7 +75,7 @@ def judge_assessment(edits: pd.DataFrame, *, limit: float = LIMIT) -> pd.DataFra
         for name, of in (("caught", broke), ("false_alarms", ~broke)):
             row |= _share(name, is_high[of])
         rows.append(row)
-    return pd.DataFrame(rows, columns=[*_COLUMNS])
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 _SHARES = [f"{name}{end}" for name in ("caught", "false_alarms") for end in ("", "_low", "_high")]

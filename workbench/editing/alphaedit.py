@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED, earlier_keys
+from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED
 from workbench.editing.presets import preset_for
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import NONNEGATIVE, POSITIVE, SHARE, parameters_of
+from workbench.parameters import NONNEGATIVE, POSITIVE, SHARE
 from workbench.storage.cache import compute_missing
 
 # jianghoucheng/AlphaEdit hparams/AlphaEdit: layers and rates where they differ from those of MEMIT
@@ -109,15 +109,12 @@ class AlphaEdit(MEMIT):
             If the file cannot be read, is not for AlphaEdit, has an unknown field or a value that is not allowed, or
             lacks `layers`.
         """
-        declared = parameters_of(AlphaEdit)
-        others = {key: replace(declared[name], name=key) for key, name in _YAML_NAMES.items()}
-        given = read_hparams(path, cls, _YAML_FIELDS, others=others, ignored=_YAML_IGNORED)
-        return cls(**{_YAML_NAMES.get(key, key): value for key, value in given.items()})
+        return cls(**read_hparams(path, cls, _YAML_FIELDS, renamed=_YAML_NAMES, ignored=_YAML_IGNORED))
 
     def _solve(self, lm: LanguageModel, layer: int, C: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
         basis = self._null_space(lm, layer, C)
         U_0, energies = basis.vectors.to(keys.device), basis.eigenvalues.to(keys.device)
-        earlier = earlier_keys(lm, lm.arch.mlp_out_weight(layer)) if self.remember else None
+        earlier = self._earlier_keys(lm, layer)
         B = U_0.T @ keys.double().T  # (r, N)
         system = B @ B.T + torch.diag(self.mom2_update_weight * energies + self.ridge)
         if earlier is not None:

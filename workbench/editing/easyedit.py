@@ -25,6 +25,7 @@ def read_hparams(
     fields: Sequence[str],
     *,
     others: Mapping[str, Parameter] | None = None,
+    renamed: Mapping[str, str] | None = None,
     ignored: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Return the hyperparameters in one of EasyEdit's hparams files.
@@ -39,13 +40,15 @@ def read_hparams(
         Keys that are read as the fields of the same names.
     others : mapping of str to Parameter, optional
         Further keys that are read, which are not fields, with what is allowed in them.
+    renamed : mapping of str to str, optional
+        Further keys that are read, as the fields of other names.
     ignored : frozenset of str
         Further keys of the published files that are accepted and not read.
 
     Returns
     -------
     dict of str to object
-        Values of those of `fields` and `others` that the file holds.
+        Values of those of `fields`, `others` and, by the names of their fields, `renamed` that the file holds.
 
     Raises
     ------
@@ -53,12 +56,13 @@ def read_hparams(
         If the file cannot be read, is for another method, has an unknown key or a value that is not allowed, or lacks
         a field without default.
     """
-    path, name = Path(path), method.__name__
+    path, name, renamed = Path(path), method.__name__, renamed or {}
     given = _read_yaml(path)
     if not isinstance(given, dict) or given.get("alg_name") != name:
         raise EditError(f"{path} is not an EasyEdit hparams file for {name}; its alg_name must be {name}.")
     declared = parameters_of(method)
     known = {key: declared[key] for key in fields} | dict(others or {})
+    known |= {key: dataclasses.replace(declared[field], name=key) for key, field in renamed.items()}
     if unknown := sorted(set(map(str, given)) - set(known) - _IGNORED - ignored):
         raise EditError(f"{path}: field {unknown[0]!r} is not known for {name}; known: {', '.join(sorted(known))}.")
     if given.get("fact_token", "subject_last") != "subject_last":
@@ -72,7 +76,7 @@ def read_hparams(
             known[key].check(value)
         except EditError as err:
             raise EditError(f"{path}: {key} must {known[key].phrase}; got {given[key]!r}.") from err
-    return values
+    return {renamed.get(key, key): value for key, value in values.items()}
 
 
 def _read_yaml(path: Path) -> Any:

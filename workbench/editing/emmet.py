@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED, earlier_keys, solve_spd
+from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED, solve_spd
 from workbench.editing.presets import preset_for
 from workbench.editing.rome import ROME
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import NONNEGATIVE, Interval, Parameter, parameters_of
+from workbench.parameters import NONNEGATIVE, POSITIVE, Interval, Parameter
 
 _GPT: dict[str, Any] = {"clamp_norm_factor": 0.75, "v_weight_decay": 0.5}
 # scalable-model-editing/unified-model-editing hparams/EMMET
@@ -53,7 +53,7 @@ class EMMET(MEMIT):
         If a hyperparameter is not allowed.
     """
 
-    mom2_update_weight: Annotated[float, Interval(0, closed="neither"), "w: C' = w C; cancels without a ridge"] = 1.0
+    mom2_update_weight: Annotated[float, POSITIVE, "w: C' = w C; cancels without a ridge"] = 1.0
     ridge: Annotated[float, NONNEGATIVE, "weight of the identity added to D, as a multiple of D's mean diagonal"] = 0.0
     absolute_ridge: Annotated[
         float | None, NONNEGATIVE, "weight of the identity added to D, instead of `ridge`; as published 0.1"
@@ -102,18 +102,15 @@ class EMMET(MEMIT):
             If the file cannot be read, is not for EMMET, has an unknown field or a value that is not allowed, or lacks
             `layers`.
         """
-        declared = parameters_of(EMMET)
-        others = {key: replace(declared[name], name=key) for key, name in _YAML_NAMES.items()}
+        others = {_NO_PENALTY.name: _NO_PENALTY}
         given = read_hparams(
-            *(path, cls, MEMIT_YAML_FIELDS),
-            others=others | {_NO_PENALTY.name: _NO_PENALTY},
-            ignored=MEMIT_YAML_IGNORED,
+            path, cls, MEMIT_YAML_FIELDS, others=others, renamed=_YAML_NAMES, ignored=MEMIT_YAML_IGNORED
         )
         given.pop(_NO_PENALTY.name, None)
-        return cls(**{_YAML_NAMES.get(key, key): value for key, value in given.items()})
+        return cls(**given)
 
     def _solve(self, lm: LanguageModel, layer: int, C: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
-        earlier = earlier_keys(lm, lm.arch.mlp_out_weight(layer)) if self.remember else None
+        earlier = self._earlier_keys(lm, layer)
         K = keys.double().T
         system = self.mom2_update_weight * C.to(K.device, torch.float64)
         if earlier is not None:

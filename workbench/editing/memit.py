@@ -289,9 +289,12 @@ class MEMIT:
         )
         return WeightUpdate.of_edit(lm, total.changes, record)
 
+    def _earlier_keys(self, lm: LanguageModel, layer: int) -> Tensor | None:
+        return earlier_keys(lm, lm.arch.mlp_out_weight(layer)) if self.remember else None
+
     def _solve(self, lm: LanguageModel, layer: int, C: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return (d_ff, N) with which ΔW = R @ itᵀ, and what is reported about it."""
-        earlier = earlier_keys(lm, lm.arch.mlp_out_weight(layer)) if self.remember else None
+        earlier = self._earlier_keys(lm, layer)
         return solve_keys(C, keys, self.mom2_update_weight, earlier=earlier, ridge=self.ridge), {}
 
 

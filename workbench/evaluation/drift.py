@@ -168,9 +168,14 @@ def _compare_at(lm: LanguageModel, rows: Sequence[tuple[int, ...]], positions: S
     return torch.cat([_compare_logits(*piece) for piece in pieces]).cpu()
 
 
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return KL(p ‖ q) in nats (R,), from log-probabilities (R, V); never negative."""
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0)  # rounding may leave −1e-7
+
+
 def _compare_logits(before: Tensor, after: Tensor, follows: Tensor) -> Tensor:
     """KL, and log-probability of the tokens `follows` before and after, from logits (R, V): (R, 3)."""
     log_p, log_q = before.log_softmax(dim=-1), after.log_softmax(dim=-1)
-    kl = (log_p.exp() * (log_p - log_q)).sum(dim=-1).clamp(min=0)  # rounding may leave −1e-7
+    kl = divergence(log_p, log_q)
     chosen = (log_probs.gather(1, follows[:, None])[:, 0] for log_probs in (log_p, log_q))
     return torch.stack([kl, *chosen], dim=1)

@@ -6,7 +6,7 @@ needed. Two sessions may therefore share a model, and a session leaves no trace 
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -377,7 +377,7 @@ class Session:
         if name not in last.update:
             raise EditError(f"the last edit does not change {name!r}; it changes {', '.join(self.matrices())}.")
         earlier = self._sequence.base_after(len(self._edits) - 1)
-        with self._exclusive(None), earlier.applied(self.lm) if len(earlier) else nullcontext():
+        with self._exclusive(None), self._on(earlier):
             return weight_view(self.lm, last, name)
 
     def measure_kept(self) -> KeptShare:
@@ -402,6 +402,10 @@ class Session:
                 with passes_counted(self.lm, monitor):
                     yield
 
+    def _on(self, earlier: WeightUpdate) -> AbstractContextManager[object]:
+        """Apply the sum of earlier edits inside a ``with`` block; without any, the model counts as unedited."""
+        return earlier.applied(self.lm) if len(earlier) else nullcontext()
+
     def _check_unedited(self) -> None:
         if self.lm.applied_updates:
             raise EditError(f"an update is applied to {self.lm.name}; undo it before exploring.")
@@ -422,7 +426,7 @@ class Session:
         earlier = self._sequence.base
         added = self._sequence.add(computed, regularizer, seconds=seconds)
         try:
-            with earlier.applied(self.lm) if len(earlier) else nullcontext():
+            with self._on(earlier):
                 risk = assess(added.update, self.lm)
             growth = growth_row(self._sequence.total, self.lm, self.thresholds)
         except Exception:  # such as too little memory
