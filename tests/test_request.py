@@ -92,6 +92,37 @@ def test_invalid_fields_are_refused_in_one_sentence(changes, sentence):
     assert str(caught.value) == sentence
 
 
+def test_a_fact_without_a_subject_is_asked_by_its_prompt_as_it_is():
+    request = wb.EditRequest(subject=None, prompt="It rains in", target_new="May", rephrase=("The rain falls in",))
+    assert (request.filled_prompt, request.filled_rephrase) == ("It rains in", ("The rain falls in",))
+    assert request.name == "It rains in"
+    assert wb.EditRequest(**FACT).name == FACT["subject"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"prompt": "{} is in"},
+            "prompt '{} is in' must be a text without {} where no subject is named; name the subject or write the "
+            "prompt out.",
+        ),
+        (
+            {"prompt": " "},
+            "prompt ' ' must be a text without {} where no subject is named; name the subject or write the prompt out.",
+        ),
+        (
+            {"prompt": "It is in", "rephrase": ["Where is {}?"]},
+            "rephrase 'Where is {}?' of 'It is in' must be a text without {}, as there is no subject.",
+        ),
+    ],
+)
+def test_a_place_for_a_subject_that_is_not_named_is_refused(changes, sentence):
+    with pytest.raises(RequestError) as caught:
+        wb.EditRequest(**{**FACT, "subject": None, **changes})
+    assert str(caught.value) == sentence
+
+
 @pytest.mark.parametrize(("prompt", "target", "field"), [("", "Paris", "prompt"), ("The Louvre is in", " ", "target")])
 def test_an_empty_locality_probe_is_refused_in_one_sentence(prompt, target, field):
     with pytest.raises(RequestError) as caught:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment.estimate import SecondMoment
+    from workbench.editing.ultraedit import UltraEdit
     from workbench.errors import RiskError, WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.drift import drift, drift_tokens
@@ -59,6 +60,7 @@ __all__ = [
     "SecondMoment",
     "Store",
     "TasksSpec",
+    "UltraEdit",
     "Unregularized",
     "WeightUpdate",
     "WorkbenchError",
@@ -94,6 +96,7 @@ _MODULES = {
     "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),
     "editing.second_moment.estimate": ("SecondMoment",),
+    "editing.ultraedit": ("UltraEdit",),
     "errors": ("RiskError", "WorkbenchError"),
     "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),

@@ -163,7 +163,7 @@ class Guard:
                     return repaired
         if self.ask is not None and self.ask(given):
             return computed, regularizer
-        subjects = ", ".join(repr(request.subject) for record in computed.records for request in record.requests[:1])
+        subjects = ", ".join(repr(request.name) for record in computed.records for request in record.requests[:1])
         raise RiskError(f"the edit of {subjects} was not applied because of its {given}.", given)
 
 

@@ -123,7 +123,7 @@ def _closing_specials(places: Sequence[tuple[tuple[int, int], int]]) -> int:
 def encode_request(
     tokenizer: PreTrainedTokenizerBase, request: EditRequest, *, context: str = PLACEHOLDER, target: str | None = None
 ) -> Encoded:
-    """Encode a request's prompt in a context, followed by a target, and locate its subject.
+    """Encode a request's prompt in a context, followed by a target, and locate its subject if it has one.
 
     Parameters
     ----------
@@ -146,7 +146,9 @@ def encode_request(
         If the target tokenizes to nothing.
     """
     before, after = context.split(PLACEHOLDER)
-    subject_end = len(before) + request.prompt.index(PLACEHOLDER) + len(request.subject)
+    subject_end = None
+    if request.subject is not None:
+        subject_end = len(before) + request.prompt.index(PLACEHOLDER) + len(request.subject)
     prompt = before + request.filled_prompt + after
     return encode(tokenizer, prompt, request.target_new if target is None else target, subject_end=subject_end)
 

@@ -85,6 +85,11 @@ class MethodRow:
         """Whether several requests can make one edit."""
         return self.editor.supports_batch
 
+    @property
+    def needs_subject(self) -> bool:
+        """Whether it edits only facts whose subject is marked; true unless its class says otherwise."""
+        return bool(getattr(self.editor, "needs_subject", True))
+
     def check_fields(self, names: Iterable[str]) -> None:
         """Raise `SpecError` unless the method has hyperparameters of these names."""
         known = [f.name for f in dataclasses.fields(self.editor)]
@@ -220,6 +225,13 @@ _METHODS = {
             preset="locft_for_model",
             options=_FT_OPTIONS,
             update="full_rank",
+        ),
+        MethodRow(
+            "ultraedit",
+            "UltraEdit",
+            "workbench.editing.ultraedit:UltraEdit",
+            SeriesStyle(SKY, "d", "-."),
+            options={"lr": "lr"},
         ),
     )
 }

@@ -64,11 +64,12 @@ class EditRequest:
     Raises
     ------
     RequestError
-        If the subject or a target is empty, the prompt does not contain ``{}`` exactly once, a rephrasing is empty or
-        contains ``{}`` more than once, `rephrase` is a text instead of a list, or the new target is the true one.
+        If the subject or a target is empty, the prompt does not contain ``{}`` exactly once (without a subject: not at
+        all), a rephrasing is empty or contains ``{}`` more than once, `rephrase` is a text instead of a list, or the
+        new target is the true one.
     """
 
-    subject: str
+    subject: str | None  # None: not marked, for methods that need none (FT, KN, MEND, UltraEdit)
     prompt: str  # contains {} once, in the place of the subject
     target_new: str  # the answer that the edit should produce
     target_true: str | None = None  # None if it is not known
@@ -83,7 +84,7 @@ class EditRequest:
         object.__setattr__(self, "rephrase", tuple(self.rephrase))
         object.__setattr__(self, "locality", tuple(self.locality))
         object.__setattr__(self, "portability", tuple(self.portability))
-        if not self.subject.strip():
+        if self.subject is not None and not self.subject.strip():
             raise RequestError(f"subject is empty for the prompt {self.prompt!r}; name what the fact is about.")
         self._check_prompt()
         if not self.target_new.strip():
@@ -93,14 +94,17 @@ class EditRequest:
         if self.target_true is not None:
             self._check_target_true(self.target_true)
         for text in self.rephrase:
-            if not text.strip() or text.count(PLACEHOLDER) > 1:
-                raise RequestError(
-                    f"rephrase {text!r} of {self.filled_prompt!r} must be a text with {PLACEHOLDER} at most once, "
-                    "where the subject goes."
-                )
+            self._check_rephrase(text)
 
     def _check_prompt(self) -> None:
         count = self.prompt.count(PLACEHOLDER)
+        if self.subject is None:
+            if count or not self.prompt.strip():
+                raise RequestError(
+                    f"prompt {self.prompt!r} must be a text without {PLACEHOLDER} where no subject is named; name the "
+                    "subject or write the prompt out."
+                )
+            return
         if count == 1:
             return
         if count > 1:
@@ -112,6 +116,13 @@ class EditRequest:
             f"subject {self.subject!r} {where} the prompt {self.prompt!r}; mark its place with {PLACEHOLDER}."
         )
 
+    def _check_rephrase(self, text: str) -> None:
+        rule = f"with {PLACEHOLDER} at most once, where the subject goes"
+        if self.subject is None:
+            rule = f"without {PLACEHOLDER}, as there is no subject"
+        if not text.strip() or text.count(PLACEHOLDER) > (self.subject is not None):
+            raise RequestError(f"rephrase {text!r} of {self.filled_prompt!r} must be a text {rule}.")
+
     def _check_target_true(self, target_true: str) -> None:
         if not target_true.strip():
             raise RequestError(f"target_true is empty for {self.filled_prompt!r}; leave it out if it is not known.")
@@ -119,11 +130,19 @@ class EditRequest:
             raise RequestError(f"target_new is the true answer {target_true!r} already, for {self.filled_prompt!r}.")
 
     @property
+    def name(self) -> str:
+        """The subject, or the prompt where none is marked."""
+        return self.prompt if self.subject is None else self.subject
+
+    @property
     def filled_prompt(self) -> str:
         """The prompt with the subject in its place."""
-        return self.prompt.replace(PLACEHOLDER, self.subject)
+        return self._fill(self.prompt)
 
     @property
     def filled_rephrase(self) -> tuple[str, ...]:
         """The rephrasings with the subject in its place."""
-        return tuple(text.replace(PLACEHOLDER, self.subject) for text in self.rephrase)
+        return tuple(map(self._fill, self.rephrase))
+
+    def _fill(self, text: str) -> str:
+        return text if self.subject is None else text.replace(PLACEHOLDER, self.subject)

@@ -20,6 +20,7 @@ from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 from workbench.storage.files import write_atomically
 
 FORMAT = "workbench-update-2"
+_RECORD_TENSORS = ("keys", "running")  # fields of a record that a file holds as tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +40,9 @@ class EditRecord:
         the whole batch where all are optimized together (FT), none where nothing is optimized (KN, MEND).
     keys : mapping of str to Tensor (N, d_in)
         Keys that the edit writes to, by parameter; empty for methods without keys.
+    running : mapping of str to Tensor (n,)
+        By parameter, what later edits of the same method need of this one beside its keys, such as UltraEdit's
+        statistics; empty for other methods.
     diagnostics : mapping of str to JSON values
         What the method reports about itself, such as ROME's ``denominator``; `compute_update` of the editor lists it.
     regularizer : mapping of str to JSON values, or None
@@ -50,6 +54,7 @@ class EditRecord:
     hyperparameters: Mapping[str, Any]
     losses: tuple[tuple[float, ...], ...] = ()
     keys: Mapping[str, Tensor] = field(default_factory=dict)
+    running: Mapping[str, Tensor] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     regularizer: Mapping[str, Any] | None = None
 
@@ -59,7 +64,7 @@ class EditRecord:
         return tuple(map(len, self.losses))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the record as JSON values, without the keys."""
+        """Return the record as JSON values, without its tensors."""
         return {
             "method": self.method,
             "requests": [asdict(request) for request in self.requests],
@@ -70,8 +75,16 @@ class EditRecord:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], keys: Mapping[str, Tensor] | None = None) -> "EditRecord":
-        """Return the record that `as_dict` described, with `keys`; raise `ValueError` if `values` are none."""
+    def from_dict(
+        cls,
+        values: Mapping[str, Any],
+        keys: Mapping[str, Tensor] | None = None,
+        running: Mapping[str, Tensor] | None = None,
+    ) -> "EditRecord":
+        """Return the record that `as_dict` described, with its `keys` and `running`.
+
+        Raises `ValueError` if `values` describe none.
+        """
         match values:
             case {
                 "method": str(method),
@@ -89,7 +102,7 @@ class EditRecord:
             steps = tuple(tuple(map(float, each)) for each in losses)
         except (TypeError, KeyError, RequestError) as err:
             raise ValueError(f"its metadata hold a malformed record: {err}") from err
-        return cls(method, facts, hyperparameters, steps, keys or {}, diagnostics, regularizer)
+        return cls(method, facts, hyperparameters, steps, keys or {}, running or {}, diagnostics, regularizer)
 
 
 def _request_from(values: dict[str, Any]) -> EditRequest:
@@ -313,7 +326,8 @@ def pack_update(update: WeightUpdate) -> PackedUpdate:
     """Return the tensors and JSON values that `unpack_update` makes an update of."""
     tensors = {f"{name}:{part}": t for name, change in update.items() for part, t in change.tensors().items()}
     for i, record in enumerate(update.records):
-        tensors |= {f"{name}:keys {i}": keys for name, keys in record.keys.items()}
+        for part in _RECORD_TENSORS:
+            tensors |= {f"{name}:{part} {i}": tensor for name, tensor in getattr(record, part).items()}
     metadata = {
         "kinds": {name: type(change).__name__ for name, change in update.items()},
         "records": [record.as_dict() for record in update.records],
@@ -335,7 +349,10 @@ def unpack_update(packed: PackedUpdate) -> WeightUpdate:
         if (change := change_from_tensors(kind, _parts_of(name, packed.tensors))) is None:
             raise ValueError(f"the tensors of {name} are not those of a {kind} update")
         changes[name] = change
-    found = tuple(EditRecord.from_dict(values, _keys_of(i, kinds, packed.tensors)) for i, values in enumerate(records))
+    found = tuple(
+        EditRecord.from_dict(values, *(_of_record(part, i, kinds, packed.tensors) for part in _RECORD_TENSORS))
+        for i, values in enumerate(records)
+    )
     return WeightUpdate(changes, found, packed.metadata["model"], packed.metadata["fingerprint"])
 
 
@@ -343,8 +360,8 @@ def _parts_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
 
 
-def _keys_of(number: int, names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensors[key] for name in names if (key := f"{name}:keys {number}") in tensors}
+def _of_record(part: str, number: int, names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[key] for name in names if (key := f"{name}:{part} {number}") in tensors}
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:

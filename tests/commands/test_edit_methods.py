@@ -48,6 +48,7 @@ def logits_of(model, lm):
 SETTINGS = {
     "memit": ("--set", "mom2_update_weight=0.1", "--set", "layers=[1, 2]"),
     "mend": ("--set", "network=mend.safetensors"),
+    "ultraedit": ("--set", "tokens=all"),
 }
 
 
@@ -207,11 +208,19 @@ def test_each_layer_of_memit_can_be_pruned_in_turn(cli):
     assert [int(update[name].mask.sum()) for name in update] == [32 * 48 // 2] * 2
 
 
+def test_a_fact_without_a_subject_needs_a_method_that_needs_none(cli):
+    fact = ("--prompt", "The Eiffel Tower is in the city of", "--target", "Rome and Milan")
+    missing = "--subject is missing; give --subject, --prompt and --target, or --facts."
+    assert sentence_of(cli(*fact, "--method", "rome")) == missing
+    assert cli(*fact, "--method", "ultraedit", "--save", "e.safetensors")[0] == 0
+    assert saved().records[0].requests == (wb.EditRequest(None, fact[1], fact[3]),)
+
+
 @pytest.mark.parametrize("method", ["rome", "r-rome", "kn"])
 def test_a_method_of_one_fact_refuses_a_batch(cli, method):
     assert sentence_of(cli("--facts", "facts.json", "--method", method)) == (
         f"{method} edits one fact per operation; "
-        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l or locft-bf."
+        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l, locft-bf or ultraedit."
     )
 
 

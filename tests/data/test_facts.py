@@ -18,7 +18,7 @@ SHAPES = "give a JSON array, JSON lines or a CSV with a header"
 KNOWN = (
     "counterfact (requested_rewrite); zsre (subject, src, alt); "
     "counterfact-edit (subject, prompt, target_new, locality_prompt); "
-    "knowedit (subject, prompt, target_new, ground_truth or an object of lists); native (subject, prompt, target_new); "
+    "knowedit (subject, prompt, target_new, ground_truth or an object of lists); native (prompt, target_new); "
     "csv (a header with subject, prompt, target_new)"
 )
 

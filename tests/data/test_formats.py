@@ -35,6 +35,12 @@ def test_native_optional_fields_may_be_missing_or_null(write):
     assert read_facts(write([bare, nulls])).requests == (expected, expected)
 
 
+def test_a_native_fact_may_have_no_subject(write):
+    assert read_facts(write([{"prompt": "It rains in", "target_new": " May"}])).requests == (
+        EditRequest(subject=None, prompt="It rains in", target_new="May"),
+    )
+
+
 def test_native_one_hop_questions_become_portability_probes(write, records):
     portability = [
         {"prompt": " In which country is it?", "target": " Peru "},

@@ -9,6 +9,7 @@ import pytest
 from tests.helpers import error_of
 from workbench.editing.mend.training import MendTraining
 from workbench.editing.second_moment.estimate import SecondMoment
+from workbench.editing.ultraedit import UltraEdit
 from workbench.errors import EditError
 from workbench.parameters import Interval, parameters_of
 from workbench.registry import methods, regularizers
@@ -19,15 +20,15 @@ CLASSES = [
     SecondMoment,
     MendTraining,
 ]
-# a number that divides every other
-OTHER_FIELDS = {MendTraining: {"batch_sizes": (1,)}}
+# a number that divides every other; a name
+OTHER_FIELDS = {MendTraining: {"batch_sizes": (1,)}, UltraEdit: {"inner_params": ("weight",)}}
 
 
 def make(cls):
     """Return an instance in which every field without default has a value that is allowed."""
     required = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
     fields = {name: (1,) if parameters_of(cls)[name].kind is tuple else 1 for name in required}
-    return cls(**fields, **OTHER_FIELDS.get(cls, {}))
+    return cls(**fields | OTHER_FIELDS.get(cls, {}))
 
 
 def just_outside(interval: Interval, kind: type) -> list[float]:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import assert_same_bits, target_nll, weights_of
+from tests.helpers import assert_same_bits, error_of, target_nll, weights_of
 from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.network import MendNetwork, save_network
-from workbench.errors import SpecError
+from workbench.errors import EditError, SpecError
 from workbench.registry import make_editor, method_row, methods
 
 pytestmark = pytest.mark.usefixtures("cache_of_this_module")
@@ -45,9 +45,11 @@ FIELDS = {
     "ft": {"lr": 0.01},
     "ft-l": {"lr": 0.01, "norm_constraint": 0.05},
     "locft-bf": {"lr": 0.01},
+    # of one fact, whose answer may be one token
+    "ultraedit": {"lr": 0.01, "tokens": "all"},
 }
 FIELDS["emmet"] = FIELDS["memit"]
-WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf")
+WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf", "ultraedit")
 
 every_method = pytest.mark.parametrize("method", methods())
 # what does not depend on the family, where weights lie (d_in, d_out) and (d_out, d_in)
@@ -153,7 +155,7 @@ def count_passes_with_gradients(lm):
 @pytest.mark.parametrize("stops_at_once", [False, True])
 def test_the_steps_of_the_record_are_the_passes_of_each_optimization(every_tiny_lm, editor_of, method, stops_at_once):
     lm, editor = every_tiny_lm, editor_of(method)
-    if method in ("kn", "mend"):  # which optimize nothing
+    if method in ("kn", "mend", "ultraedit"):  # which optimize nothing
         [record] = editor.compute_update(lm, REQUESTS[:1]).records
         assert record.losses == record.steps == ()
         return
@@ -184,6 +186,21 @@ def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm
 
 @both_layouts
 @every_method
+def test_a_fact_without_a_subject_is_written_or_refused_in_one_sentence(every_tiny_lm, editor_of, method):
+    lm, editor = every_tiny_lm, editor_of(method)
+    request = wb.EditRequest(subject=None, prompt="Tell me the mother tongue", target_new="English", target_true="it")
+    if method_row(method).needs_subject:
+        assert error_of(EditError, editor.compute_update, lm, [request]) == (
+            f"{editor.label} writes at the subject of a fact, and 'Tell me the mother tongue' has none marked; name it."
+        )
+        return
+    before = target_nll(lm, request)
+    with editor.compute_update(lm, [request]).applied(lm):
+        assert target_nll(lm, request) < before
+
+
+@both_layouts
+@every_method
 def test_the_relative_norm_is_what_dense_algebra_gives(every_tiny_lm, first_edit, method):
     lm, update = every_tiny_lm, first_edit(method)
     squares = [(lm.weight(name).double().square().sum(), update.delta(name).double().square().sum()) for name in update]
@@ -206,7 +223,7 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
     [record] = update.records
     assert record.requests == tuple(REQUESTS)
     # each fact is optimized by itself, the batch as a whole, or nothing at all
-    assert len(record.steps) == {"mend": 0, "ft": 1, "ft-l": 1, "locft-bf": 1}.get(method, 2)
+    assert len(record.steps) == {"mend": 0, "ultraedit": 0, "ft": 1, "ft-l": 1, "locft-bf": 1}.get(method, 2)
     assert all(len(keys) == 2 for keys in record.keys.values())
     with update.applied(lm):
         assert sum(target_nll(lm, request) for request in REQUESTS) < before

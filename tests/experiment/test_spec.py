@@ -11,7 +11,7 @@ from workbench.experiment import cache_keys
 from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
-METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf"
+METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit"
 REGULARIZERS = "Unregularized, RECT, RandomK, PCAK, PRUNE, SPHERE"
 
 

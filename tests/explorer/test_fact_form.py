@@ -51,7 +51,11 @@ def test_picking_a_fact_fills_it_in_and_calls_on_pick(form, picked):
 
 
 MISTAKES = {
-    "_subject": (" ", f"subject is empty for the prompt '{FACT.prompt}'; name what the fact is about."),
+    "_subject": (
+        " ",
+        f"prompt '{FACT.prompt}' must be a text without {{}} where no subject is named; name the subject or write the "
+        "prompt out.",
+    ),
     "_prompt": (
         "Where is it",
         "subject 'The Eiffel Tower' is not in the prompt 'Where is it'; mark its place with {}.",
@@ -66,6 +70,12 @@ MISTAKES = {
         "'Follows' has the line 'It stands in Italy' without =>; write it as prompt => answer.",
     ),
 }
+
+
+def test_an_empty_subject_is_none(form):
+    form.fill(wb.EditRequest(subject=None, prompt="It rains in", target_new="May"))
+    assert form._subject.value == ""
+    assert form.read_request() == wb.EditRequest(subject=None, prompt="It rains in", target_new="May")
 
 
 def test_one_hop_questions_keep_the_other_names_of_their_answers(form):

@@ -47,7 +47,7 @@ def test_a_layer_is_there_for_every_method_that_has_one(form):
     for method in methods():
         form._method.value = method
         shown[method] = {"layer", "layers"} & form._fields.keys()
-    assert [name for name, found in shown.items() if not found] == ["kn", "mend"]
+    assert [name for name, found in shown.items() if not found] == ["kn", "mend", "ultraedit"]
 
 
 def test_typed_values_replace_those_of_the_preset_until_it_is_restored(form):

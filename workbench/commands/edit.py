@@ -56,7 +56,10 @@ N_CONTINUED = 12  # tokens of a continuation
 
 
 def edit(
-    subject: Annotated[str | None, typer.Option(help="Subject of the fact.", rich_help_panel=FACT)] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="Subject of the fact; FT, KN, MEND and UltraEdit need none.", rich_help_panel=FACT),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Prompt with {} in the place of the subject.", rich_help_panel=FACT)
     ] = None,
@@ -192,7 +195,8 @@ def _requests(
 ) -> list[EditRequest]:
     """Return the one fact that the options describe, or the facts drawn from --facts."""
     if facts is None:
-        if missing := [name for name, value in fact.items() if value is None]:
+        optional = () if method_row(method).needs_subject else ("subject",)
+        if missing := [name for name, value in fact.items() if value is None and name not in optional]:
             raise RequestError(f"--{missing[0]} is missing; give --subject, --prompt and --target, or --facts.")
         return [parse_request(**fact, **extras)]  # type: ignore[arg-type]  # none of them is None here
     if given := [name for name, value in (fact | extras).items() if value]:
@@ -249,7 +253,7 @@ def _each_layer(method: str, fields: dict[str, Any], regularize: Regularizer) ->
 
 
 def parse_request(
-    subject: str,
+    subject: str | None,
     prompt: str,
     target: str,
     target_true: str | None,

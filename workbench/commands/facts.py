@@ -55,7 +55,8 @@ def show_facts(
 def _show_request(request: EditRequest) -> None:
     true = "" if request.target_true is None else f" (true: {request.target_true})"
     show(printable(f"{request.filled_prompt} → {request.target_new}{true}"), style="bold")
-    show(f"  subject    {printable(request.subject)}")
+    if request.subject is not None:
+        show(f"  subject    {printable(request.subject)}")
     for text in request.filled_rephrase:
         show(f"  rephrased  {printable(text)}")
     for probe in request.locality:

@@ -39,6 +39,7 @@ def read_native(record: Record) -> EditRequest:
     ``{"relation", "subject", "prompt", "target_true", "target_new", "rephrase": [...], "locality": [{"prompt",
     "target"}, ...], "portability": [{"prompt", "target", "aliases": [...]}, ...]}``; relation, target_true, rephrase,
     locality, portability and aliases are optional. The prompt holds ``{}`` where the subject stands; a rephrasing may.
+    A fact for methods that need no subject may lack it; then there is no ``{}``.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def read_native(record: Record) -> EditRequest:
     """
     _refuse_unknown(record, NATIVE_FIELDS, "a fact")
     return EditRequest(
-        subject=get_text(record, "subject"),
+        subject=_optional_text(record, "subject"),
         prompt=get_text(record, "prompt"),
         target_new=get_text(record, "target_new").strip(),
         target_true=_optional_target(record, "target_true"),
@@ -157,7 +158,7 @@ JSON_FORMATS = (
     RecordFormat("zsre", ("subject", "src", "alt"), read_zsre),
     RecordFormat("counterfact-edit", (*REQUIRED_FIELDS, "locality_prompt"), read_counterfact_edit),
     RecordFormat("knowedit", (*REQUIRED_FIELDS, "ground_truth or an object of lists"), read_knowedit, _is_knowedit),
-    RecordFormat("native", REQUIRED_FIELDS, read_native),
+    RecordFormat("native", ("prompt", "target_new"), read_native),
 )
 CSV = RecordFormat("csv", ("a header with subject", "prompt", "target_new"), read_csv_row)
 

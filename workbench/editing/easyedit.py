@@ -58,7 +58,7 @@ def read_hparams(
     """
     path, name, renamed = Path(path), method.__name__, renamed or {}
     given = _read_yaml(path)
-    if not isinstance(given, dict) or given.get("alg_name") != name:
+    if not isinstance(given, dict) or str(given.get("alg_name")).lower() != name.lower():  # EasyEdit has ULTRAEDIT
         raise EditError(f"{path} is not an EasyEdit hparams file for {name}; its alg_name must be {name}.")
     declared = parameters_of(method)
     known = {key: declared[key] for key in fields} | dict(others or {})

@@ -81,6 +81,15 @@ def require_one_request(editor: Editor, requests: Sequence[EditRequest]) -> Edit
     return requests[0]
 
 
+def require_subjects(editor: Editor, requests: Sequence[EditRequest]) -> None:
+    """Raise `EditError` if a request has no subject, for a method that writes at the subject's last token."""
+    for request in requests:
+        if request.subject is None:
+            raise EditError(
+                f"{editor.label} writes at the subject of a fact, and {request.prompt!r} has none marked; name it."
+            )
+
+
 def require_requests(editor: Editor, requests: Sequence[EditRequest]) -> None:
     """Raise `EditError` if there are no requests."""
     if not requests:

@@ -79,6 +79,7 @@ class FT:
     """
 
     supports_batch: ClassVar[bool] = True
+    needs_subject: ClassVar[bool] = False
 
     layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are trained"]
     num_steps: Annotated[int, AT_LEAST_ONE, "passes over the facts"] = 25

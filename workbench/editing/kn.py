@@ -106,6 +106,7 @@ class KN:
     """
 
     supports_batch: ClassVar[bool] = False
+    needs_subject: ClassVar[bool] = False
     label: ClassVar[str] = "KN"
 
     steps: Annotated[int, AT_LEAST_ONE, "points of the integral"] = 20

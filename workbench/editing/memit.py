@@ -17,6 +17,7 @@ from workbench.editing.editor import (
     ContextSeed,
     hyperparameters_of,
     require_requests,
+    require_subjects,
     restore_fields,
     set_field,
     sort_layers,
@@ -107,6 +108,7 @@ class MEMIT:
     """
 
     supports_batch: ClassVar[bool] = True
+    needs_subject: ClassVar[bool] = True
 
     layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are edited"]
     mom2_update_weight: Annotated[float, POSITIVE, "λ: weight of C against the keys of the facts"]
@@ -244,12 +246,13 @@ class MEMIT:
         Raises
         ------
         EditError
-            If there are no requests, two give one prompt two answers, a layer is out of range, a loss is not finite,
-            or λ C + K Kᵀ is singular.
+            If there are no requests, one has no subject, two give one prompt two answers, a layer is out of range, a
+            loss is not finite, or λ C + K Kᵀ is singular.
         RequestError
             If a target has no tokens.
         """
         require_requests(self, requests)
+        require_subjects(self, requests)
         _check_answers(requests)
         memit = self.prepared(lm)
         assert memit.contexts is not None

@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from workbench.changes import low_rank
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import LAYERS, read_hparams
-from workbench.editing.editor import Contexts, ContextSeed, hyperparameters_of, require_one_request, restore_fields
+from workbench.editing.editor import (
+    Contexts,
+    ContextSeed,
+    hyperparameters_of,
+    require_one_request,
+    require_subjects,
+    restore_fields,
+)
 from workbench.editing.passes.subject_tail import ValueTail
 from workbench.editing.passes.target_vectors import optimize_target_vectors
 from workbench.editing.presets import preset_for
@@ -65,6 +72,7 @@ class ROME:
     """
 
     supports_batch: ClassVar[bool] = False
+    needs_subject: ClassVar[bool] = True
 
     layer: Annotated[int, Interval(0), "block whose MLP output projection is edited"]
     v_num_grad_steps: Annotated[int, AT_LEAST_ONE, "optimization steps for v*; the last only evaluates the loss"] = 25
@@ -165,12 +173,14 @@ class ROME:
         Raises
         ------
         EditError
-            If there is not exactly one request, the layer is out of range, the loss is not finite, or the
-            denominator is below 1e-12.
+            If there is not exactly one request, it has no subject, the layer is out of range, the loss is not finite,
+            or the denominator is below 1e-12.
         RequestError
             If the target has no tokens.
         """
-        request, rome = require_one_request(self, requests), self.prepared(lm)
+        request = require_one_request(self, requests)
+        require_subjects(self, requests)
+        rome = self.prepared(lm)
         [(_, vector)] = optimize_target_vectors(lm, requests, partial(ValueTail.compute, lm, layer=rome.layer), rome)
         keys, values = vector.tail.keys.double(), vector.tail.start.double()  # (P, d_ff), (P, d_model)
         mean_key = keys.mean(dim=0)

@@ -57,7 +57,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         # earlier edits as one: only their sum is in memory
         sequence = EditSequence(lm, accumulated=accumulated, feed_back=spec.feed_back, start=base.update)
         edit = _read_or_compute(sequence, store, key, editor, batch)
-        row = {"subject": batch[0].subject, "seconds": edit.seconds, "failed": edit.failed}
+        row = {"subject": batch[0].name, "seconds": edit.seconds, "failed": edit.failed}
         row["first_token"] = any(is_first_token(lm.tokenizer, request) for request in batch)
         if edit.update is None:
             state = point.state if spec.setting == "sequential" else unedited.state
@@ -133,7 +133,7 @@ def _compute(
     try:
         update = sequence.compute(batch, editor)
     except (EditError, RequestError, UpdateError, torch.linalg.LinAlgError) as err:
-        log.warning("%s of %r failed: %s", editor.label, batch[0].subject, first_line(err))
+        log.warning("%s of %r failed: %s", editor.label, batch[0].name, first_line(err))
         return {"seconds": time.perf_counter() - start, "failed": first_line(err)}
     seconds = time.perf_counter() - start
     store.write_update(tensors, update)

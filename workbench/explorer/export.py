@@ -128,7 +128,7 @@ def _export_adapter(session: Session, folder: Path) -> Exported:
 
 
 def _make_folder(into: Path, session: Session) -> Path:
-    subject = re.sub(r"[^a-z0-9]+", "-", session.edits[-1].request.subject.lower()).strip("-")[:40] or "edit"
+    subject = re.sub(r"[^a-z0-9]+", "-", session.edits[-1].request.name.lower()).strip("-")[:40] or "edit"
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{subject}"
     try:
         into.mkdir(parents=True, exist_ok=True)

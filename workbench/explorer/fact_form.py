@@ -29,7 +29,7 @@ class FactForm(widgets.VBox):
         self._facts, self._on_pick, self._is_filtering = facts.requests, on_pick, False
         self._search = widgets.Text(placeholder="Search: a name, a place, a relation", layout=WIDE)
         self._list = widgets.Select(rows=5, layout=WIDE)
-        self._subject = _text("Subject", "Eiffel Tower")
+        self._subject = _text("Subject", "Eiffel Tower; empty for a method that needs none")
         self._prompt = _text("Prompt", "The {} is located in the city of")
         self._target_new = _text("New answer", "Rome")
         self._target_true = _text("True answer", "may stay empty")
@@ -67,7 +67,7 @@ class FactForm(widgets.VBox):
             If they describe none.
         """
         return EditRequest(
-            subject=self._subject.value.strip(),
+            subject=self._subject.value.strip() or None,
             prompt=self._prompt.value.strip(),
             target_new=self._target_new.value.strip(),
             target_true=self._target_true.value.strip() or None,
@@ -82,7 +82,7 @@ class FactForm(widgets.VBox):
 
     def fill(self, request: EditRequest) -> None:
         """Put a fact into the fields."""
-        self._subject.value, self._prompt.value = request.subject, request.prompt
+        self._subject.value, self._prompt.value = request.subject or "", request.prompt
         self._target_new.value, self._target_true.value = request.target_new, request.target_true or ""
         self._rephrase.value = "\n".join(request.rephrase)
         self._locality.value = "\n".join(f"{probe.prompt} {PROBE_ARROW} {probe.target}" for probe in request.locality)
@@ -116,7 +116,7 @@ def _lines(label: str, placeholder: str, rows: int) -> widgets.Textarea:
 
 def _line(request: EditRequest) -> str:
     true = f"{request.target_true} → " if request.target_true else "→ "
-    return f"{request.subject}: {true}{request.target_new}"
+    return f"{request.name}: {true}{request.target_new}"
 
 
 def _searchable(request: EditRequest) -> str:

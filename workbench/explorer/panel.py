@@ -237,7 +237,7 @@ class Explorer(widgets.VBox):
         self._show_edit(session, session.apply_refused().request)
 
     def _show_edit(self, session: "Session", request: "EditRequest") -> None:
-        self._results.continuations.suggest([request.filled_prompt, request.subject])
+        self._results.continuations.suggest([request.filled_prompt, request.name])
         self._show_edits(session, request)
 
     def _do_regularize(self, monitor: ProgressMonitor, *, chosen: Chosen) -> None:

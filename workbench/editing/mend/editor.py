@@ -62,6 +62,7 @@ class MEND:
     """
 
     supports_batch: ClassVar[bool] = True
+    needs_subject: ClassVar[bool] = False
     label: ClassVar[str] = "MEND"
 
     network: Annotated[

@@ -66,13 +66,12 @@ def lowest_block(lm: LanguageModel, names: Sequence[str]) -> int:
 
 
 def gradient_factors(
-    upper: UpperBlocks, texts: Sequence[Encoded], names: Sequence[str]
+    upper: UpperBlocks, texts: Sequence[Encoded], names: Sequence[str], tokens: Tensor | None = None
 ) -> tuple[list[Factors], Tensor]:
     """Return the factors of the gradient of each text's edit loss with respect to some matrices.
 
     Mitchell et al. 2022, section 3.1: the gradient of a linear layer's W is Σ_t δ_t u_tᵀ, where u_t is its input at
     token t and δ_t the gradient of the loss at its output there. The loss is the mean NLL of the target's tokens.
-    Padding and tokens without a gradient have no row.
 
     Parameters
     ----------
@@ -82,6 +81,8 @@ def gradient_factors(
         The same B texts.
     names : sequence of str
         Names of the parameters, which are weights of linear layers.
+    tokens : Tensor (B, T), optional
+        Boolean: the tokens that have a row; by default those with a gradient.
 
     Returns
     -------
@@ -109,6 +110,9 @@ def gradient_factors(
     for name in names:
         u, delta = (widen(tensor.reshape(shape)) for tensor in (inputs[name], gradients[name]))  # (B, T, d)
         for i, row in enumerate(rows):
-            kept = upper.mask[i].bool().to(delta.device) & (delta[i] != 0).any(dim=-1)
+            with_gradient = (delta[i] != 0).any(dim=-1)
+            kept = (
+                upper.mask[i].bool().to(delta.device) & with_gradient if tokens is None else tokens[i].to(delta.device)
+            )
             row[name] = (u[i][kept], delta[i][kept])
     return rows, losses.detach()
