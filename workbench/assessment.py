@@ -19,7 +19,7 @@ from workbench.regularize import Regularizer, Unregularized
 from workbench.spectral import PRUNE
 from workbench.storage.cache import compute_missing
 from workbench.update import WeightUpdate
-from workbench.weightstats import spectral_ratio
+from workbench.weightstats import condition_number, spectral_ratio
 
 if TYPE_CHECKING:
     from workbench.editing.editor import Editor
@@ -240,14 +240,8 @@ def _probe(lm: LanguageModel) -> Tensor:
 
 def _condition_growth(update: WeightUpdate, lm: LanguageModel, name: str) -> float:
     known = lm.memo.section("condition numbers")
-    [unedited] = compute_missing(known, (name,), lambda _: [_condition_number(lm.unedited_weight(name))])
+    [unedited] = compute_missing(known, (name,), lambda _: [condition_number(lm.unedited_weight(name))])
     W = lm.weight(name).double()
-    before = _condition_number(W) if lm.applied_updates else unedited
-    return _condition_number(W + update.delta(name).to(W)) / before
-
-
-def _condition_number(W: Tensor) -> float:
-    """Return σ_max/σ_min, from the eigenvalues of the smaller Gram matrix in float64."""
-    M = W.double()
-    values = torch.linalg.eigvalsh(M @ M.T if len(M) <= M.shape[1] else M.T @ M)
-    return math.sqrt(float(values[-1]) / max(float(values[0]), 1e-300))
+    before = condition_number(W) if lm.applied_updates else unedited
+    after = condition_number(W + update.delta(name).to(W))
+    return after / before if math.isfinite(before) else 1.0

@@ -139,9 +139,21 @@ def unedited_spectral_norm(lm: LanguageModel, name: str) -> float:
 
 def largest_singular_value(matrix: Tensor) -> float:
     """Return σ₁ of a matrix, by the smaller Gram matrix in float64: far faster than all singular values."""
+    return extreme_singular_values(matrix)[1]
+
+
+def extreme_singular_values(matrix: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest singular value of a matrix, by the smaller Gram matrix in float64."""
     M = matrix.double()
-    gram = M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M
-    return math.sqrt(max(float(torch.linalg.eigvalsh(gram)[-1]), 0.0))
+    values = torch.linalg.eigvalsh(M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M)
+    smallest, largest = (math.sqrt(max(float(value), 0.0)) for value in (values[0], values[-1]))
+    return smallest, largest
+
+
+def condition_number(matrix: Tensor) -> float:
+    """Return σ_max/σ_min of a matrix; infinite if it is singular."""
+    smallest, largest = extreme_singular_values(matrix)
+    return largest / smallest if smallest else math.inf
 
 
 def block_means(update: WeightUpdate, name: str, *, n_blocks: int = 64) -> pd.DataFrame:

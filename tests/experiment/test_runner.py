@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 import workbench as wb
 from tests.helpers import assert_same_bits, weights_of
@@ -118,6 +119,10 @@ def test_weights_are_measured_against_the_unedited_model(spec, lm, tmp_path):
     name = lm.arch.mlp_out_weight(spec().make_editor(lm).layer)
     assert last["weight_norm_before"] == pytest.approx(float(lm.weight(name).norm()), rel=1e-6)
     assert last["norm"] / last["weight_norm_before"] == pytest.approx(last["relative_norm"], rel=1e-6)
+    values = torch.linalg.svdvals(lm.weight(name).double())
+    ends = last[["largest_singular_value_before", "smallest_singular_value_before"]]
+    assert ends.tolist() == pytest.approx([float(values[0]), float(values[-1])], rel=1e-6)
+    assert last["largest_singular_value"] != ends.iloc[0]
 
 
 def test_the_stored_update_reproduces_the_measured_model(spec, lm, tmp_path):

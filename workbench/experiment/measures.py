@@ -19,7 +19,7 @@ from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
-from workbench.weightstats import weight_change
+from workbench.weightstats import extreme_singular_values, weight_change
 
 EDITS, WEIGHTS = "edits", "weights"  # in the column task, beside the eight tasks and perplexity
 BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment, for edits
@@ -96,8 +96,11 @@ def measure_drift(lm: LanguageModel, store: Store, state: str, asked: DriftSpec)
 
 
 def measure_weights(lm: LanguageModel, store: Store, state: str, total: WeightUpdate) -> pd.DataFrame:
-    """Return how far the weights of a state are from the unedited ones: the rows of `weight_change`, and both norms."""
-    return _keep(store, key_of("weights", state), lambda: _weights(lm, total))
+    """Return how far the weights of a state are from the unedited ones.
+
+    The rows of `weight_change`, and norm, largest and smallest singular value of both matrices.
+    """
+    return _keep(store, key_of("weights and spectra", state), lambda: _weights(lm, total))
 
 
 def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
@@ -106,11 +109,11 @@ def _weights(lm: LanguageModel, total: WeightUpdate) -> pd.DataFrame:
         rows = []
         for name in total:
             W = lm.weight(name)
-            norms = {"weight_norm_before": W, "weight_norm": W + total.delta(name).to(W.device)}
-            rows += [
-                (name, metric, None, float(torch.linalg.vector_norm(matrix, dtype=torch.float64)))
-                for metric, matrix in norms.items()
-            ]
+            for matrix, suffix in ((W, "_before"), (W + total.delta(name).to(W.device), "")):
+                smallest, largest = extreme_singular_values(matrix)
+                norm = float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
+                found = {"weight_norm": norm, "largest_singular_value": largest, "smallest_singular_value": smallest}
+                rows += [(name, f"{metric}{suffix}", None, value) for metric, value in found.items()]
     return pd.concat([changes, pd.DataFrame(rows, columns=changes.columns)], ignore_index=True).astype({"at": float})
 
 
