@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment.estimate import SecondMoment
+    from workbench.energy import EnergyRECT
     from workbench.errors import RiskError, WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.drift import drift, drift_tokens
@@ -48,6 +49,7 @@ __all__ = [
     "EditRecord",
     "EditRequest",
     "EditSequence",
+    "EnergyRECT",
     "ExperimentSpec",
     "FactsSpec",
     "Guard",
@@ -94,6 +96,7 @@ _MODULES = {
     "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),
     "editing.second_moment.estimate": ("SecondMoment",),
+    "energy": ("EnergyRECT",),
     "errors": ("RiskError", "WorkbenchError"),
     "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
