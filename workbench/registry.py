@@ -255,7 +255,7 @@ _REGULARIZERS = {
             {
                 "RECT energy 90 %": SeriesStyle(ORANGE, "*", "-"),
                 "RECT energy 95 %": SeriesStyle(GRAY, ">", "--"),
-                "RECT energy 99 %": SeriesStyle(YELLOW, "p", ":"),
+                "RECT energy 80 %": SeriesStyle(YELLOW, "p", ":"),
             },
         ),
         RegularizerRow(

@@ -113,8 +113,11 @@ def _numbers(part: pd.DataFrame) -> str:
 
 
 def _welch(first: Array, second: Array) -> tuple[float, float]:
-    """Return Welch's interval of the difference of two means; NaN for fewer than two values on a side."""
-    if min(len(first), len(second)) < 2:
+    """Return Welch's interval of the difference of two means; NaN if a side has one value, or neither has a spread."""
+    if min(len(first), len(second)) < 2 or np.ptp(first) == np.ptp(second) == 0:
         return np.nan, np.nan
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high)
+    variances = np.array([each.var(ddof=1) / len(each) for each in (first, second)])
+    freedom = variances.sum() ** 2 / sum(variances**2 / [len(first) - 1, len(second) - 1])
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * variances.sum() ** 0.5
+    value = first.mean() - second.mean()
+    return float(value - half), float(value + half)

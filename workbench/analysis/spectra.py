@@ -39,8 +39,8 @@ def tabulate_spectra(updates: Mapping[int, WeightUpdate], lm: LanguageModel) -> 
     -------
     DataFrame
         Columns operation, parameter, relative_norm (‖ΔW‖/‖W₀‖ over all matrices), spectral_ratio (σ₁(ΔW)/σ₁(W₀)),
-        condition_growth (of W_t over W₀), kl (of `assess`), stable_rank (‖ΔW‖²/σ₁(ΔW)²), angle_in and angle_out
-        (largest angle between the leading 10 right, or left, singular vectors of W₀ and of W_t, in degrees),
+        condition_growth (of W_t over W₀), kl (of `assess`), stable_rank (‖ΔW‖²/σ₁(ΔW)²; NaN if ΔW = 0), angle_in and
+        angle_out (`subspace_angle` between the leading 10 right, or left, singular vectors of W₀ and W_t, in degrees),
         activation_growth (mean norm of the outputs of the edited layer on held-out text, W_t over W₀), delta_90
         (90 % quantile of δ).
     """
@@ -74,13 +74,13 @@ def tabulate_singular_values(update: WeightUpdate, lm: LanguageModel, *, count: 
     return pd.concat(parts, ignore_index=True)
 
 
-def largest_angle(A: Tensor, B: Tensor) -> float:
-    """Return the largest principal angle between the spans of two sets of orthonormal columns, in degrees.
+def subspace_angle(A: Tensor, B: Tensor) -> float:
+    """Return the angle between the spans of two sets of r orthonormal columns, in degrees.
 
-    Björck and Golub (1973): the cosines are the singular values of AᵀB.
+    Its squared cosine is ‖AᵀB‖²/r, the mean of those of the principal angles (Björck and Golub 1973). The largest
+    principal angle is 90° as soon as a single direction is replaced, however many there are.
     """
-    cosine = float(torch.linalg.svdvals(A.T @ B)[-1])
-    return math.degrees(math.acos(min(max(cosine, 0.0), 1.0)))
+    return math.degrees(math.acos(min(float(torch.linalg.matrix_norm(A.T @ B)) / math.sqrt(A.shape[1]), 1.0)))
 
 
 def read_spectra(store: Store, trajectories: Sequence[str]) -> pd.DataFrame:
@@ -143,10 +143,10 @@ def _describe(update: WeightUpdate, lm: LanguageModel) -> dict[str, object]:
     W = lm.weight(name).double()
     dW = update.delta(name).double().to(W.device)
     (U, _, V), (U_t, _, V_t) = _leading(W, LEADING), _leading(W + dW, LEADING)
-    left, right = largest_angle(U, U_t), largest_angle(V, V_t)
+    left, right = subspace_angle(U, U_t), subspace_angle(V, V_t)
     if lm.arch.conv1d:  # output = input @ W
         left, right = right, left
-    known = lm.memo.section("output norms")
+    longest, known = spectral_norm(update[name]), lm.memo.section("output norms")
     [before] = compute_missing(known, (name,), lambda _: [_output_norm(lm, name)])
     with update.applied(lm):
         after = _output_norm(lm, name)
@@ -156,7 +156,7 @@ def _describe(update: WeightUpdate, lm: LanguageModel) -> dict[str, object]:
         "spectral_ratio": risk.spectral_ratio,
         "condition_growth": risk.condition_growth,
         "kl": risk.kl,
-        "stable_rank": float(dW.square().sum()) / spectral_norm(update[name]) ** 2,
+        "stable_rank": float(dW.square().sum()) / longest**2 if longest else math.nan,
         "angle_in": right,
         "angle_out": left,
         "activation_growth": after / before,

@@ -98,7 +98,7 @@ def choose_shares(
         whole = labels.index(_PLAIN)
         found = _smallest(values.mean(axis=0), shares, whole, enough)
         low = high = np.nan
-        if len(values) >= FEWEST_SEQUENCES:
+        if len(values) >= FEWEST_SEQUENCES and not np.isnan(found):
             draws = [_smallest(each.mean(axis=0), shares, whole, enough) for each in _resampled(values, seed)]
             low, high = np.nanquantile(draws, [0.025, 0.975], method="inverted_cdf")
         mean = float(values[:, whole].mean())

@@ -15,7 +15,7 @@ from workbench.experiment.store import Store
 
 Array = npt.NDArray[np.float64]
 
-# measured on the accumulated update; all are positive, and enter by their logarithm
+# measured on the accumulated update
 PREDICTORS = {
     "relative_norm": "‖ΔW‖/‖W‖",
     "spectral_ratio": "σ₁(ΔW)/σ₁(W)",
@@ -26,7 +26,6 @@ PREDICTORS = {
 RESPONSES = {"text": "log perplexity ratio", "likelihood": "loss of the reference answers, nats per token"}
 ALL, TOGETHER = "all methods", "together"
 _RESAMPLES = 1000
-_SMALLEST = 1e-9  # of a predictor: a KL of 0 has no logarithm
 
 
 def collect_damage(store: Store, models: Sequence[str]) -> pd.DataFrame:
@@ -65,7 +64,8 @@ def rank_predictors(damage: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Regress the damage on each predictor alone, and on all together.
 
     Sequences are the units: they are resampled as a whole, with all their checkpoints and regularizers, and left out as
-    a whole. Coefficients are standardized; alone, they are correlations.
+    a whole. All values enter by their ranks: a few edits ruin a model, most change next to nothing, and numbers would
+    tell of the few alone. Coefficients are standardized; alone, they are Spearman's correlations.
 
     Parameters
     ----------
@@ -87,7 +87,6 @@ def rank_predictors(damage: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     for group, part in _groups(damage):
         for response in RESPONSES:
             known = part.dropna(subset=[response, *PREDICTORS])
-            known = known[np.isfinite(known[[response, *PREDICTORS]].to_numpy(float)).all(axis=1)]
             if known["sequence"].nunique() > 1:
                 rows += [{"group": group, "response": response, **row} for row in _rank(known, response, seed)]
     return pd.DataFrame(rows, columns=_COLUMNS)
@@ -115,7 +114,7 @@ def describe_predictors(ranked: pd.DataFrame) -> str:
         if best["sequences"] < FEWEST_SEQUENCES:
             lines.append(f"{group}, {of}: {not_enough(int(best['sequences']))}.")
             continue
-        interval = f"r = {best['alone']:.2f}, 95 % interval {best['alone_low']:.2f} to {best['alone_high']:.2f}"
+        interval = f"ρ = {best['alone']:.2f}, 95 % interval {best['alone_low']:.2f} to {best['alone_high']:.2f}"
         lines.append(
             f"{group}, {of}: best predicted by {name} ({interval} over {over}; R² {best['left_out']:.2f} in sequences "
             f"left out, {whole['left_out']:.2f} by all predictors together)."
@@ -136,8 +135,8 @@ def _groups(damage: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _rank(rows: pd.DataFrame, response: str, seed: int) -> Iterator[dict[str, object]]:
-    X = np.log(rows[list(PREDICTORS)].to_numpy(float).clip(min=_SMALLEST))
-    y, of = rows[response].to_numpy(float), rows["sequence"].factorize()[0]
+    X, y = rows[list(PREDICTORS)].rank().to_numpy(float), rows[response].rank().to_numpy(float)
+    of = rows["sequence"].factorize()[0]
     members, n = [np.flatnonzero(of == i) for i in range(of.max() + 1)], int(of.max()) + 1
     draws = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
     chosen = [np.concatenate([members[i] for i in draw]) for draw in draws]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from workbench.plots.style import edits_label, legend_line, legend_point, ordered_styles, require_columns, styles_of
 from workbench.registry import BLACK, BLUE, ORANGE, SeriesStyle
@@ -15,7 +15,9 @@ _LABELS = {
     "locality": "locality",
 }
 _FIXED, _CHOSEN = SeriesStyle(BLUE, "o", "-"), SeriesStyle(ORANGE, "*", "")
-_MOST_TICKS = 6  # shares with a label on an axis
+_FEWEST = 5  # sequences whose interval is drawn
+_APART = 2.2  # smallest ratio of shares that have a tick each
+_NEAR = (0.22, 0.05)  # points this close, as shares of a panel, have one label
 
 
 def share_curves(fronts: pd.DataFrame, figure: Figure, *, fixed: dict[str, float]) -> Figure:
@@ -37,7 +39,7 @@ def share_curves(fronts: pd.DataFrame, figure: Figure, *, fixed: dict[str, float
     require_columns(fronts, "method", "n_edits", "measure", "regularizer", "share", "editing", "kept")
     methods, measures = (list(dict.fromkeys(fronts[column])) for column in ("method", "measure"))
     axes = figure.subplots(len(methods), len(measures) + 1, sharex=True, squeeze=False)
-    counts = sorted(fronts["n_edits"].unique())
+    counts = sorted(map(int, fronts["n_edits"].unique()))
     styles = dict(zip(counts, ordered_styles(len(counts)), strict=True))
     for row, method in zip(axes, methods, strict=True):
         rows = fronts[fronts["method"] == method]
@@ -47,7 +49,7 @@ def share_curves(fronts: pd.DataFrame, figure: Figure, *, fixed: dict[str, float
             _draw_shares(rows[rows["measure"] == measure], ax, "kept", fixed, styles)
             ax.set_ylabel(_LABELS[measure])
     for ax in axes[-1]:
-        ax.set_xlabel("share of entries applied")
+        ax.set_xlabel("entries applied (%)")
     handles = [legend_line(style, edits_label(count)) for count, style in styles.items()]
     handles.append(legend_point(SeriesStyle("0.3", _CHOSEN.marker, ""), "share chosen by the rule"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
@@ -63,22 +65,26 @@ def _draw_shares(
         curve, chosen = part[is_fixed], part[~is_fixed]
         ax.plot(curve["share"], curve[score], label=edits_label(count), **style.as_dict())
         band = {"color": style.color, "alpha": 0.12, "linewidth": 0}
-        ax.fill_between(curve["share"], curve[f"{score}_low"], curve[f"{score}_high"], **band)
+        if (curve["units"] >= _FEWEST).all():
+            ax.fill_between(curve["share"], curve[f"{score}_low"], curve[f"{score}_high"], **band)
         ax.plot(chosen["share"], chosen[score], color=style.color, marker="*", markersize=9, linestyle="")
     _set_share_axis(ax, sorted(fixed.values()))
     values = rows[score]
-    margin = max(0.1 * float(np.ptp(values)), 0.01)
+    is_share = score == "editing" or rows["measure"].eq("locality").all()
+    margin = max(0.1 * float(np.ptp(values)), 0.05 if is_share else 0.01)
     ax.set_ylim(values.min() - margin, values.max() + margin)  # bands of few sequences are wider than what moves
     ax.grid(axis="y")
 
 
 def _set_share_axis(ax: Axes, shares: list[float]) -> None:
     ax.set_xscale("log")
-    every = -(-len(shares) // _MOST_TICKS)
-    ax.set_xticks(shares[::-1][::every])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    ticks = shares[-1:]
+    for share in reversed(shares):
+        if share * _APART <= ticks[-1]:
+            ticks.append(share)
+    ax.set_xticks(ticks)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.tick_params(axis="x", labelsize=7)
 
 
 def front_panels(fronts: pd.DataFrame, figure: Figure, *, fixed: dict[str, float]) -> Figure:
@@ -124,17 +130,34 @@ def _draw_front(part: pd.DataFrame, fixed: dict[str, float], ax: Axes) -> None:
     for row in curve.to_dict("records"):
         fill = _FIXED.color if row["on_front"] else "white"
         ax.plot(row["kept"], row["editing"], marker="o", color=_FIXED.color, markerfacecolor=fill, linestyle="")
-        share = fixed[row["regularizer"]]
-        strong = "bold" if np.isclose(share, 0.4) else "normal"
-        place = {"xytext": (4, -9), "textcoords": "offset points", "fontsize": 7, "weight": strong}
-        ax.annotate(f"{100 * share:g} %", (row["kept"], row["editing"]), color=BLACK, **place)
     for label, style in _rules(part, fixed).items():
         point = part[part["regularizer"] == label]
         fill = style.color if point["on_front"].any() else "white"
         face = {"markerfacecolor": fill, "markersize": 8, "zorder": 3}
         ax.plot(point["kept"], point["editing"], color=style.color, marker=style.marker, linestyle="", **face)
-    ax.margins(0.12)
+    for group in _close_points(curve):
+        shares = [fixed[label] for label in group["regularizer"]]
+        strong = "bold" if np.isclose(shares, 0.4).any() else "normal"
+        place = {"xytext": (4, -9), "textcoords": "offset points", "fontsize": 7, "weight": strong}
+        text = ", ".join(f"{100 * share:g}" for share in shares)
+        ax.annotate(f"{text} %", tuple(group[["kept", "editing"]].iloc[-1]), color=BLACK, **place)
+    ax.margins(0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid()
+
+
+def _close_points(curve: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the points in groups whose labels would cover one another."""
+    place = curve[["kept", "editing"]].to_numpy(dtype=float)
+    spread = np.ptp(place, axis=0) * _NEAR
+    groups: list[list[int]] = []
+    for i, point in enumerate(place):
+        near = [group for group in groups if (np.abs(place[group[0]] - point) <= spread).all()]
+        if near:
+            near[0].append(i)
+        else:
+            groups.append([i])
+    return [curve.iloc[group] for group in groups]
 
 
 def _rules(table: pd.DataFrame, fixed: dict[str, float]) -> dict[str, SeriesStyle]:

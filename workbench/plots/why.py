@@ -1,10 +1,13 @@
 """Why abilities are lost: what predicts the loss, and spectra of the accumulated update."""
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from workbench.plots.style import legend_point, require_columns, styles_of
 from workbench.registry import BLACK, BLUE, GRAY, VERMILION, SeriesStyle
@@ -15,10 +18,11 @@ _SPECTRA = {
     "W_t": SeriesStyle(VERMILION, "", "--"),
     "ΔW": SeriesStyle(BLUE, "", "-."),
 }
+_NEAR_ZERO = 0.01  # log perplexity ratios below are drawn on a linear scale
 _PANELS = {
     "angle_in": ("input side: angle of\nleading subspaces (degrees)", "linear"),
     "angle_out": ("output side: angle of\nleading subspaces (degrees)", "linear"),
-    "activation_growth": ("norm of the layer's outputs,\nW_t / W₀", "log"),
+    "activation_growth": ("norm of the layer's outputs,\nW_t / W₀", "linear"),
     "delta_90": ("90 % quantile of δ", "log"),
     "text": ("log perplexity ratio", "symlog"),
 }
@@ -56,7 +60,7 @@ def predictor_strengths(
         ax.set_ylim(len(names) - 0.5, -0.5)
     for ax in axes[-1]:
         ax.set_xlabel("standardized coefficient")
-    labels = ("alone (correlation)", "together with the others")
+    labels = ("alone (rank correlation)", "together with the others")
     handles = [legend_point(style, label) for style, label in zip((_ALONE, _TOGETHER), labels, strict=True)]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
@@ -70,6 +74,23 @@ def _draw_strengths(part: pd.DataFrame, ax: Axes) -> None:
     ax.axvline(0, color="0.5", linewidth=0.8, linestyle=":")
     ax.set_xlim(-1.6, 1.6)  # coefficients of predictors that move together can be far larger
     ax.grid(axis="y")
+
+
+def _set_log(ax: Axes, name: Literal["x", "y"]) -> None:
+    """Give an axis a log scale with ticks at 1, 2 and 5 times powers of ten."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _set_symlog(ax: Axes, values: "pd.Series[float]") -> None:
+    """Give the y axis a scale that is logarithmic on both sides of 0, and room for the finite values."""
+    ax.set_yscale("symlog", linthresh=_NEAR_ZERO)
+    known = values[np.isfinite(values)]
+    if len(known):
+        ax.set_ylim(min(known.min(), 0) - _NEAR_ZERO, 2 * max(known.max(), _NEAR_ZERO))
 
 
 def spectral_view(values: pd.DataFrame, damage: pd.DataFrame, figure: Figure) -> Figure:
@@ -98,7 +119,9 @@ def spectral_view(values: pd.DataFrame, damage: pd.DataFrame, figure: Figure) ->
         first.plot(
             positive["index"], positive["value"], color=style.color, linestyle=style.linestyle, label=label, **ends
         )
-    first.set(xscale="log", yscale="log", xlabel="index of the singular value", ylabel="singular value")
+    first.set(xlabel="index of the singular value", ylabel="singular value")
+    for name in ("x", "y"):
+        _set_log(first, name)
     if len(values):
         first.legend()
     styles = styles_of(list(dict.fromkeys(damage["method"])))
@@ -107,8 +130,12 @@ def spectral_view(values: pd.DataFrame, damage: pd.DataFrame, figure: Figure) ->
             style = styles[str(method)]
             fill = {"markerfacecolor": "none" if regularized else style.color, "markersize": 3.5, "alpha": 0.8}
             ax.plot(rows["spectral_ratio"], rows[column], color=style.color, marker=style.marker, linestyle="", **fill)
-        ax.set(xscale="log", xlabel="σ₁(ΔW) / σ₁(W)", ylabel=label)
-        ax.set_yscale(scale, **({"linthresh": 0.01} if scale == "symlog" else {}))
+        ax.set(xlabel="σ₁(ΔW) / σ₁(W)", ylabel=label)
+        _set_log(ax, "x")
+        if scale == "log":
+            _set_log(ax, "y")
+        elif scale == "symlog":
+            _set_symlog(ax, damage[column])
         ax.axvline(1, color=GRAY, linewidth=0.8, linestyle=":")
         ax.grid()
     handles: list[Line2D] = [legend_point(style, method) for method, style in styles.items()]
