@@ -45,8 +45,10 @@ def measure_units(
     places = [*ARM, "regularizer", "draw", "seed"]
     units = results.loc[results["operation"] > 0, [*_POINT, *places]].drop_duplicates(_POINT).dropna(subset=["draw"])
     single = units["setting"].str.startswith("single")
-    place = units["draw"].astype(str) + np.where(single, ":" + units["operation"].astype(str), "")
-    units = units.assign(unit=place, n_edits=units["n_edits"].where(~single, units["batch_size"]))
+    numbered = (":" + units["operation"].astype(str)).where(single, "")
+    units = units.assign(
+        unit=units["draw"].astype(str) + numbered, n_edits=units["n_edits"].where(~single, units["batch_size"])
+    )
     numbers = [
         _edit_scores(scores, protocol),
         _change_of_likelihood(scores),
@@ -92,7 +94,7 @@ def _change_of_likelihood(scores: pd.DataFrame) -> "pd.Series[float]":
 
 def _change_of_text(results: pd.DataFrame) -> "pd.Series[float]":
     """Return the change of the log-likelihood per token of held-out text: minus that of the log perplexity."""
-    logs = np.log(_values(results, "perplexity"))
+    logs = _values(results, "perplexity").map(np.log)
     unedited = logs[logs.index.get_level_values("operation") == 0].droplevel("operation")
     before = unedited.reindex(logs.index.get_level_values("trajectory")).to_numpy()
     return (before - logs).rename("text")

@@ -174,7 +174,7 @@ def _undominated(points: Array) -> npt.NDArray[np.bool_]:
     """Return which points (n, 2) no other point equals or exceeds in both coordinates and exceeds in one."""
     at_least = (points[:, None] >= points[None]).all(axis=2)  # [i, j]: i is at least as good as j
     better = at_least & (points[:, None] > points[None]).any(axis=2)
-    return ~better.any(axis=0)
+    return np.logical_not(better.any(axis=0), dtype=bool)
 
 
 def _smallest(means: Array, shares: Array, whole: int, enough: float) -> float:
@@ -213,17 +213,19 @@ def describe_shares(choices: pd.DataFrame, fronts: pd.DataFrame, rules: pd.DataF
             lines.append(f"{name}: {row['share']:.0%} of the entries keep {ENOUGH:.0%} of the editing score ({over}).")
     at_40 = last_points(fronts[fronts["regularizer"] == RECT40])
     for method, part in at_40.groupby("method", sort=False):
-        places = [f"{row.measure}: {_place(row.on_front, row.front_share, row.units)}" for row in part.itertuples()]
+        each = part.to_dict("records")
+        places = [f"{row['measure']}: {_place(row['on_front'], row['front_share'], row['units'])}" for row in each]
         lines.append(f"{method}, {RECT40} on the front of editing against {'; '.join(places)}.")
-    for (method, label), part in last_points(rules).groupby(["method", "regularizer"], sort=False):
-        changes = [f"{row.score} {_change(row.value, row.low, row.high)}" for row in part.itertuples()]
+    for (rule_of, label), part in last_points(rules).groupby(["method", "regularizer"], sort=False):
+        each = part.to_dict("records")
+        changes = [f"{row['score']} {_change(row['value'], row['low'], row['high'])}" for row in each]
         share, units = part["share"].iloc[0], part["units"].min()
         enough = "" if units >= FEWEST_SEQUENCES else f" ({not_enough(units)})"
-        lines.append(f"{method}, {label} applies {share:.0%}; minus {RECT40}: {', '.join(changes)}{enough}.")
+        lines.append(f"{rule_of}, {label} applies {share:.0%}; minus {RECT40}: {', '.join(changes)}{enough}.")
     return "\n".join(lines)
 
 
-def _edits(row: Mapping[str, Any]) -> str:
+def _edits(row: Mapping[Any, Any]) -> str:
     size, n_edits = row["batch_size"], row["n_edits"]
     if n_edits == size:
         return "a single fact" if size == 1 else f"{size} facts at once"

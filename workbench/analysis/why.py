@@ -108,7 +108,10 @@ def describe_predictors(ranked: pd.DataFrame) -> str:
     lines = []
     for (group, response), part in ranked.groupby(["group", "response"], sort=False):
         single = part[part["predictor"] != TOGETHER]
-        best, whole = single.loc[single["left_out"].idxmax()], part[part["predictor"] == TOGETHER].iloc[0]
+        best, whole = (
+            single.iloc[int(single["left_out"].to_numpy(float).argmax())],
+            part[part["predictor"] == TOGETHER].iloc[0],
+        )
         name, of = PREDICTORS[str(best["predictor"])], RESPONSES[str(response)]
         over = f"{best['sequences']} edit sequences"
         if best["sequences"] < FEWEST_SEQUENCES:
@@ -135,7 +138,8 @@ def _groups(damage: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _rank(rows: pd.DataFrame, response: str, seed: int) -> Iterator[dict[str, object]]:
-    X, y = rows[list(PREDICTORS)].rank().to_numpy(float), rows[response].rank().to_numpy(float)
+    X: Array = rows[list(PREDICTORS)].rank().to_numpy(float)
+    y: Array = rows[response].rank().to_numpy(float).astype(np.float64)
     of = rows["sequence"].factorize()[0]
     members, n = [np.flatnonzero(of == i) for i in range(of.max() + 1)], int(of.max()) + 1
     draws = np.random.default_rng(seed).integers(n, size=(_RESAMPLES, n))
@@ -169,7 +173,8 @@ def _correlations(X: Array, y: Array) -> Array:
 
 def _coefficients(X: Array, y: Array) -> Array:
     """Return the least-squares coefficients of standardized columns; the shortest ones where several fit."""
-    return np.linalg.lstsq(_standardized(X), _standardized(y), rcond=1e-8)[0]
+    fitted: Array = np.linalg.lstsq(_standardized(X), _standardized(y), rcond=1e-8)[0].astype(np.float64)
+    return fitted
 
 
 def _left_out(X: Array, y: Array, of: npt.NDArray[np.int64]) -> float:
@@ -189,4 +194,4 @@ def _ends(resampled: Array, n: int) -> Array:
     if n < FEWEST_SEQUENCES:
         return np.full((2, resampled.shape[1]), np.nan)
     tail = stats.norm.cdf(stats.t.ppf((1 - CONFIDENCE) / 2, n - 1) * np.sqrt(n / (n - 1)))
-    return np.nanquantile(resampled, [tail, 1 - tail], axis=0)
+    return np.asarray(np.nanquantile(resampled, [tail, 1 - tail], axis=0), dtype=np.float64)

@@ -1,5 +1,7 @@
 """Which share of an update to apply: scores against the share, and the front of editing and what is kept."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -63,10 +65,10 @@ def _draw_shares(
         part = rows[rows["n_edits"] == count].sort_values("share")
         is_fixed = part["regularizer"].isin(fixed)
         curve, chosen = part[is_fixed], part[~is_fixed]
-        ax.plot(curve["share"], curve[score], label=edits_label(count), **style.as_dict())
-        band = {"color": style.color, "alpha": 0.12, "linewidth": 0}
+        ax.plot(curve["share"], curve[score], label=edits_label(count), color=style.color, marker=style.marker)
         if (curve["units"] >= _FEWEST).all():
-            ax.fill_between(curve["share"], curve[f"{score}_low"], curve[f"{score}_high"], **band)
+            low, high = curve[f"{score}_low"], curve[f"{score}_high"]
+            ax.fill_between(curve["share"], low, high, color=style.color, alpha=0.12, linewidth=0)
         ax.plot(chosen["share"], chosen[score], color=style.color, marker="*", markersize=9, linestyle="")
     _set_share_axis(ax, sorted(fixed.values()))
     values = rows[score]
@@ -133,12 +135,12 @@ def _draw_front(part: pd.DataFrame, fixed: dict[str, float], ax: Axes) -> None:
     for label, style in _rules(part, fixed).items():
         point = part[part["regularizer"] == label]
         fill = style.color if point["on_front"].any() else "white"
-        face = {"markerfacecolor": fill, "markersize": 8, "zorder": 3}
+        face: dict[str, Any] = {"markerfacecolor": fill, "markersize": 8, "zorder": 3}
         ax.plot(point["kept"], point["editing"], color=style.color, marker=style.marker, linestyle="", **face)
     for group in _close_points(curve):
         shares = [fixed[label] for label in group["regularizer"]]
         strong = "bold" if np.isclose(shares, 0.4).any() else "normal"
-        place = {"xytext": (4, -9), "textcoords": "offset points", "fontsize": 7, "weight": strong}
+        place: dict[str, Any] = {"xytext": (4, -9), "textcoords": "offset points", "fontsize": 7, "weight": strong}
         text = ", ".join(f"{100 * share:g}" for share in shares)
         ax.annotate(f"{text} %", tuple(group[["kept", "editing"]].iloc[-1]), color=BLACK, **place)
     ax.margins(0.15)
