@@ -47,7 +47,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
     assert str(caught.value) == f"no method 'grace'; known: {', '.join(methods())}."
     with pytest.raises(SpecError) as caught:
         registry.regularizer_row("lasso")
-    assert str(caught.value) == "no regularizer 'lasso'; known: none, rect, random, pca, prune, sphere."
+    assert str(caught.value) == "no regularizer 'lasso'; known: none, rect, rect-energy, random, pca, prune, sphere."
 
 
 def test_an_unknown_hyperparameter_is_refused_with_the_known_ones(tiny_lm):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.editing.rome import ROME
     from workbench.editing.second_moment.estimate import SecondMoment
     from workbench.editing.ultraedit import UltraEdit
+    from workbench.energy import EnergyRECT
     from workbench.errors import RiskError, WorkbenchError
     from workbench.evaluation.abilities import ask_tasks, evaluate_tasks
     from workbench.evaluation.drift import drift, drift_tokens
@@ -49,6 +50,7 @@ __all__ = [
     "EditRecord",
     "EditRequest",
     "EditSequence",
+    "EnergyRECT",
     "ExperimentSpec",
     "FactsSpec",
     "Guard",
@@ -97,6 +99,7 @@ _MODULES = {
     "editing.rome": ("ROME",),
     "editing.second_moment.estimate": ("SecondMoment",),
     "editing.ultraedit": ("UltraEdit",),
+    "energy": ("EnergyRECT",),
     "errors": ("RiskError", "WorkbenchError"),
     "data.tasks.load": ("load_task",),
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),

@@ -260,6 +260,17 @@ _REGULARIZERS = {
             },
         ),
         RegularizerRow(
+            "rect-energy",
+            "RECT energy",
+            "workbench.energy:EnergyRECT",
+            "RECT with the share that holds a part of ‖ΔW‖²",
+            {
+                "RECT energy 90 %": SeriesStyle(ORANGE, "*", "-"),
+                "RECT energy 95 %": SeriesStyle(GRAY, ">", "--"),
+                "RECT energy 80 %": SeriesStyle(YELLOW, "p", ":"),
+            },
+        ),
+        RegularizerRow(
             "random",
             "Random",
             "workbench.regularize:RandomK",

@@ -98,6 +98,13 @@ def _measure(
     return rows + [("share_above", threshold, share_above(delta, threshold)) for threshold in thresholds]
 
 
+def share_changed(update: WeightUpdate) -> float:
+    """Return the share of entries of the matrices of an update that it changes (ΔW ≠ 0); 0 for an empty update."""
+    deltas = [update.delta(name) for name in update]
+    total = sum(dW.numel() for dW in deltas)
+    return sum(int(torch.count_nonzero(dW)) for dW in deltas) / total if total else 0.0
+
+
 def spectral_norm(change: Change) -> float:
     """Return the largest singular value σ₁ of a ΔW, computed in float64; from its factors where it has some."""
     if isinstance(change, LowRank):

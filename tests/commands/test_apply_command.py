@@ -243,7 +243,7 @@ def test_the_sum_of_the_updates_is_regularized_on_request(cli, folder, tiny, pai
     [
         (
             ("--accumulated", "l2", "--out", "edited"),
-            "no regularizer 'l2'; known: none, rect, random, pca, prune, sphere.",
+            "no regularizer 'l2'; known: none, rect, rect-energy, random, pca, prune, sphere.",
         ),
         (("--accumulated", "prune", "--peft", "a"), "--accumulated needs the weights of the model; use it with --out."),
     ],

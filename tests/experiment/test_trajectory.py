@@ -84,6 +84,7 @@ def test_norms_are_relative_to_the_weights_that_an_edit_is_added_to(make_spec, t
     assert rows.loc[1, "applied_norm"] == pytest.approx(float(first.norm()), rel=1e-6)
     assert rows.loc[2, "applied_norm"] == pytest.approx(float((second - first).norm()), rel=1e-4)
     assert rows.loc[2, "norm"] == pytest.approx(float(computed.double().norm()), rel=1e-4)
+    assert rows["share_applied"].tolist() == [round(0.4 * W.numel()) / W.numel()] * 2
     assert rows.loc[2, "relative_norm"] == pytest.approx(rows.loc[2, "norm"] / float((W + first).norm()), rel=1e-6)
 
 

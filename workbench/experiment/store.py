@@ -71,6 +71,7 @@ OPERATIONS = pa.schema(
         "first_token": pa.bool_(),  # whether a subject of the operation is one token that opens its prompt
         **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
         **dict.fromkeys(("probe_kl", "condition_growth"), _REAL),  # of `workbench.assess`
+        "share_applied": _REAL,  # of the entries, after the regularizer
         **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
         "failed": _TEXT,
     }

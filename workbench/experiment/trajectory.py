@@ -26,6 +26,7 @@ from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.sequence import EditSequence
 from workbench.update import WeightUpdate
+from workbench.weightstats import share_changed
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
             with sequence.base.applied(lm):
                 row |= _describe(edit.update, lm)
             added = sequence.add(edit.update, regularizer, seconds=edit.seconds, operation=operation)
-            row["applied_norm"] = added.update.norm()
+            row |= {"applied_norm": added.update.norm(), "share_applied": share_changed(added.update)}
             plain = state_after(base.state, key, regularizer)
             state = state_of_sum(plain, accumulated)
             base = _Base(state if spec.feed_back else plain, sequence.base)
