@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
 from workbench.errors import EditError, ModelError, UpdateError, first_line
+from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
     from workbench.update import WeightUpdate
@@ -85,15 +86,6 @@ class Memo:
         self._sections.clear()
 
 
-@dataclass(frozen=True)
-class _Applied:
-    """An applied update and the bits that it replaced."""
-
-    update: "WeightUpdate"
-    saved: dict[str, Tensor]  # parameter name -> its value before
-    saved_masters: dict[str, Tensor]  # the same for float32 masters of half-precision weights
-
-
 @dataclass
 class LanguageModel:
     """A causal language model that can be edited and measured.
@@ -120,8 +112,7 @@ class LanguageModel:
     arch: Architecture
     memo: Memo = field(default_factory=Memo, repr=False)
     lock: Any = field(default_factory=threading.RLock, repr=False)  # typeshed has no class for RLock
-    _applied: list[_Applied] = field(default_factory=list, repr=False)
-    _masters: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _replaced: ReplacedWeights = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.tokenizer.is_fast:
@@ -130,6 +121,7 @@ class LanguageModel:
                 "convert it with transformers' AutoTokenizer first."
             )
         self.model.eval().requires_grad_(False)
+        self._replaced = ReplacedWeights(self.model)
         self.fingerprint  # noqa: B018  computed now, while the weights are those of the checkpoint
 
     @cached_property
@@ -200,8 +192,9 @@ class LanguageModel:
         UpdateError
             If the model has no such parameter.
         """
-        if name in self._masters:
-            return self._masters[name]
+        for entry in reversed(self._replaced.current):
+            if name in entry.masters:
+                return entry.masters[name]
         try:
             return self.model.get_parameter(name).detach()
         except AttributeError as err:
@@ -214,37 +207,32 @@ class LanguageModel:
 
     def unedited_memo(self, name: str) -> MutableMapping[Any, Any]:
         """Return the section `name` of the memo; with an update applied, an empty mapping that is not kept."""
-        return {} if self._applied else self.memo.section(name)
+        return {} if self._replaced.current else self.memo.section(name)
 
     @property
     def applied_updates(self) -> "tuple[WeightUpdate, ...]":
         """The applied updates, in the order in which they were applied."""
-        return tuple(entry.update for entry in self._applied)
+        return tuple(entry.update for entry in self._replaced.current if entry.update is not None)
 
     def weight_before(self, name: str, update: "WeightUpdate") -> Tensor:
         """Return the weight `name` that `update` replaced; the current one if the update is not applied."""
-        for entry in self._applied:
+        earlier: Tensor | None = None  # the float32 master, if there was one
+        for entry in self._replaced.current:
             if entry.update is update:
-                return entry.saved_masters.get(name, entry.saved[name])
+                return entry.saved[name] if earlier is None else earlier
+            earlier = entry.masters.get(name, earlier)
         return self.weight(name)
 
     def unedited_weight(self, name: str) -> Tensor:
         """Return the weight `name` of the model as it was loaded, whatever is applied."""
-        for entry in self._applied:
+        for entry in self._replaced.current:
             if name in entry.saved:
-                return entry.saved_masters.get(name, entry.saved[name])
+                return entry.saved[name]
         return self.weight(name)
 
     def write(self, update: "WeightUpdate", weights: dict[str, Tensor]) -> None:
         """Replace whole weights and keep the replaced bits for `update`; called by `WeightUpdate.apply`."""
-        saved = {name: self.model.get_parameter(name).detach().clone() for name in weights}
-        masters = {name: self._masters[name] for name in weights if name in self._masters}
-        for name, value in weights.items():
-            parameter = self.model.get_parameter(name)
-            if parameter.dtype in (torch.float16, torch.bfloat16):
-                self._masters[name] = value
-            parameter.data.copy_(value)
-        self._applied.append(_Applied(update, saved, masters))
+        self._replaced.replace(weights, update)
 
     def restore(self, update: "WeightUpdate") -> None:
         """Put back the bits that the last `write` replaced; called by `WeightUpdate.undo`.
@@ -259,47 +247,33 @@ class LanguageModel:
         UpdateError
             If `update` is not applied, or another one was applied after it.
         """
-        if not any(entry.update is update for entry in self._applied):
+        self.check_last(update)
+        self._replaced.undo_through(self._replaced.current[-1])
+
+    def check_last(self, update: "WeightUpdate") -> None:
+        """Raise `UpdateError` unless `update` is the one that was applied last."""
+        applied = self.applied_updates
+        if not any(each is update for each in applied):
             raise UpdateError(f"this update is not applied to {self.name}; apply it before undoing it.")
-        if self._applied[-1].update is not update:
+        if applied[-1] is not update:
             raise UpdateError(f"another update was applied to {self.name} after this one; undo the last one first.")
-        entry = self._applied.pop()
-        self._put(entry.saved)
-        for name in entry.saved:
-            self._masters.pop(name, None)
-        self._masters.update(entry.saved_masters)
 
-    @contextmanager
-    def restored_after(self) -> Iterator["LanguageModel"]:
-        """Undo at the end of the ``with`` block whatever was applied inside, also after an error."""
-        depth = len(self._applied)
-        try:
-            yield self
-        finally:
-            while len(self._applied) > depth:
-                self.restore(self._applied[-1].update)
+    def applied(self, update: "WeightUpdate") -> AbstractContextManager["LanguageModel"]:
+        """Return a context manager that applies an update inside its block; called by `WeightUpdate.applied`."""
+        return Restored(
+            self._replaced, self, change=lambda: update.apply(self), check=lambda: self.check_last(update)
+        )
 
-    @contextmanager
-    def unedited(self) -> Iterator["LanguageModel"]:
-        """Restore the weights as they were loaded inside the ``with`` block, and the edited ones at the end.
+    def restored_after(self) -> AbstractContextManager["LanguageModel"]:
+        """Undo at the end of a ``with`` block whatever was applied inside, also after an error or an interrupt."""
+        return Restored(self._replaced, self)
+
+    def unedited(self) -> AbstractContextManager["LanguageModel"]:
+        """Restore the weights as they were loaded inside a ``with`` block, and the edited ones at its end.
 
         Updates applied inside the block are undone at its end.
         """
-        lifted, self._applied = self._applied, []
-        masters, self._masters = self._masters, {}
-        original = {name: value for entry in reversed(lifted) for name, value in entry.saved.items()}
-        edited = {name: self.model.get_parameter(name).detach().clone() for name in original}
-        try:
-            self._put(original)
-            with self.restored_after():
-                yield self
-        finally:
-            self._put(edited)
-            self._applied, self._masters = lifted, masters
-
-    def _put(self, weights: dict[str, Tensor]) -> None:
-        for name, value in weights.items():
-            self.model.get_parameter(name).data.copy_(value)
+        return Restored(self._replaced, self, change=self._replaced.lift)
 
 
 def load(
@@ -353,7 +327,7 @@ def load(
         )
     if device_map is None:
         _move(model, name, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if torch_dtype in (torch.float16, torch.bfloat16):
+    if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)
 

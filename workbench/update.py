@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -239,14 +239,9 @@ class WeightUpdate(Mapping[str, Change]):
         """
         lm.restore(self)
 
-    @contextmanager
-    def applied(self, lm: LanguageModel) -> Iterator[LanguageModel]:
-        """Apply this update to `lm` inside the ``with`` block, and undo it at the end."""
-        self.apply(lm)
-        try:
-            yield lm
-        finally:
-            self.undo(lm)
+    def applied(self, lm: LanguageModel) -> AbstractContextManager[LanguageModel]:
+        """Apply this update to `lm` inside a ``with`` block, and undo it at the end."""
+        return lm.applied(self)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, atomically: factors stay factors, kept entries stay sparse.
