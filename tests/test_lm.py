@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.tiny_models import build_tiny_lm
-from workbench.errors import EditError, ModelError, UpdateError
+from workbench.errors import EditError, ModelError, UpdateError, WeightsChangedError
 from workbench.lm import DTYPES
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -338,3 +338,26 @@ def test_undo_in_half_precision_restores_the_bits_and_the_float32_masters():
     first.undo(lm)
     assert_same_bits(lm, original)
     assert lm.weight(name).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_those_that_were_loaded_whatever_is_applied(dtype):
+    lm = build_tiny_lm("gpt2", dtype=dtype)
+    lm.check_unedited_weights()
+    with an_update(lm, seed=1).applied(lm), an_update(lm, seed=2).applied(lm):
+        lm.check_unedited_weights()
+        with lm.unedited():
+            lm.check_unedited_weights()
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(every_tiny_lm):
+    lm = every_tiny_lm
+    for name, parameter in lm.model.named_parameters():
+        before, bits = parameter.detach().clone(), parameter.data.view(-1).view(torch.int32)
+        bits[-1] ^= 1
+        assert error_of(WeightsChangedError, lm.check_unedited_weights) == (
+            f"the weight {name} of {lm.name} is not the one that was loaded, although no update accounts for it; "
+            "load the model again."
+        )
+        parameter.data.copy_(before)
+    lm.check_unedited_weights()

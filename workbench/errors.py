@@ -14,6 +14,10 @@ class ModelError(WorkbenchError, LookupError):
     """A model, its files or its architecture row cannot be found or used."""
 
 
+class WeightsChangedError(ModelError):
+    """Weights of a model are not those that were loaded, although no applied update accounts for it."""
+
+
 class RequestError(WorkbenchError, ValueError):
     """An edit request, or a file of them, cannot be used."""
 

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
-from workbench.errors import EditError, ModelError, UpdateError, first_line
+from workbench.errors import EditError, ModelError, UpdateError, WeightsChangedError, first_line
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ class LanguageModel:
     memo: Memo = field(default_factory=Memo, repr=False)
     lock: Any = field(default_factory=threading.RLock, repr=False)  # typeshed has no class for RLock
     _replaced: ReplacedWeights = field(init=False, repr=False)
+    _checksums: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.tokenizer.is_fast:
@@ -122,6 +123,7 @@ class LanguageModel:
             )
         self.model.eval().requires_grad_(False)
         self._replaced = ReplacedWeights(self.model)
+        self._checksums = {name: _checksum(parameter) for name, parameter in self.model.named_parameters()}
         self.fingerprint  # noqa: B018  computed now, while the weights are those of the checkpoint
 
     @cached_property
@@ -230,6 +232,18 @@ class LanguageModel:
                 return entry.saved[name]
         return self.weight(name)
 
+    def check_unedited_weights(self) -> None:
+        """Raise `WeightsChangedError` unless all weights, without what is applied, are those that were loaded.
+
+        It reads every weight once: 0.04 s for 135 million parameters in float32.
+        """
+        for name, checksum in self._checksums.items():
+            if _checksum(self.unedited_weight(name)) != checksum:
+                raise WeightsChangedError(
+                    f"the weight {name} of {self.name} is not the one that was loaded, although no update accounts "
+                    "for it; load the model again."
+                )
+
     def write(self, update: "WeightUpdate", weights: dict[str, Tensor]) -> None:
         """Replace whole weights and keep the replaced bits for `update`; called by `WeightUpdate.apply`."""
         self._replaced.replace(weights, update)
@@ -260,9 +274,7 @@ class LanguageModel:
 
     def applied(self, update: "WeightUpdate") -> AbstractContextManager["LanguageModel"]:
         """Return a context manager that applies an update inside its block; called by `WeightUpdate.applied`."""
-        return Restored(
-            self._replaced, self, change=lambda: update.apply(self), check=lambda: self.check_last(update)
-        )
+        return Restored(self._replaced, self, change=lambda: update.apply(self), check=lambda: self.check_last(update))
 
     def restored_after(self) -> AbstractContextManager["LanguageModel"]:
         """Undo at the end of a ``with`` block whatever was applied inside, also after an error or an interrupt."""
@@ -274,6 +286,12 @@ class LanguageModel:
         Updates applied inside the block are undone at its end.
         """
         return Restored(self._replaced, self, change=self._replaced.lift)
+
+
+def _checksum(weight: Tensor) -> int:
+    """Sum of the bits, read as whole numbers of 64 bits where they can be, modulo 2⁶⁴: the fastest in measurements."""
+    raw = weight.detach().contiguous().reshape(-1).view(torch.uint8)
+    return int((raw.view(torch.int64) if len(raw) % 8 == 0 else raw).sum())
 
 
 def load(

@@ -259,8 +259,9 @@ class EditSequence:
         Raises
         ------
         UpdateError
-            If the update does not fit the model.
+            If the update does not fit the model, or is not finite before or after its regularizer.
         """
+        computed.check_finite()
         if operation is None:
             earlier = sum(max(1, len(edit.update.records)) for edit in self.edits)
             operation = 1 + len(self._start.records) + earlier
@@ -268,6 +269,7 @@ class EditSequence:
         with self._applied(self.base):
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)
+        update.check_finite()
         added = SequenceEdit(computed, regularizer, update, seconds)
         self._append(added)
         return added
@@ -359,6 +361,11 @@ class EditSequence:
         ----------
         path : str or Path
             File to write; replaced if it exists.
+
+        Raises
+        ------
+        UpdateError
+            If the sum of earlier edits that the sequence starts from is not finite.
         """
         start, records = pack_update(self._start), []
         tensors = {f"start {name}": tensor for name, tensor in start.tensors.items()}

@@ -82,7 +82,14 @@ def trajectory_key(spec: ExperimentSpec, content: str) -> str:
 
 
 def unedited_state(lm: LanguageModel) -> str:
-    """Return the key of a model as it was loaded, with the versions of the libraries."""
+    """Return the key of a model as it was loaded, with the versions of the libraries.
+
+    Raises
+    ------
+    WeightsChangedError
+        If the weights have changed since; their results would be kept as those of the unedited model.
+    """
+    lm.check_unedited_weights()
     return key_of(digest_of_model(lm), library_versions(*LIBRARIES), perplexity_text_key(BUNDLED), FORMAT)
 
 

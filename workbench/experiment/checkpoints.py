@@ -28,7 +28,8 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Parameters
     ----------
     lm : LanguageModel
-        The model of the spec, unedited; it is unedited again at the end.
+        The model of the spec. Updates that are applied to it, such as one that an interrupt has left, are undone for
+        the time of the run.
     run : ResolvedRun
         The trajectory to run.
     store : Store
@@ -37,8 +38,13 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Raises
     ------
     WorkbenchError
-        If the method cannot edit the model, or no example of a task fits it.
+        If the method cannot edit the model, no example of a task fits it, or weights of the model have changed.
     """
+    with lm.unedited():
+        _run_on_unedited(lm, run, store)
+
+
+def _run_on_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     spec, start = run.spec, time.perf_counter()
     editor = run.prepare_editor(lm)
     record = {
@@ -70,18 +76,19 @@ def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Parameters
     ----------
     lm : LanguageModel
-        The model of the spec, unedited.
+        The model of the spec, as for `run_trajectory`.
     run : ResolvedRun
         One of the trajectories.
     store : Store
         Store that the measurements are written to.
     """
-    state = unedited_state(lm)
-    if run.spec.tasks:
-        written = run.spec.tasks.writes_at(0)
-        measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks, written=written)
-    if run.spec.perplexity:
-        measures.measure_perplexity(lm, store, state, run.spec.perplexity)
+    with lm.unedited():
+        state = unedited_state(lm)
+        if run.spec.tasks:
+            written = run.spec.tasks.writes_at(0)
+            measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks, written=written)
+        if run.spec.perplexity:
+            measures.measure_perplexity(lm, store, state, run.spec.perplexity)
 
 
 def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
