@@ -123,6 +123,42 @@ def test_truncated_weights_are_refused(folder):
     folder_error(folder, "Error while deserializing header: ")
 
 
+class Canary:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_folder_with_only_a_pickle_is_refused_unread(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Canary(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    assert loading_error(str(folder)) == (
+        f"the model folder {folder} has its weights only as a pickle (pytorch_model.bin), which may run code when it "
+        "is read; if you trust it, transformers' AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) "
+        "writes them as safetensors."
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_beside_safetensors_is_not_read(folder, tmp_path):
+    expected = weights_of(wb.load(str(folder)))
+    torch.save({"lm_head.weight": Canary(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    assert_same_bits(wb.load(str(folder)), expected)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_with_an_adapter_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert loading_error(str(folder)) == (
+        f"the model folder {folder} holds a PEFT adapter (adapter_config.json), which would be added to its weights; "
+        "merge it into the model (merge_and_unload of peft), and save that."
+    )
+
+
 def test_a_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
     folder_error(folder, "Error no file named model.safetensors")

@@ -31,6 +31,8 @@ Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+ADAPTER = "adapter_config.json"
 _FINGERPRINT_VALUES = 64  # per parameter; enough to tell two checkpoints apart without reading gigabytes
 _MEMO_ENTRIES = 4096  # per section; an entry is an answer, a context set or a digest, rarely a matrix
 
@@ -322,18 +324,19 @@ def load(
     Raises
     ------
     ModelError
-        If there is no such model, its files are damaged or lack weights, its architecture has no row, `dtype` is
-        unknown, the device cannot hold it, or both `device` and `device_map` are given.
+        If there is no such model, its files are damaged, lack weights or hold them only as pickles, its architecture
+        has no row, `dtype` is unknown, the device cannot hold it, or both `device` and `device_map` are given.
     """
     if device is not None and device_map is not None:
         raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
     torch_dtype = _dtype(dtype)
+    _check_files(name)
     source = embedded.fetch(name) if name in embedded.MODELS else name
     try:
         arch = architecture_of(AutoConfig.from_pretrained(source))
         tokenizer = AutoTokenizer.from_pretrained(source)
         loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype, device_map=device_map, output_loading_info=True
+            source, dtype=torch_dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
         )
         model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except (OSError, ValueError, RuntimeError, SafetensorError) as err:
@@ -348,6 +351,23 @@ def load(
     if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)
+
+
+def _check_files(name: str) -> None:
+    """Raise `ModelError` if a model folder has its weights only as pickles, or changes them by an adapter."""
+    files = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else []
+    pickles = [file for file in files if file.endswith(PICKLES)]
+    if pickles and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
+        raise ModelError(
+            f"the model folder {name} has its weights only as a pickle ({pickles[0]}), which may run code when it is "
+            "read; if you trust it, transformers' AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) "
+            "writes them as safetensors."
+        )
+    if ADAPTER in files:
+        raise ModelError(
+            f"the model folder {name} holds a PEFT adapter ({ADAPTER}), which would be added to its weights; merge it "
+            "into the model (merge_and_unload of peft), and save that."
+        )
 
 
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
