@@ -1,6 +1,7 @@
 """Loading says what is wrong in one sentence; what is applied can be lifted and undone to the last bit."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,9 @@ from safetensors.torch import load_file, save_file
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.tiny_models import build_tiny_lm
-from workbench.errors import EditError, ModelError, UpdateError, WeightsChangedError
+from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError
+from workbench.evaluation.decoding import continue_greedily
+from workbench.forward import compute_logits
 from workbench.lm import DTYPES
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -397,3 +400,37 @@ def test_one_changed_bit_of_a_weight_is_noticed(every_tiny_lm):
         )
         parameter.data.copy_(before)
     lm.check_unedited_weights()
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gptj", "opt"])
+def test_a_text_longer_than_the_table_of_positions_is_refused_by_length(model_type):
+    lm = build_tiny_lm(model_type)
+    prompt = "The Eiffel Tower is in the city of Paris, and " * 80
+    request = wb.EditRequest("Paris", prompt + "{} is in", "Spain")
+    n_tokens = len(lm.tokenizer(f"{request.filled_prompt} Spain")["input_ids"])
+    acts = {
+        "ROME": lambda: wb.ROME(layer=1, contexts=("{}",)).compute_update(lm, [request]),
+        "KN": lambda: wb.KN(contexts=("{}",)).compute_update(lm, [request]),
+        "FT": lambda: wb.FT(layers=(1,)).compute_update(lm, [request]),
+        "evaluate": lambda: wb.evaluate_edits(lm, [request]),
+    }
+    pattern = rf"a text of (\d+) tokens is too long for {lm.name}, which has 512 positions; shorten it."
+    for name, act in acts.items():
+        found = re.fullmatch(pattern, error_of(RequestError, act))
+        assert found, name
+        assert n_tokens - 8 <= int(found[1]) <= n_tokens  # some passes leave out the tokens of the answer
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "opt"])
+def test_writing_beyond_the_table_of_positions_is_refused(model_type):
+    lm = build_tiny_lm(model_type)
+    ids, written = (7,) * 510, continue_greedily
+    assert len(written(lm, [ids], [()], [2])[0]) <= 2
+    assert error_of(RequestError, written, lm, [ids], [()], [4]) == (
+        f"a text of 513 tokens is too long for {lm.name}, which has 512 positions; shorten it."
+    )
+
+
+def test_rotary_positions_have_no_end(every_tiny_lm):
+    if not every_tiny_lm.arch.position_table:
+        assert compute_logits(every_tiny_lm, [(7,) * 520], [(519,)]).isfinite().all()

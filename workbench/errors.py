@@ -62,6 +62,12 @@ class MissingExtraError(WorkbenchError, ImportError):
     """A package that is part of an extra is needed and not installed."""
 
 
-def first_line(err: Exception) -> str:
+def reason_of(err: BaseException) -> str:
+    """Return an error in one line: the sentence of a `WorkbenchError`; before any other message, its class."""
+    line = first_line(err)
+    return line if isinstance(err, WorkbenchError) else f"{type(err).__name__}: {line}"
+
+
+def first_line(err: BaseException) -> str:
     """Return the first line of the message of another library's error, or the name of its class if it has none."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

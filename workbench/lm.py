@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
-from workbench.errors import EditError, ModelError, UpdateError, WeightsChangedError, first_line
+from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError, first_line
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
@@ -175,6 +175,14 @@ class LanguageModel:
         """Raise `EditError` unless 0 <= layer < n_layers."""
         if not 0 <= layer < self.n_layers:
             raise EditError(f"layer {layer} is out of range: {self.name} has layers 0 to {self.n_layers - 1}.")
+
+    def check_length(self, n_tokens: int) -> None:
+        """Raise `RequestError` if a text of `n_tokens` is longer than the table of positions of this model."""
+        if self.arch.position_table and self.max_tokens is not None and n_tokens > self.max_tokens:
+            raise RequestError(
+                f"a text of {n_tokens} tokens is too long for {self.name}, which has {self.max_tokens} positions; "
+                "shorten it."
+            )
 
     def weight(self, name: str) -> Tensor:
         """Return the current weight that an update of `name` is added to, in the parameter's own orientation.

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
-from workbench.storage.files import write_atomically
+from workbench.storage.tensors import write_tensors
 
 FORMAT = "workbench-update-2"
 # below half a unit in the last place of the largest float32 (2¹⁰³) or bfloat16 (2¹¹⁹): added to a finite weight, it
@@ -383,7 +382,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         # safetensors refuses tensors that share memory
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    write_atomically(path, lambda scratch: save_file(separate, scratch, metadata=metadata))
+    write_tensors(path, separate, metadata)
 
 
 def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:

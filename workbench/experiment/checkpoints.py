@@ -110,23 +110,23 @@ def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
 def _write_checkpoint(point: Point, lm: LanguageModel, run: ResolvedRun, store: Store, columns: dict[str, Any]) -> None:
     """Measure a checkpoint; write its update, the operations since the previous one, its scores and its results.
 
-    Files are written in this order, and existing ones are skipped: every restart of a killed run gets further.
+    Files are written in this order, and those that can be read are skipped: every restart of a killed run gets further.
     """
     spec, name = run.spec, f"{run.key}/{point.operation:06}.parquet"
     update = f"updates/{point.state}.safetensors"
     operations, each, results = (f"{part}/{name}" for part in ("operations", "scores", "results"))
     if len(point.update) and not store.has(update):
         store.write_update(update, point.update)
-    if not store.has(operations):
+    if store.read_table(operations) is None:
         before = max((t for t in spec.checkpoints if t < point.operation), default=0)
         rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**columns)
         rows["operation"] = rows.index + 1
         store.write_table(operations, rows, OPERATIONS)
     columns = {**columns, "operation": point.operation, "n_edits": point.operation * spec.batch_size}
     scores = _measure_scores(point, lm, run, store)
-    if not store.has(each):
+    if store.read_table(each) is None:
         store.write_table(each, scores.assign(**columns), SCORES)
-    if not store.has(results):
+    if store.read_table(results) is None:
         parts = [measures.summarize_scores(scores), *_measure_others(point, lm, spec, store)]
         store.write_table(results, pd.concat(parts, ignore_index=True).assign(**columns), RESULTS)
 
