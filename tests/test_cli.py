@@ -524,3 +524,44 @@ def test_edits_of_the_embedded_model_in_processes_of_their_own(smollm2, folder):
     total = wb.WeightUpdate.load("1.safetensors") + wb.WeightUpdate.load("2.safetensors")
     assert len(total.records) == 2
     total.check_fits(smollm2)
+
+
+# what nobody foresaw
+
+
+def test_an_unexpected_error_is_one_sentence_and_exit_code_1(cli, monkeypatch):
+    monkeypatch.setattr(embedded, "model_dir", lambda name: 1 / 0)
+    code, out, err = cli("models")
+    assert (code, out) == (1, "")
+    assert err == (
+        "workbench: an unexpected error stopped the command (ZeroDivisionError: division by zero); please report it "
+        "with what the same command prints after `workbench --traceback`.\n"
+    )
+    code, out, err = cli("--traceback", "models")
+    assert (code, out) == (1, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.splitlines()[-2:] == [
+        "ZeroDivisionError: division by zero",
+        "workbench: an unexpected error stopped the command (ZeroDivisionError: division by zero); please report it "
+        "with what the same command prints after `workbench --traceback`.",
+    ]
+
+
+def test_a_full_disk_is_named_by_second_moment(tmp_path, tiny):
+    text = tmp_path / "text.txt"
+    text.write_text("The Eiffel Tower is in Paris, and the Louvre is in Paris too. " * 400)
+    command = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1)); " + COMMAND[-1]
+    options = ("--model", tiny, "--layers", "1", "--tokens", "2048", "--source", text)
+    environment = {**os.environ, "WORKBENCH_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(
+        [*COMMAND[:-1], command, "second-moment", *map(str, options)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"workbench: {tmp_path / 'cache' / 'second-moments'}/")
+    assert last.endswith(": File too large.")
+    assert "Traceback" not in result.stderr

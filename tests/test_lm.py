@@ -1,6 +1,7 @@
 """Loading says what is wrong in one sentence; what is applied can be lifted and undone to the last bit."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,9 @@ from safetensors.torch import load_file, save_file
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.tiny_models import build_tiny_lm
-from workbench.errors import EditError, ModelError, UpdateError
+from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError
+from workbench.evaluation.decoding import continue_greedily
+from workbench.forward import compute_logits
 from workbench.lm import DTYPES
 
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
@@ -121,6 +124,42 @@ def test_truncated_weights_are_refused(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:20_000])
     folder_error(folder, "Error while deserializing header: ")
+
+
+class Canary:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_folder_with_only_a_pickle_is_refused_unread(folder, tmp_path):
+    (folder / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Canary(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    assert loading_error(str(folder)) == (
+        f"the model folder {folder} has its weights only as a pickle (pytorch_model.bin), which may run code when it "
+        "is read; if you trust it, transformers' AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) "
+        "writes them as safetensors."
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pickle_beside_safetensors_is_not_read(folder, tmp_path):
+    expected = weights_of(wb.load(str(folder)))
+    torch.save({"lm_head.weight": Canary(tmp_path / "ran")}, folder / "pytorch_model.bin")
+    assert_same_bits(wb.load(str(folder)), expected)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_with_an_adapter_is_refused(folder):
+    (folder / "adapter_config.json").write_text("{}")
+    assert loading_error(str(folder)) == (
+        f"the model folder {folder} holds a PEFT adapter (adapter_config.json), which would be added to its weights; "
+        "merge it into the model (merge_and_unload of peft), and save that."
+    )
 
 
 def test_a_folder_without_weights_is_refused(folder):
@@ -338,3 +377,60 @@ def test_undo_in_half_precision_restores_the_bits_and_the_float32_masters():
     first.undo(lm)
     assert_same_bits(lm, original)
     assert lm.weight(name).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_those_that_were_loaded_whatever_is_applied(dtype):
+    lm = build_tiny_lm("gpt2", dtype=dtype)
+    lm.check_unedited_weights()
+    with an_update(lm, seed=1).applied(lm), an_update(lm, seed=2).applied(lm):
+        lm.check_unedited_weights()
+        with lm.unedited():
+            lm.check_unedited_weights()
+
+
+def test_one_changed_bit_of_a_weight_is_noticed(every_tiny_lm):
+    lm = every_tiny_lm
+    for name, parameter in lm.model.named_parameters():
+        before, bits = parameter.detach().clone(), parameter.data.view(-1).view(torch.int32)
+        bits[-1] ^= 1
+        assert error_of(WeightsChangedError, lm.check_unedited_weights) == (
+            f"the weight {name} of {lm.name} is not the one that was loaded, although no update accounts for it; "
+            "load the model again."
+        )
+        parameter.data.copy_(before)
+    lm.check_unedited_weights()
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gptj", "opt"])
+def test_a_text_longer_than_the_table_of_positions_is_refused_by_length(model_type):
+    lm = build_tiny_lm(model_type)
+    prompt = "The Eiffel Tower is in the city of Paris, and " * 80
+    request = wb.EditRequest("Paris", prompt + "{} is in", "Spain")
+    n_tokens = len(lm.tokenizer(f"{request.filled_prompt} Spain")["input_ids"])
+    acts = {
+        "ROME": lambda: wb.ROME(layer=1, contexts=("{}",)).compute_update(lm, [request]),
+        "KN": lambda: wb.KN(contexts=("{}",)).compute_update(lm, [request]),
+        "FT": lambda: wb.FT(layers=(1,)).compute_update(lm, [request]),
+        "evaluate": lambda: wb.evaluate_edits(lm, [request]),
+    }
+    pattern = rf"a text of (\d+) tokens is too long for {lm.name}, which has 512 positions; shorten it."
+    for name, act in acts.items():
+        found = re.fullmatch(pattern, error_of(RequestError, act))
+        assert found, name
+        assert n_tokens - 8 <= int(found[1]) <= n_tokens  # some passes leave out the tokens of the answer
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "opt"])
+def test_writing_beyond_the_table_of_positions_is_refused(model_type):
+    lm = build_tiny_lm(model_type)
+    ids, written = (7,) * 510, continue_greedily
+    assert len(written(lm, [ids], [()], [2])[0]) <= 2
+    assert error_of(RequestError, written, lm, [ids], [()], [4]) == (
+        f"a text of 513 tokens is too long for {lm.name}, which has 512 positions; shorten it."
+    )
+
+
+def test_rotary_positions_have_no_end(every_tiny_lm):
+    if not every_tiny_lm.arch.position_table:
+        assert compute_logits(every_tiny_lm, [(7,) * 520], [(519,)]).isfinite().all()

@@ -8,8 +8,9 @@ import torch
 import workbench as wb
 from tests.helpers import error_of, weights_of
 from tests.tiny_models import build_tiny_lm
-from workbench.changes import low_rank
+from workbench.changes import Dense, low_rank
 from workbench.errors import EditError, UpdateError
+from workbench.sequence import EditSequence
 from workbench.update import EditRecord, WeightUpdate
 
 FACTS = [
@@ -346,3 +347,23 @@ def test_the_regularizer_of_a_sum_that_is_fed_back_is_kept(tiny_lm):
     sentence = "the sum is fed back, so the edits depend on its regularizer; undo them before changing it."
     assert error_of(EditError, sequence.regularize_sum, None) == sentence
     assert sequence.accumulated == HALF
+
+
+def test_an_update_that_is_not_finite_is_not_added(tiny_lm):
+    edits, name = EditSequence(tiny_lm), tiny_lm.arch.mlp_out_weight(1)
+    update = WeightUpdate({name: torch.full(tiny_lm.weight(name).shape, float("nan"))})
+    sentence = error_of(UpdateError, edits.add, update)
+    assert sentence == f"the update of {name} is not finite; milder hyperparameters may help."
+    assert edits.edits == ()
+
+
+def test_an_update_whose_regularizer_makes_it_infinite_is_not_added(tiny_lm):
+    edits, name = EditSequence(tiny_lm), tiny_lm.arch.mlp_out_weight(1)
+    update = WeightUpdate({name: torch.full(tiny_lm.weight(name).shape, 1e38)})
+
+    def ten_times(update, lm):
+        return update.regularized({name: Dense(10 * update.delta(name))}, {})
+
+    sentence = error_of(UpdateError, edits.add, update, ten_times)
+    assert sentence == f"the update of {name} is not finite; milder hyperparameters may help."
+    assert edits.edits == ()

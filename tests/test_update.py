@@ -582,3 +582,91 @@ def test_a_file_names_its_kind_and_parts(tmp_path):
     with safe_open(tmp_path / "u", framework="pt") as file:
         assert sorted(file.keys()) == ["W:bits", "W:shape", "W:values"]
         assert json.loads(file.metadata()["update"])["kinds"] == {"W": "Sparse"}
+
+
+# what is not finite
+
+
+NOT_FINITE = pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+
+
+def with_entry(kind, lm, number):
+    """An update with one entry that is not finite, in a factor, among the kept values, or in the matrix."""
+    update = random_update(kind, lm)
+    [(name, change)] = update.items()
+    next(t for part, t in change.tensors().items() if part in ("cols", "values", "matrix")).view(-1)[3] = number
+    return name, update
+
+
+@KINDS
+@NOT_FINITE
+def test_an_update_that_is_not_finite_is_neither_applied_nor_saved(tiny_lm, tmp_path, kind, number):
+    name, update = with_entry(kind, tiny_lm, number)
+    sentence = f"the update of {name} is not finite; milder hyperparameters may help."
+    refused(sentence, lambda: update.apply(tiny_lm), tiny_lm)
+    refused(sentence, lambda: update.save(tmp_path / "u.safetensors"), tiny_lm)
+    assert list(tmp_path.iterdir()) == []
+
+
+@KINDS
+def test_a_saved_update_that_is_not_finite_is_refused(tiny_lm, tmp_path, monkeypatch, kind):
+    path = tmp_path / "u.safetensors"
+    _, update = with_entry(kind, tiny_lm, float("nan"))
+    with monkeypatch.context() as earlier_version:
+        earlier_version.setattr(WeightUpdate, "check_finite", lambda self: None)
+        update.save(path)
+    refused(
+        f"{path} is a damaged update (it holds numbers that are not finite); save it again.",
+        lambda: WeightUpdate.load(path),
+        tiny_lm,
+    )
+
+
+def test_finite_factors_with_an_infinite_product_are_refused(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    n_rows, n_cols = tiny_lm.weight(name).shape
+    update = WeightUpdate({name: LowRank(torch.full((n_rows, 1), 1e25), torch.full((n_cols, 1), 1e25))})
+    refused(
+        f"the update of {name} is not finite; milder hyperparameters may help.", lambda: update.apply(tiny_lm), tiny_lm
+    )
+
+
+def test_large_factors_with_a_finite_product_are_applied(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    n_rows, n_cols = tiny_lm.weight(name).shape
+    rows, cols = torch.full((n_rows, 1), 1e-30), torch.zeros(n_cols, 1)
+    rows[0], cols[1] = 1e-30, 1e31
+    rows[1] = 3e0
+    update = WeightUpdate({name: LowRank(rows, cols)})
+    with update.applied(tiny_lm):
+        assert tiny_lm.weight(name)[1, 1].item() == pytest.approx(3e31)
+
+
+def test_a_sum_that_overflows_is_refused(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    first, second = (WeightUpdate({name: torch.full_like(tiny_lm.weight(name), 3e38)}) for _ in range(2))
+    with first.applied(tiny_lm):
+        refused(
+            f"with the update of {name}, weights of {tiny_lm.name} are not finite in float32; a smaller update or a "
+            "wider dtype may help.",
+            lambda: second.apply(tiny_lm),
+            tiny_lm,
+        )
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused():
+    lm = build_tiny_lm("llama", dtype=torch.float16)
+    name = lm.arch.mlp_out_weight(1)
+    update = WeightUpdate({name: torch.full(lm.weight(name).shape, 1e5)})
+    refused(
+        f"with the update of {name}, weights of {lm.name} are not finite in float16; a smaller update or a wider "
+        "dtype may help.",
+        lambda: update.apply(lm),
+        lm,
+    )
+
+
+def test_complex_entries_are_refused(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    update = WeightUpdate({name: torch.ones(tiny_lm.weight(name).shape, dtype=torch.complex64)})
+    refused(f"the update of {name} has complex entries; give real numbers.", lambda: update.apply(tiny_lm), tiny_lm)

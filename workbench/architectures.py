@@ -28,6 +28,7 @@ class Architecture:
     conv1d: bool = False  # True if weights are (d_in, d_out), as in transformers' Conv1D; False for (d_out, d_in)
     mlp_bias: bool = False  # whether the MLP's projections have biases
     mlp_norm: str | None = None  # norm of the value before it is added to the residual stream; None if there is none
+    position_table: bool = False  # whether positions are rows of a table, so that no text can be longer
 
     def block(self, layer: int) -> str:
         """Return the module name of decoder block `layer`."""
@@ -46,8 +47,17 @@ _GATED = ("mlp.gate_proj", "mlp.up_proj")
 _GEMMA_NORM = "post_feedforward_layernorm"
 
 ARCHITECTURES: tuple[Architecture, ...] = (
-    Architecture("GPT-2", ("gpt2",), "transformer.h", ("mlp.c_fc",), "mlp.c_proj", conv1d=True, mlp_bias=True),
-    Architecture("GPT-J", ("gptj",), "transformer.h", ("mlp.fc_in",), "mlp.fc_out", mlp_bias=True),
+    Architecture(
+        "GPT-2",
+        ("gpt2",),
+        "transformer.h",
+        ("mlp.c_fc",),
+        "mlp.c_proj",
+        conv1d=True,
+        mlp_bias=True,
+        position_table=True,
+    ),
+    Architecture("GPT-J", ("gptj",), "transformer.h", ("mlp.fc_in",), "mlp.fc_out", mlp_bias=True, position_table=True),
     Architecture(
         "GPT-NeoX/Pythia",
         ("gpt_neox",),
@@ -56,7 +66,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "mlp.dense_4h_to_h",
         mlp_bias=True,
     ),
-    Architecture("OPT", ("opt",), "model.decoder.layers", ("fc1",), "fc2", mlp_bias=True),
+    Architecture("OPT", ("opt",), "model.decoder.layers", ("fc1",), "fc2", mlp_bias=True, position_table=True),
     Architecture("Llama", ("llama",), "model.layers", _GATED, "mlp.down_proj"),
     Architecture("Mistral", ("mistral",), "model.layers", _GATED, "mlp.down_proj"),
     Architecture("Qwen2", ("qwen2",), "model.layers", _GATED, "mlp.down_proj"),

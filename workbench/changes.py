@@ -35,6 +35,10 @@ class LowRank:
         """Return ΔW (n_rows, n_cols)."""
         return self.rows @ self.cols.T
 
+    def bound(self) -> float:
+        """Return a number that no entry of ΔW exceeds in magnitude, from the factors alone; NaN if one of them is."""
+        return self.rows.shape[1] * largest(self.rows) * largest(self.cols)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a file holds."""
         return {"rows": self.rows, "cols": self.cols}
@@ -76,6 +80,10 @@ class Sparse:
         matrix = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
         return matrix.masked_scatter_(self.mask, self.values)
 
+    def bound(self) -> float:
+        """Return the largest magnitude of an entry; NaN if one of them is."""
+        return largest(self.values)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a file holds."""
         return {"bits": self.bits, "values": self.values, "shape": torch.tensor(self.shape)}
@@ -102,12 +110,24 @@ class Dense:
         """Return ΔW itself."""
         return self.matrix
 
+    def bound(self) -> float:
+        """Return the largest magnitude of an entry; NaN if one of them is."""
+        return largest(self.matrix)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a file holds."""
         return {"matrix": self.matrix}
 
 
 Change = LowRank | Sparse | Dense
+
+
+def largest(tensor: Tensor) -> float:
+    """Return the largest magnitude of an entry, 0 for an empty tensor, NaN if an entry is NaN; one pass, no copy."""
+    if not tensor.numel():
+        return 0.0
+    low, high = map(float, tensor.detach().aminmax())
+    return max(-low, high)
 
 
 def low_rank(lm: LanguageModel, name: str, left: Tensor, right: Tensor) -> LowRank:

@@ -1,13 +1,16 @@
 """The `workbench` command; `workbench.commands` has one module per subcommand.
 
-A wrong request ends in one sentence on stderr and exit code 2. The module of a subcommand, which may take seconds to
-import, is loaded when the subcommand is called, so that help and mistyped names are answered at once.
+A wrong request ends in one sentence on stderr and exit code 2, an error that nobody foresaw in one and exit code 1. The
+module of a subcommand, which may take seconds to import, is loaded when the subcommand is called, so that help and
+mistyped names are answered at once.
 """
 
 import contextlib
 import io
 import logging
 import sys
+import traceback
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -16,11 +19,14 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from workbench.commands.printing import tell
-from workbench.errors import WorkbenchError
+from workbench.errors import WorkbenchError, reason_of
 from workbench.versions import workbench_version
 
+EXIT_UNEXPECTED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+_show_traceback: ContextVar[bool] = ContextVar("show_traceback", default=False)  # set by --traceback
 
 # name: module in `workbench.commands`, and the line that the list of commands shows
 _COMMANDS = {
@@ -80,6 +86,8 @@ class _ToStderr(logging.Handler):
         from tqdm import tqdm
 
         tqdm.write(f"workbench: {record.getMessage()}", file=sys.stderr)
+        if record.exc_info and _show_traceback.get():
+            tqdm.write("".join(traceback.format_exception(*record.exc_info)), file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:
@@ -93,26 +101,31 @@ def _options(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    show_traceback: Annotated[
+        bool, typer.Option("--traceback", help="Print the traceback of an unexpected error, for a report of it.")
+    ] = False,
 ) -> None:
+    _show_traceback.set(show_traceback)
     log = logging.getLogger("workbench")
     if not log.handlers:
         log.addHandler(_ToStderr())
         log.setLevel(logging.INFO)
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str, code: int = EXIT_BAD_INPUT) -> None:
     # an exception quoted in a sentence may have line breaks
     typer.echo("workbench: " + " ".join(line.strip() for line in sentence.splitlines()), err=True)
-    sys.exit(EXIT_BAD_INPUT)
+    sys.exit(code)
 
 
 def main() -> None:
-    """Run the command line; every `WorkbenchError` becomes its sentence and exit code 2.
+    """Run the command line; every error becomes a sentence.
 
     Raises
     ------
     SystemExit
-        Always: 0 on success, 1 if `facts check` rejected records, 2 for bad input, 130 for Ctrl-C.
+        Always: 0 on success, 1 if `facts check` rejected records or an error was unexpected, 2 for bad input, 130 for
+        Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show δ prints "?" instead of a traceback
@@ -126,3 +139,11 @@ def main() -> None:
         _fail(f"{err.filename or 'the system'}: {err.strerror or err}.")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as err:  # a slip of ours, or a case that nobody thought of
+        if _show_traceback.get():
+            traceback.print_exception(err)
+        _fail(
+            f"an unexpected error stopped the command ({reason_of(err)}); please report it with what the same command "
+            "prints after `workbench --traceback`.",
+            EXIT_UNEXPECTED,
+        )

@@ -24,6 +24,7 @@ from workbench.errors import ModelError, first_line
 from workbench.extras import require_extra
 from workbench.storage.cache import cache_dir
 from workbench.storage.digests import sha256_of_file
+from workbench.storage.tensors import disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,8 @@ def _convert(name: str, gguf: Path, built: Path) -> None:
     model.hf_quantizer = None
     model.is_quantized = False
     model.config.name_or_path = name
-    model.save_pretrained(built)
+    with disk_errors(built):
+        model.save_pretrained(built)
     tokenizer.save_pretrained(built)
 
 

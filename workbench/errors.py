@@ -14,6 +14,10 @@ class ModelError(WorkbenchError, LookupError):
     """A model, its files or its architecture row cannot be found or used."""
 
 
+class WeightsChangedError(ModelError):
+    """Weights of a model are not those that were loaded, although no applied update accounts for it."""
+
+
 class RequestError(WorkbenchError, ValueError):
     """An edit request, or a file of them, cannot be used."""
 
@@ -58,6 +62,12 @@ class MissingExtraError(WorkbenchError, ImportError):
     """A package that is part of an extra is needed and not installed."""
 
 
-def first_line(err: Exception) -> str:
+def reason_of(err: BaseException) -> str:
+    """Return an error in one line: the sentence of a `WorkbenchError`; before any other message, its class."""
+    line = first_line(err)
+    return line if isinstance(err, WorkbenchError) else f"{type(err).__name__}: {line}"
+
+
+def first_line(err: BaseException) -> str:
     """Return the first line of the message of another library's error, or the name of its class if it has none."""
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -27,6 +27,31 @@ class TargetScores:
     log_probs: Tensor
 
 
+def pad_texts(lm: LanguageModel, rows: Sequence[tuple[int, ...]], *, align: list[int] | None = None) -> Batch:
+    """Pad texts for a forward pass.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model on whose device the tensors go.
+    rows : sequence of tuple of int
+        Token ids of B texts.
+    align : list of int, optional
+        Index in each text of the token that is aligned, as for `workbench.encoding.pad`.
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    RequestError
+        If a text is longer than the model's table of positions.
+    """
+    lm.check_length(max(map(len, rows)))
+    return pad(list(rows), align=align, pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
+
+
 def pad_rows(
     lm: LanguageModel, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]
 ) -> tuple[Batch, Tensor]:
@@ -46,7 +71,7 @@ def pad_rows(
     batch, mask : Batch, Tensor
         Both (B, T); `mask` is true at the tokens of `positions`.
     """
-    batch = pad(list(rows), pad_id=lm.tokenizer.pad_token_id or 0, device=lm.device)
+    batch = pad_texts(lm, rows)
     mask = torch.zeros_like(batch.ids, dtype=torch.bool)
     for i, of_text in enumerate(positions):
         mask[i, list(of_text)] = True

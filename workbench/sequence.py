@@ -7,12 +7,12 @@ Undoing an edit is therefore forgetting it, and sequences that share a model do 
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,15 @@ class SequenceEdit:
         return tuple(request for record in self.computed.records for request in record.requests)
 
 
+class _State(NamedTuple):
+    """The edits of a sequence and their sums, exchanged as a whole, so that an interrupt cannot part them."""
+
+    edits: tuple[SequenceEdit, ...]
+    base: WeightUpdate
+    total: WeightUpdate
+    accumulated: Regularizer | None  # of the total
+
+
 class EditSequence:
     """Edits of one model, each computed on the sum of the earlier ones and regularized against it.
 
@@ -104,32 +113,34 @@ class EditSequence:
     ) -> None:
         self.lm = lm
         self.guard = guard
-        self.accumulated = accumulated
         self.feed_back = feed_back
         self._start = WeightUpdate({}) if start is None else start
         self._start.check_fits(lm)
-        self._edits: list[SequenceEdit] = []
-        self._base = self._start
-        self._total = self._total_of(self._start)
+        self._state = _State((), self._start, self._total_of(self._start, accumulated), accumulated)
 
     @property
     def edits(self) -> tuple[SequenceEdit, ...]:
         """The edits, first to last."""
-        return tuple(self._edits)
+        return self._state.edits
+
+    @property
+    def accumulated(self) -> Regularizer | None:
+        """Regularizer of the accumulated update; `regularize_sum` sets it."""
+        return self._state.accumulated
 
     @property
     def total(self) -> WeightUpdate:
         """Sum of the updates of all edits, after the regularizer of the accumulated update; empty without edits."""
-        return self._total
+        return self._state.total
 
     @property
     def base(self) -> WeightUpdate:
         """Accumulated update that the next edit is computed on: `total`, or the plain sum if it is not fed back."""
-        return self._base
+        return self._state.base
 
     def base_after(self, number: int) -> WeightUpdate:
         """Return the `base` of the first `number` edits, to which the next update was added; see `total_after`."""
-        return self._base if number >= len(self._edits) else self._sums_after(number)[0]
+        return self.base if number >= len(self.edits) else self._sums_after(number)[0]
 
     def total_after(self, number: int) -> WeightUpdate:
         """Return the `total` of the first edits.
@@ -145,12 +156,12 @@ class EditSequence:
         -------
         WeightUpdate
         """
-        return self._total if number >= len(self._edits) else self._sums_after(number)[1]
+        return self.total if number >= len(self.edits) else self._sums_after(number)[1]
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
         """The facts of all edits, in order."""
-        return tuple(request for edit in self._edits for request in edit.requests)
+        return tuple(request for edit in self.edits for request in edit.requests)
 
     def keys(self, name: str) -> Tensor | None:
         """Return the keys that the edits write to in one parameter.
@@ -168,27 +179,24 @@ class EditSequence:
         keys = [record.keys[name] for record in self.total.records if name in record.keys]
         return torch.cat(keys) if keys else None
 
-    @contextmanager
-    def applied(self, upto: int | None = None) -> Iterator[LanguageModel]:
-        """Apply the sum of the edits inside the ``with`` block, and undo it at the end.
+    def applied(self, upto: int | None = None) -> AbstractContextManager[LanguageModel]:
+        """Apply the sum of the edits inside a ``with`` block, which binds the edited model, and undo it at the end.
 
         Parameters
         ----------
         upto : int, optional
             Number of edits to apply, from the first; all by default.
 
-        Yields
-        ------
-        LanguageModel
-            The edited model.
+        Returns
+        -------
+        context manager
 
         Raises
         ------
         EditError
             If an update is applied to the model already.
         """
-        with self._applied(self._total if upto is None else self.total_after(upto)):
-            yield self.lm
+        return self._applied(self.total if upto is None else self.total_after(upto))
 
     def compute(self, requests: Sequence[EditRequest], method: "Editor") -> WeightUpdate:
         """Compute the update of one edit on the model with all earlier edits, without adding it.
@@ -216,7 +224,7 @@ class EditSequence:
         """
         self._check_unedited()
         prepared = method.prepared(self.lm)
-        with self._applied(self._base):
+        with self._applied(self.base):
             update = prepared.compute_update(self.lm, list(requests))
         update.check_finite()
         return update
@@ -251,17 +259,20 @@ class EditSequence:
         Raises
         ------
         UpdateError
-            If the update does not fit the model.
+            If the update does not fit the model, or is not finite before or after its regularizer.
         """
+        computed.check_finite()
         if operation is None:
-            earlier = sum(max(1, len(edit.update.records)) for edit in self._edits)
+            earlier = sum(max(1, len(edit.update.records)) for edit in self.edits)
             operation = 1 + len(self._start.records) + earlier
         regularizer = for_operation(regularizer or Unregularized(), operation)
-        with self._applied(self._base):
+        with self._applied(self.base):
             computed.check_fits(self.lm)
             update = regularizer(computed, self.lm)
-        self._append(SequenceEdit(computed, regularizer, update, seconds))
-        return self._edits[-1]
+        update.check_finite()
+        added = SequenceEdit(computed, regularizer, update, seconds)
+        self._append(added)
+        return added
 
     def edit(
         self, requests: Sequence[EditRequest], method: "Editor", regularizer: Regularizer | None = None
@@ -291,7 +302,7 @@ class EditSequence:
         start = time.perf_counter()
         computed = self.compute(requests, prepared)
         if self.guard is not None:
-            with self._applied(self._base):
+            with self._applied(self.base):
                 computed, regularizer = self.guard.admit(computed, prepared, regularizer, self.lm)
         return self.add(computed, regularizer, seconds=time.perf_counter() - start)
 
@@ -313,16 +324,15 @@ class EditSequence:
         EditError
             If there is no such edit.
         """
-        if not self._edits:
+        edits = self.edits
+        if not edits:
             raise EditError("there is no edit yet; make one first.")
-        number = len(self._edits) if number is None else number
-        if not 1 <= number <= len(self._edits):
-            raise EditError(f"there is no edit {number}; the sequence has edits 1 to {len(self._edits)}.")
+        number = len(edits) if number is None else number
+        if not 1 <= number <= len(edits):
+            raise EditError(f"there is no edit {number}; the sequence has edits 1 to {len(edits)}.")
         base, total = self._sums_after(number - 1)
-        removed = tuple(self._edits[number - 1 :])
-        del self._edits[number - 1 :]
-        self._base, self._total = base, total
-        return removed
+        self._state = _State(edits[: number - 1], base, total, self.accumulated)
+        return edits[number - 1 :]
 
     def regularize_sum(self, accumulated: Regularizer | None) -> None:
         """Set the regularizer of the accumulated update; no edit is computed again.
@@ -337,16 +347,12 @@ class EditSequence:
         EditError
             If there are edits and the sum is fed back, so that they were computed under the old one.
         """
-        if self.feed_back and self._edits:
+        if self.feed_back and self.edits:
             raise EditError(
                 "the sum is fed back, so the edits depend on its regularizer; undo them before changing it."
             )
-        before, self.accumulated = self.accumulated, accumulated
-        try:
-            self._total = self._total_of(self._base)
-        except Exception:
-            self.accumulated = before
-            raise
+        total = self._total_of(self.base, accumulated)
+        self._state = self._state._replace(total=total, accumulated=accumulated)
 
     def save(self, path: str | Path) -> None:
         """Write all edits to a safetensors file, atomically.
@@ -355,10 +361,15 @@ class EditSequence:
         ----------
         path : str or Path
             File to write; replaced if it exists.
+
+        Raises
+        ------
+        UpdateError
+            If the sum of earlier edits that the sequence starts from is not finite.
         """
         start, records = pack_update(self._start), []
         tensors = {f"start {name}": tensor for name, tensor in start.tensors.items()}
-        for number, edit in enumerate(self._edits):
+        for number, edit in enumerate(self.edits):
             parts = {}
             for part in ("computed", "update"):
                 packed = pack_update(getattr(edit, part))
@@ -411,34 +422,30 @@ class EditSequence:
         return sequence
 
     def _append(self, edit: SequenceEdit) -> None:
-        base = self._base_with(self._base, edit.update)
-        self._base, self._total = base, self._total_of(base)
-        self._edits.append(edit)
+        base = self._base_with(self.base, edit.update)
+        total = self._total_of(base, self.accumulated)
+        self._state = _State((*self.edits, edit), base, total, self.accumulated)
 
     def _sums_after(self, number: int) -> tuple[WeightUpdate, WeightUpdate]:
-        base = reduce(self._base_with, (edit.update for edit in self._edits[:number]), self._start)
-        return base, self._total_of(base)
+        base = reduce(self._base_with, (edit.update for edit in self.edits[:number]), self._start)
+        return base, self._total_of(base, self.accumulated)
 
     def _base_with(self, base: WeightUpdate, update: WeightUpdate) -> WeightUpdate:
-        return self._regularize_sum(base + update) if self.feed_back else base + update
+        return self._regularize(base + update, self.accumulated) if self.feed_back else base + update
 
-    def _total_of(self, base: WeightUpdate) -> WeightUpdate:
-        return base if self.feed_back else self._regularize_sum(base)
+    def _total_of(self, base: WeightUpdate, accumulated: Regularizer | None) -> WeightUpdate:
+        return base if self.feed_back else self._regularize(base, accumulated)
 
-    def _regularize_sum(self, total: WeightUpdate) -> WeightUpdate:
-        if self.accumulated is None or not len(total):
+    def _regularize(self, total: WeightUpdate, accumulated: Regularizer | None) -> WeightUpdate:
+        if accumulated is None or not len(total):
             return total
         self._check_unedited()
-        return replace(total, changes=self.accumulated(total, self.lm).changes)  # records keep those of single edits
+        return replace(total, changes=accumulated(total, self.lm).changes)  # records keep those of single edits
 
-    @contextmanager
-    def _applied(self, total: WeightUpdate) -> Iterator[None]:
+    def _applied(self, total: WeightUpdate) -> AbstractContextManager[LanguageModel]:
         self._check_unedited()
-        if not len(total):  # nothing is applied, so that results count as those of the unedited model
-            yield
-        else:
-            with total.applied(self.lm):
-                yield
+        # without edits nothing is applied, so that results count as those of the unedited model
+        return total.applied(self.lm) if len(total) else nullcontext(self.lm)
 
     def _check_unedited(self) -> None:
         if self.lm.applied_updates:

@@ -3,24 +3,26 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
-from workbench.storage.files import write_atomically
+from workbench.storage.tensors import write_tensors
 
 FORMAT = "workbench-update-2"
 _RECORD_TENSORS = ("keys", "running")  # fields of a record that a file holds as tensors
+# below half a unit in the last place of the largest float32 (2¹⁰³) or bfloat16 (2¹¹⁹): added to a finite weight, it
+# cannot make an infinite one
+_NO_OVERFLOW = 2.0**100
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,10 +211,20 @@ class WeightUpdate(Mapping[str, Change]):
                 raise UpdateError(f"the update of {name} has shape {change.shape}; in {lm.name} it is {shape}.")
 
     def check_finite(self) -> None:
-        """Raise `UpdateError` if an entry of a ΔW is infinite or NaN."""
-        for name in self:
-            if not torch.isfinite(self.delta(name)).all():
+        """Raise `UpdateError` if an entry of a ΔW is infinite or NaN, or not a real number."""
+        self._bounds()
+
+    def _bounds(self) -> dict[str, float]:
+        """Return a bound of the magnitude of each ΔW, from its factors or values where they are enough."""
+        bounds = {}
+        for name, change in self.items():
+            if any(tensor.is_complex() for tensor in change.tensors().values()):
+                raise UpdateError(f"the update of {name} has complex entries; give real numbers.")
+            bounds[name] = change.bound()
+            # finite factors may have an infinite product
+            if not bounds[name] < _NO_OVERFLOW and not torch.isfinite(self.delta(name)).all():
                 raise UpdateError(f"the update of {name} is not finite; milder hyperparameters may help.")
+        return bounds
 
     def apply(self, lm: LanguageModel) -> None:
         """Add ΔW to the weights of `lm`, which keeps the bits that it replaces.
@@ -225,16 +237,23 @@ class WeightUpdate(Mapping[str, Change]):
         Raises
         ------
         UpdateError
-            If the update is of another model, or already applied; nothing is changed then.
+            If the update is of another model, already applied, not finite, or makes weights that are not; nothing is
+            changed then.
         """
         self.check_fits(lm)
         if any(update is self for update in lm.applied_updates):
             raise UpdateError(f"this update is already applied to {lm.name}; undo it first.")
         edited = {}
-        for name in self.changes:
-            weight = lm.weight(name)
+        for name, bound in self._bounds().items():
+            weight, dtype = lm.weight(name), lm.model.get_parameter(name).dtype
             working = torch.promote_types(weight.dtype, torch.float32)
             edited[name] = weight.to(working) + self.delta(name).to(weight.device, working)
+            may_overflow = dtype is torch.float16 or not bound < _NO_OVERFLOW
+            if may_overflow and not torch.isfinite(edited[name].to(dtype)).all():
+                raise UpdateError(
+                    f"with the update of {name}, weights of {lm.name} are not finite in {_name_of(dtype)}; a smaller "
+                    "update or a wider dtype may help."
+                )
         lm.write(self, edited)
 
     def undo(self, lm: LanguageModel) -> None:
@@ -252,14 +271,9 @@ class WeightUpdate(Mapping[str, Change]):
         """
         lm.restore(self)
 
-    @contextmanager
-    def applied(self, lm: LanguageModel) -> Iterator[LanguageModel]:
-        """Apply this update to `lm` inside the ``with`` block, and undo it at the end."""
-        self.apply(lm)
-        try:
-            yield lm
-        finally:
-            self.undo(lm)
+    def applied(self, lm: LanguageModel) -> AbstractContextManager[LanguageModel]:
+        """Apply this update to `lm` inside a ``with`` block, and undo it at the end."""
+        return lm.applied(self)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, atomically: factors stay factors, kept entries stay sparse.
@@ -268,6 +282,11 @@ class WeightUpdate(Mapping[str, Change]):
         ----------
         path : str or Path
             File to write; replaced if it exists.
+
+        Raises
+        ------
+        UpdateError
+            If the update is not finite.
         """
         packed = pack_update(self)
         save_tensors(path, packed.tensors, {"format": FORMAT, "update": json.dumps(packed.metadata)})
@@ -323,7 +342,8 @@ class PackedUpdate(NamedTuple):
 
 
 def pack_update(update: WeightUpdate) -> PackedUpdate:
-    """Return the tensors and JSON values that `unpack_update` makes an update of."""
+    """Return the tensors and JSON values of an update; raise `UpdateError` if it is not finite."""
+    update.check_finite()
     tensors = {f"{name}:{part}": t for name, change in update.items() for part, t in change.tensors().items()}
     for i, record in enumerate(update.records):
         for part in _RECORD_TENSORS:
@@ -353,7 +373,12 @@ def unpack_update(packed: PackedUpdate) -> WeightUpdate:
         EditRecord.from_dict(values, *(_of_record(part, i, kinds, packed.tensors) for part in _RECORD_TENSORS))
         for i, values in enumerate(records)
     )
-    return WeightUpdate(changes, found, packed.metadata["model"], packed.metadata["fingerprint"])
+    update = WeightUpdate(changes, found, packed.metadata["model"], packed.metadata["fingerprint"])
+    try:
+        update.check_finite()
+    except UpdateError as err:
+        raise ValueError("it holds numbers that are not finite") from err
+    return update
 
 
 def _parts_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -374,7 +399,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         # safetensors refuses tensors that share memory
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    write_atomically(path, lambda scratch: save_file(separate, scratch, metadata=metadata))
+    write_tensors(path, separate, metadata)
 
 
 def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -388,6 +413,10 @@ def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[st
     if metadata.get("format") != file_format:
         raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
     return metadata, tensors
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _norm(matrices: Iterable[Tensor]) -> float:

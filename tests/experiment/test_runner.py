@@ -302,6 +302,113 @@ def test_edits_that_diverge_are_recorded(spec, tmp_path):
     assert rows["failed"].notna().all()
 
 
+def test_an_unexpected_error_stops_one_trajectory_and_not_the_others(spec, tmp_path, lm, monkeypatch, caplog):
+    compute, store = ROME.compute_update, Store(tmp_path)
+    few = {"n_operations": 1, "checkpoints": [1], "tasks": None, "perplexity": None}
+    bad, good = spec(**few, seed=1), spec(**few)
+    [[unlucky]] = resolve(bad).batches
+
+    def failing(self, lm, requests):
+        if requests[0] == unlucky:
+            raise ZeroDivisionError("division by zero")
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(ROME, "compute_update", failing)
+    before = weights_of(lm)
+    with pytest.raises(RunError) as caught:
+        run([bad, good], store=store)
+    assert str(caught.value) == (
+        f"1 of 2 trajectories could not be finished; {bad}: ZeroDivisionError: division by zero"
+    )
+    assert f"{bad} stopped (ZeroDivisionError: division by zero); the others go on" in caplog.messages
+    assert store.finished(resolve(good).key)
+    assert_same_bits(lm, before)
+
+
+def test_an_interrupt_stops_all_trajectories_and_leaves_the_model_unedited(spec, tmp_path, lm, monkeypatch):
+    few = {"n_operations": 2, "checkpoints": [2], "tasks": None, "perplexity": None}
+    calls, compute, before = [], ROME.compute_update, weights_of(lm)
+
+    def interrupted(self, lm, requests):
+        calls.append(lm.applied_updates)
+        if lm.applied_updates:
+            raise KeyboardInterrupt
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(ROME, "compute_update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run([spec(**few), spec(**few, seed=1)], store=tmp_path)
+    assert [len(each) for each in calls] == [0, 1]
+    assert lm.applied_updates == ()
+    assert_same_bits(lm, before)
+
+
+def test_an_update_that_an_interrupt_has_left_applied_does_not_change_results(spec, tmp_path, lm):
+    few = {"n_operations": 2, "checkpoints": [0, 1]}
+    name = lm.arch.mlp_out_weight(1)
+    expected = run(spec(**few), store=tmp_path / "clean")
+    left = wb.WeightUpdate({name: torch.ones_like(lm.weight(name))})
+    with lm.restored_after():
+        left.apply(lm)
+        pd.testing.assert_frame_equal(run(spec(**few), store=tmp_path / "left"), expected)
+        assert lm.applied_updates == (left,)
+
+
+def test_weights_that_changed_unrecorded_are_refused_before_anything_is_stored(spec, tmp_path):
+    store = Store(tmp_path)
+    few = {"n_operations": 1, "checkpoints": [0, 1]}
+    lm = load_model(spec().model, "float32")
+    name = lm.arch.mlp_out_weight(1)
+    with torch.no_grad():
+        lm.model.get_parameter(name)[0, 0] += 1e-3
+    with pytest.raises(RunError) as caught:
+        run(spec(**few), store=store)
+    assert str(caught.value) == (
+        f"1 of 1 trajectories could not be finished; {spec(**few)}: the weight {name} of {lm.name} is not the one that "
+        "was loaded, although no update accounts for it; load the model again."
+    )
+    assert store.names("measures") == store.names("results") == store.names("edits") == []
+    assert load_model(spec().model, "float32") is not lm
+    run(spec(**few), store=store)  # with the model loaded again
+
+
+def test_damaged_edits_and_measurements_of_a_killed_run_are_computed_again(spec, tmp_path):
+    store, chosen = Store(tmp_path / "damaged"), spec(n_operations=2, checkpoints=[0, 1])
+    whole = run(chosen, store=store)
+    files = [name for part in ("trajectories", "results", "edits", "measures") for name in store.names(part)]
+    for name in files:
+        store.write(name, store.read(name)[:20])
+    pd.testing.assert_frame_equal(run(chosen, store=store), whole)
+    aside = {name.removeprefix("damaged/") for name in store.names("damaged")}
+    assert (
+        set(files) - aside == set(store.names("edits")) - aside
+    )  # tensors without a record are not read, but replaced
+
+
+def test_damaged_results_of_a_finished_run_are_reported_and_made_again(spec, tmp_path):
+    store, chosen = Store(tmp_path), spec(n_operations=1, checkpoints=[0, 1], tasks=None, perplexity=None)
+    whole = run(chosen, store=store)
+    store.write(store.names("results")[0], b"")
+    with pytest.raises(RunError) as caught:
+        run(chosen, store=store)
+    assert str(caught.value) == "stored results of 1 of 1 trajectories were damaged; run them again."
+    pd.testing.assert_frame_equal(run(chosen, store=store), whole)
+
+
+def test_a_damaged_sum_is_named_and_written_by_the_next_run(spec, tmp_path):
+    store, chosen = Store(tmp_path), spec(n_operations=2, checkpoints=[2], tasks=None, perplexity=None)
+    run(chosen, store=store)
+    expected = read_updates(chosen, store)[2]
+    [name] = store.names("updates")
+    store.write(name, store.read(name)[:50])
+    with pytest.raises(RunError) as caught:
+        read_updates(chosen, store)
+    assert str(caught.value) == f"{name} of the store {tmp_path} was damaged; run {chosen} again, which writes it."
+    run(chosen, store=store)
+    again = read_updates(chosen, store)[2]
+    assert all(torch.equal(again.delta(each), expected.delta(each)) for each in expected)
+
+
 def killed_while_running(spec, url, kill) -> bool:
     """Run a spec in a forked process after calling `kill` in it; return whether the process was killed."""
     pid = os.fork()

@@ -1,5 +1,6 @@
 """The store: atomic writes, one table from many files, merging by content, in folders and other file systems."""
 
+import logging
 import uuid
 
 import pandas as pd
@@ -112,3 +113,75 @@ def test_a_location_that_cannot_hold_a_store_is_refused(tmp_path):
         Store(tmp_path / "file")
     with pytest.raises(SpecError, match="nowhere://x cannot be opened"):
         Store("nowhere://x")
+
+
+# damage
+
+
+def cut_short(store, name):
+    content = store.read(name)
+    store.write(name, content[: len(content) // 2])
+    return content
+
+
+def test_one_damaged_record_is_set_aside_and_the_others_are_listed(store, caplog):
+    for key in "abc":
+        finished(store, key)
+    cut_short(store, "trajectories/b.json")
+    with caplog.at_level(logging.WARNING, logger="workbench"):
+        assert list(store.trajectories()) == ["a", "c"]
+    [message] = caplog.messages
+    assert message.startswith("trajectories/b.json is damaged (")
+    assert message.endswith(f"); it is now damaged/trajectories/b.json in the store {store.url}")
+    assert not store.has("trajectories/b.json")
+    assert store.has("damaged/trajectories/b.json")
+    assert not store.finished("b")
+    assert list(store.trajectories()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 40, b"[]", b"{}", b'{"finished": 1}', b"\xff\xfe"])
+def test_a_record_that_is_none_is_set_aside_unchanged(store, content):
+    finished(store, "a")
+    store.write("trajectories/a.json", content)
+    assert store.trajectories() == {}
+    assert store.read("damaged/trajectories/a.json") == content
+
+
+def test_a_damaged_table_of_results_leaves_the_others_and_reopens_its_trajectory(tmp_path):
+    store = Store(tmp_path)
+    for key in "ab":
+        finished(store, key)
+    cut_short(store, "results/a/000001.parquet")
+    assert list(store.results()["trajectory"]) == ["b"]
+    assert not store.finished("a")
+    assert store.finished("b")
+    assert list(pd.read_parquet(tmp_path / "results")["trajectory"]) == ["b"]
+
+
+def test_a_damaged_measurement_is_computed_again(store):
+    table = rows("a", 0.5)
+    store.keep_table("measures/a.parquet", lambda: table)
+    cut_short(store, "measures/a.parquet")
+    pd.testing.assert_frame_equal(store.keep_table("measures/a.parquet", lambda: table), table)
+    pd.testing.assert_frame_equal(store.read_table("measures/a.parquet"), table)
+
+
+def test_a_damaged_update_counts_as_missing(store):
+    store.write_update("edits/a.safetensors", WeightUpdate({"w": torch.ones(3, 3)}))
+    cut_short(store, "edits/a.safetensors")
+    assert store.read_update("edits/a.safetensors") is None
+    assert store.has("damaged/edits/a.safetensors")
+
+
+def test_a_store_that_cannot_be_written_to_is_still_listed(tmp_path, monkeypatch, caplog):
+    store = Store(tmp_path)
+    for key in "ab":
+        finished(store, key)
+    cut_short(store, "trajectories/b.json")
+
+    def refuse(name, content):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store, "write", refuse)
+    assert list(store.trajectories()) == ["a"]
+    assert "cannot be moved to damaged/trajectories/b.json ([Errno 13] Permission denied)" in caplog.text

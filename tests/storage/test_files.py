@@ -1,8 +1,12 @@
 """Files are written completely or not at all."""
 
+import os
+
 import pytest
+import torch
 
 from workbench.storage.files import write_atomically
+from workbench.storage.tensors import write_tensors
 
 
 def write(text):
@@ -36,3 +40,25 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     assert path.read_text(encoding="utf-8") == "old"
     write_atomically(path, write("new"))
     assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_a_writer_that_leaves_no_file_is_heard(tmp_path):
+    def vanish(scratch):
+        os.unlink(scratch)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        write_atomically(tmp_path / "file.txt", vanish)
+
+
+def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, before = tmp_path / "u.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            write_tensors(path, {"w": torch.zeros(10_000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []

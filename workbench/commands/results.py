@@ -11,7 +11,7 @@ from workbench.commands.files import check_file_option, write_table
 from workbench.commands.options import StoreUrl
 from workbench.commands.printing import bare_table, show
 from workbench.commands.settings import parse_setting
-from workbench.errors import SpecError
+from workbench.errors import SpecError, WorkbenchError, reason_of
 from workbench.experiment.archive import read_archive, write_archive
 from workbench.experiment.runner import open_store
 from workbench.experiment.spec import ExperimentSpec
@@ -88,8 +88,15 @@ def _merge(store: Store, other: str) -> str:
 
 def _show_trajectories(trajectories: dict[str, dict[str, Any]]) -> None:
     for trajectory, record in trajectories.items():
-        state = f"{record['seconds']:.0f} s" if record["finished"] else "not finished"
-        show(f"{trajectory}  {printable(str(ExperimentSpec(**record['spec'])))}  ({state})")
+        state = f"{record.get('seconds', 0):.0f} s" if record["finished"] else "not finished"
+        show(f"{trajectory}  {printable(_name_of(record))}  ({state})")
+
+
+def _name_of(record: dict[str, Any]) -> str:
+    try:
+        return str(ExperimentSpec(**record["spec"]))
+    except (WorkbenchError, ValueError, TypeError, KeyError) as err:
+        return f"a spec that this version cannot read ({reason_of(err)})"
 
 
 def _show_rows(rows: pd.DataFrame) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
-from workbench.forward import batch_by_length, widen
+from workbench.forward import batch_by_length, pad_texts, widen
 from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # for each block, (B, heads, T, d_head) each
@@ -101,8 +101,9 @@ class Prefilled:
         Prefilled
             The longer texts; this object is not changed.
         """
-        batch = pad(list(rows), pad_id=self.lm.tokenizer.pad_token_id or 0, device=self.lm.device)
+        batch = pad_texts(self.lm, rows)
         n_new = batch.mask.sum(dim=1)
+        self.lm.check_length(int((self.lengths + n_new).max()))
         mask = torch.cat([self.mask, batch.mask], dim=1)
         cache = DynamicCache(self.keys_values) if keep or self.keys_values else None
         logits = self.lm.model(
@@ -155,6 +156,7 @@ class Prefilled:
     def _log_probs_of_rest(self, continuations: list[tuple[int, ...]]) -> list[float]:
         """Summed log-probability of all tokens but the first, of one continuation per text."""
         batch = pad([ids[:-1] for ids in continuations], device=self.mask.device)
+        self.lm.check_length(int((self.lengths + batch.mask.sum(dim=1)).max()))
         logits = self.lm.model(
             batch.ids,
             attention_mask=torch.cat([self.mask, batch.mask], dim=1),
@@ -191,6 +193,7 @@ class Prefilled:
         cache = _growing_cache(left.keys_values)
         mask, positions = left.mask, left.lengths
         while True:
+            self.lm.check_length(int(positions.max()) + 1)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self.lm.model(
                 tokens[:, None],

@@ -4,6 +4,7 @@ The key of a trajectory can be computed without loading the model. A state is a 
 its key is a chain of the operations, so trajectories that begin alike share the results of their beginnings.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from workbench import embedded
 from workbench.data.records import BUNDLED
 from workbench.data.tasks.load import TaskData
 from workbench.editing.editor import Editor, hyperparameters_of
-from workbench.errors import ModelError
+from workbench.errors import ModelError, first_line
 from workbench.evaluation.perplexity import read_bundled_text
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
@@ -30,7 +31,9 @@ from workbench.versions import library_versions
 
 LENGTH = 20  # hexadecimal digits
 LIBRARIES = ("workbench", "torch", "transformers", "numpy")  # numbers depend on their versions
-_MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja")
+# weights, configuration and tokenizer; weights in other formats are not loaded
+_MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "vocab.txt", "merges.txt")
+_INDEXES = "*.safetensors.index.json"
 
 
 def key_of(*parts: object) -> str:
@@ -82,7 +85,14 @@ def trajectory_key(spec: ExperimentSpec, content: str) -> str:
 
 
 def unedited_state(lm: LanguageModel) -> str:
-    """Return the key of a model as it was loaded, with the versions of the libraries."""
+    """Return the key of a model as it was loaded, with the versions of the libraries.
+
+    Raises
+    ------
+    WeightsChangedError
+        If the weights have changed since; their results would be kept as those of the unedited model.
+    """
+    lm.check_unedited_weights()
     return key_of(digest_of_model(lm), library_versions(*LIBRARIES), perplexity_text_key(BUNDLED), FORMAT)
 
 
@@ -124,12 +134,21 @@ def model_identity(name: str) -> str:
         return embedded.MODELS[name].sha256
     folder = Path(name)
     if folder.is_dir():
-        files = sorted(path for pattern in _MODEL_FILES for path in folder.glob(pattern))
-        return key_of([(path.name, sha256_of_file(path)) for path in files])
+        files = {path for pattern in _MODEL_FILES for path in folder.glob(pattern)} | _shards(folder)
+        return key_of([(str(path.relative_to(folder)), sha256_of_file(path)) for path in sorted(files)])
     try:
         return Path(hf_hub_download(name, "config.json")).parent.name  # snapshots/<commit>/config.json
     except (OSError, HfHubHTTPError, HFValidationError) as err:
         raise ModelError(embedded.no_such_model(name, err)) from err
+
+
+def _shards(folder: Path) -> set[Path]:
+    """Return the files that the indexes of a folder name, which may be in folders of it."""
+    try:
+        named = [set(json.loads(path.read_text())["weight_map"].values()) for path in folder.glob(_INDEXES)]
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise ModelError(f"the model folder {folder} has a damaged {_INDEXES} ({first_line(err)}).") from err
+    return {path for names in named for name in names if (path := folder / name).is_file()}
 
 
 def data_key(data: TaskData) -> str:

@@ -28,7 +28,8 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Parameters
     ----------
     lm : LanguageModel
-        The model of the spec, unedited; it is unedited again at the end.
+        The model of the spec. Updates that are applied to it, such as one that an interrupt has left, are undone for
+        the time of the run.
     run : ResolvedRun
         The trajectory to run.
     store : Store
@@ -37,8 +38,13 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Raises
     ------
     WorkbenchError
-        If the method cannot edit the model, or no example of a task fits it.
+        If the method cannot edit the model, no example of a task fits it, or weights of the model have changed.
     """
+    with lm.unedited():
+        _run_on_unedited(lm, run, store)
+
+
+def _run_on_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     spec, start = run.spec, time.perf_counter()
     editor = run.prepare_editor(lm)
     record = {
@@ -70,18 +76,19 @@ def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     Parameters
     ----------
     lm : LanguageModel
-        The model of the spec, unedited.
+        The model of the spec, as for `run_trajectory`.
     run : ResolvedRun
         One of the trajectories.
     store : Store
         Store that the measurements are written to.
     """
-    state = unedited_state(lm)
-    if run.spec.tasks:
-        written = run.spec.tasks.writes_at(0)
-        measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks, written=written)
-    if run.spec.perplexity:
-        measures.measure_perplexity(lm, store, state, run.spec.perplexity)
+    with lm.unedited():
+        state = unedited_state(lm)
+        if run.spec.tasks:
+            written = run.spec.tasks.writes_at(0)
+            measures.measure_tasks(lm, store, state, run.spec.tasks, run.tasks, written=written)
+        if run.spec.perplexity:
+            measures.measure_perplexity(lm, store, state, run.spec.perplexity)
 
 
 def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
@@ -103,23 +110,23 @@ def _trajectory_columns(run: ResolvedRun, editor: Editor) -> dict[str, Any]:
 def _write_checkpoint(point: Point, lm: LanguageModel, run: ResolvedRun, store: Store, columns: dict[str, Any]) -> None:
     """Measure a checkpoint; write its update, the operations since the previous one, its scores and its results.
 
-    Files are written in this order, and existing ones are skipped: every restart of a killed run gets further.
+    Files are written in this order, and those that can be read are skipped: every restart of a killed run gets further.
     """
     spec, name = run.spec, f"{run.key}/{point.operation:06}.parquet"
     update = f"updates/{point.state}.safetensors"
     operations, each, results = (f"{part}/{name}" for part in ("operations", "scores", "results"))
     if len(point.update) and not store.has(update):
         store.write_update(update, point.update)
-    if not store.has(operations):
+    if store.read_table(operations) is None:
         before = max((t for t in spec.checkpoints if t < point.operation), default=0)
         rows = pd.DataFrame(point.operations[before:], index=range(before, point.operation)).assign(**columns)
         rows["operation"] = rows.index + 1
         store.write_table(operations, rows, OPERATIONS)
     columns = {**columns, "operation": point.operation, "n_edits": point.operation * spec.batch_size}
     scores = _measure_scores(point, lm, run, store)
-    if not store.has(each):
+    if store.read_table(each) is None:
         store.write_table(each, scores.assign(**columns), SCORES)
-    if not store.has(results):
+    if store.read_table(results) is None:
         parts = [measures.summarize_scores(scores), *_measure_others(point, lm, spec, store)]
         store.write_table(results, pd.concat(parts, ignore_index=True).assign(**columns), RESULTS)
 

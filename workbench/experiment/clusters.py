@@ -14,10 +14,10 @@ import torch
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm.auto import tqdm
 
-from workbench.errors import SpecError, first_line
+from workbench.errors import SpecError, WeightsChangedError, first_line, reason_of
 from workbench.experiment.cache_keys import key_of
 from workbench.experiment.checkpoints import measure_unedited, run_trajectory
-from workbench.experiment.models import load_model
+from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
@@ -72,7 +72,7 @@ def distribute(
     with tqdm(total=len(specs), desc="Experiments", unit="trajectory") as bar:
         for future in as_completed(specs):
             if (err := future.exception()) is not None:
-                failed[str(specs[future])] = first_line(err)
+                failed[str(specs[future])] = reason_of(err)
             bar.update()
     return failed
 
@@ -138,13 +138,22 @@ def _device() -> str | None:
 
 
 def _measure_unedited(spec: ExperimentSpec, store: str, device_map: str | None) -> None:
-    with _one_at_a_time:
+    with _one_at_a_time, _changed_model_forgotten():
         measure_unedited(_load(spec, device_map), resolve(spec), Store(store))
 
 
 def _run_trajectory(spec: ExperimentSpec, store: str, device_map: str | None, _unedited: None) -> None:
-    with _one_at_a_time:
+    with _one_at_a_time, _changed_model_forgotten():
         run_trajectory(_load(spec, device_map), resolve(spec), Store(store))
+
+
+@contextmanager
+def _changed_model_forgotten() -> Iterator[None]:
+    try:
+        yield
+    except WeightsChangedError:
+        forget_model()
+        raise
 
 
 def _load(spec: ExperimentSpec, device_map: str | None) -> LanguageModel:

@@ -30,6 +30,11 @@ def load_model(
     return _load(name, dtype, device, device_map)
 
 
+def forget_model() -> None:
+    """Let the next call of `load_model` load the model from its files."""
+    _load.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _load(name: str, dtype: str, device: str | None, device_map: str | None) -> LanguageModel:
     return load(name, dtype=dtype, device=device, device_map=device_map)

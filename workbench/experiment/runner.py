@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.errors import NothingStoredError, RunError, WorkbenchError, first_line
+from workbench.errors import NothingStoredError, RunError, WeightsChangedError, WorkbenchError, reason_of
 from workbench.experiment.checkpoints import run_trajectory
-from workbench.experiment.models import load_model
+from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
@@ -19,6 +19,8 @@ from workbench.extras import require_extra
 from workbench.update import WeightUpdate
 
 log = logging.getLogger(__name__)
+
+_FAILURES_SHOWN = 5
 
 
 def run(
@@ -60,8 +62,9 @@ def run(
     SpecError, ModelError, RequestError, DataError
         Before anything runs, if something that a spec names cannot be loaded.
     RunError
-        After all other trajectories, if one could not be finished. An edit that fails is not an error: it is in
-        `Store.operations` with its reason, and the trajectory continues without it.
+        After all other trajectories, if one could not be finished, whatever the error, or stored results are damaged.
+        An edit that fails is not an error: it is in `Store.operations` with its reason, and the trajectory continues
+        without it.
     NothingStoredError
         If the environment variable WORKBENCH_STORED_ONLY is set and none of the trajectories is finished. Otherwise
         the finished ones are read, and the number of the others is logged as a warning.
@@ -113,9 +116,14 @@ def run_resolved(
     else:
         failed = _run_here(waiting, store, device, device_map)
     if failed:
-        spec, reason = next(iter(failed.items()))
-        raise RunError(f"{len(failed)} of {len(runs)} trajectories could not be finished; {spec}: {reason}")
-    return store.results(list(runs))
+        shown = [f"{spec}: {reason}" for spec, reason in list(failed.items())[:_FAILURES_SHOWN]]
+        more = [f"and {len(failed) - len(shown)} more"] if len(failed) > len(shown) else []
+        parts = [f"{len(failed)} of {len(runs)} trajectories could not be finished", *shown, *more]
+        raise RunError("; ".join(parts))
+    results = store.results(list(runs))
+    if reopened := [key for key in runs if not store.finished(key)]:
+        raise RunError(f"stored results of {len(reopened)} of {len(runs)} trajectories were damaged; run them again.")
+    return results
 
 
 def _read_finished(runs: Mapping[str, ResolvedRun], waiting: Sequence[ResolvedRun], store: Store) -> pd.DataFrame:
@@ -134,7 +142,12 @@ def _run_here(runs: Sequence[ResolvedRun], store: Store, device: str | None, dev
                 lm = load_model(each.spec.model, each.spec.dtype, device=device, device_map=device_map)
                 run_trajectory(lm, each, store)
             except WorkbenchError as err:
-                failed[str(each.spec)] = first_line(err)
+                failed[str(each.spec)] = reason_of(err)
+                if isinstance(err, WeightsChangedError):
+                    forget_model()
+            except Exception as err:  # one trajectory is not to cost the results of the others
+                failed[str(each.spec)] = reason_of(err)
+                log.exception("%s stopped (%s); the others go on", each.spec, reason_of(err))
     return failed
 
 
@@ -156,11 +169,16 @@ def read_updates(spec: ExperimentSpec, store: str | Path | Store | None = None) 
     Raises
     ------
     RunError
-        If the trajectory is not finished.
+        If the trajectory is not finished, or an update is damaged.
     """
     store = open_store(store)
-    states = read_states(resolve(spec), store)
-    updates = {t: store.read_update(f"updates/{state}.safetensors") for t, state in states.items()}
+    run = resolve(spec)
+    states = read_states(run, store)
+    names = {t: name for t, state in states.items() if store.has(name := f"updates/{state}.safetensors")}
+    updates = {t: store.read_update(name) for t, name in names.items()}
+    if damaged := [names[t] for t, update in updates.items() if update is None]:
+        store.reopen(run.key)
+        raise RunError(f"{damaged[0]} of the store {store.url} was damaged; run {run.spec} again, which writes it.")
     return {t: update for t, update in updates.items() if update is not None}
 
 
@@ -172,7 +190,7 @@ def read_states(run: ResolvedRun, store: Store) -> dict[int, str]:
 
 def read_record(run: ResolvedRun, store: Store) -> dict[str, Any]:
     """Return the record of a trajectory in the store; raise `RunError` unless it is finished."""
-    record = store.read_json(f"trajectories/{run.key}.json")
+    record = store.read_record(run.key)
     if record is None or not record["finished"]:
         raise RunError(f"{run.spec} has not been run to its end in {store.url}; run it first.")
     return record

@@ -11,6 +11,7 @@
     answers/<key>.parquet        answers to the examples of a task
     updates/<state>.safetensors  the accumulated update of a state
     derived/<trajectory>/<name>.parquet  tables that were computed from the updates of a trajectory
+    damaged/…                    files of the parts above that could not be read, under their names
 
 ``pd.read_parquet("<store>/results")`` reads all results. Files that are named by their content are the same whoever
 writes them, so that stores can be merged file by file. A file is written under a temporary name and renamed.
@@ -18,11 +19,12 @@ writes them, so that stores can be merged file by file. A file is written under 
 
 import io
 import json
+import logging
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 import pandas as pd
@@ -30,9 +32,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from workbench.errors import SpecError
+from workbench.errors import SpecError, first_line
 from workbench.update import WeightUpdate
 
+Parsed = TypeVar("Parsed")
+
+log = logging.getLogger(__name__)
+
+DAMAGED = "damaged"  # folder of the files that could not be read
 PRESET = "preset"  # in the column hyperparameters, where a spec replaces none
 PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates", "derived")
 
@@ -83,8 +90,36 @@ def hyperparameters_label(hyperparameters: Mapping[str, Any]) -> str:
     return json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else PRESET
 
 
+def _parse_json(content: bytes) -> dict[str, Any]:
+    parsed = json.loads(content)
+    if not isinstance(parsed, dict):
+        raise ValueError("it holds no JSON object")
+    return parsed
+
+
+def _parse_record(content: bytes) -> dict[str, Any]:
+    record = _parse_json(content)
+    if not isinstance(record.get("finished"), bool):
+        raise ValueError("it does not say whether the trajectory is finished")
+    return record
+
+
+def _parse_update(content: bytes) -> WeightUpdate:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(content)
+        file.flush()
+        return WeightUpdate.load(file.name)
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem
+
+
 class Store:
     """A folder of results.
+
+    A file that cannot be read, such as one that a full disk has cut short, is moved to the folder ``damaged``, logged
+    as a warning, and treated as missing: the next run writes it again.
 
     Parameters
     ----------
@@ -153,18 +188,16 @@ class Store:
             self._fs.mv(scratch, path)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return the content of the JSON file `name`; None if it does not exist."""
-        content = self.read(name)
-        return None if content is None else json.loads(content)
+        """Return the object in the JSON file `name`; None if it does not exist, or is damaged and was set aside."""
+        return self._parse(name, _parse_json)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write `content` as the JSON file `name`."""
         self.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
     def read_table(self, name: str) -> pd.DataFrame | None:
-        """Return the parquet file `name` as a table; None if it does not exist."""
-        content = self.read(name)
-        return None if content is None else pd.read_parquet(io.BytesIO(content))
+        """Return the parquet file `name` as a table; None if it does not exist, or is damaged and was set aside."""
+        return self._parse(name, lambda content: pd.read_parquet(io.BytesIO(content)))
 
     def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
         """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are left empty."""
@@ -183,14 +216,33 @@ class Store:
         return table
 
     def read_update(self, name: str) -> WeightUpdate | None:
-        """Return the update saved as `name`; None if it does not exist."""
+        """Return the update saved as `name`; None if it does not exist, or is damaged and was set aside."""
+        return self._parse(name, _parse_update)
+
+    def _parse(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
+        """Return what `parse` makes of a file; one that it cannot read is moved to the folder of damaged files."""
         content = self.read(name)
         if content is None:
             return None
-        with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
-            file.write(content)
-            file.flush()
-            return WeightUpdate.load(file.name)
+        try:
+            return parse(content)
+        except MemoryError:
+            raise
+        except Exception as err:  # damage makes pyarrow and pandas raise errors of many classes
+            self._set_aside(name, content, first_line(err))
+            return None
+
+    def _set_aside(self, name: str, content: bytes, reason: str) -> None:
+        if self.read(name) != content:  # another process has written it again
+            return
+        aside = f"{DAMAGED}/{name}"
+        try:
+            self.write(aside, content)
+            self._fs.rm_file(self._path(name))
+        except OSError as err:
+            log.warning("%s is damaged (%s) and cannot be moved to %s (%s)", name, reason, aside, first_line(err))
+        else:
+            log.warning("%s is damaged (%s); it is now %s in the store %s", name, reason, aside, self.url)
 
     def write_update(self, name: str, update: WeightUpdate) -> None:
         """Write `update` as the safetensors file `name`."""
@@ -219,12 +271,22 @@ class Store:
 
     def trajectories(self) -> dict[str, dict[str, Any]]:
         """Return the record of each trajectory by its key."""
-        records = ((Path(name).stem, self.read_json(name)) for name in self.names("trajectories"))
+        records = ((key, self.read_record(key)) for key in map(_stem, self.names("trajectories")))
         return {trajectory: record for trajectory, record in records if record is not None}
+
+    def read_record(self, trajectory: str) -> dict[str, Any] | None:
+        """Return the record of a trajectory; None if there is none, or it is damaged and was set aside."""
+        return self._parse(f"trajectories/{trajectory}.json", _parse_record)
+
+    def reopen(self, trajectory: str) -> None:
+        """Mark a trajectory as not finished, so that the next run writes the files that it lacks."""
+        if self.finished(trajectory):
+            record = self.read_record(trajectory)
+            self.write_json(f"trajectories/{trajectory}.json", {**(record or {}), "finished": False})
 
     def finished(self, trajectory: str) -> bool:
         """Return whether a trajectory has been run to its end."""
-        record = self.read_json(f"trajectories/{trajectory}.json")
+        record = self.read_record(trajectory)
         return record is not None and record["finished"]
 
     def results(self, trajectories: Sequence[str] | None = None) -> pd.DataFrame:
@@ -252,8 +314,12 @@ class Store:
 
     def _tables(self, part: str, schema: pa.Schema, trajectories: Sequence[str] | None) -> pd.DataFrame:
         folders = [part] if trajectories is None else [f"{part}/{trajectory}" for trajectory in trajectories]
-        files = (self.read(name) for folder in folders for name in self.names(folder))
-        tables = [pq.read_table(io.BytesIO(content)) for content in files if content is not None]
+        names = [name for folder in folders for name in self.names(folder)]
+        read = {name: self._parse(name, lambda content: pq.read_table(io.BytesIO(content))) for name in names}
+        tables = [table for table in read.values() if table is not None]
+        for trajectory in sorted({name.split("/")[1] for name, table in read.items() if table is None}):
+            self.reopen(trajectory)
+            log.warning("the trajectory %s lacks %s; run it again", trajectory, part)
         # files of earlier versions lack columns, which are left empty
         table = pa.concat_tables([schema.empty_table(), *tables], promote_options="default").to_pandas()
         return table.astype({"n": "Int64"}) if "n" in table else table  # weights have none

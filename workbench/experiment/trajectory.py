@@ -119,9 +119,12 @@ def _read_or_compute(
 ) -> _Edit:
     record, tensors = f"edits/{key}.json", f"edits/{key}.safetensors"
     known = store.read_json(record)
-    if known is None or not (known["failed"] or store.has(tensors)):
-        known = _compute(sequence, store, tensors, editor, batch)
-        store.write_json(record, known)
+    if known is not None and set(known) == {"seconds", "failed"}:
+        update = None if known["failed"] else store.read_update(tensors)
+        if known["failed"] or update is not None:
+            return _Edit(update, **known)
+    known = _compute(sequence, store, tensors, editor, batch)
+    store.write_json(record, known)
     # read back even if just computed: factors from a file and from a GPU may differ when they are multiplied out
     update = None if known["failed"] else store.read_update(tensors)
     return _Edit(update, **known)

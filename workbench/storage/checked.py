@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.storage.files import write_atomically
+from workbench.storage.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def write_checked(path: Path, tensor: Tensor, record: dict[str, Any]) -> None:
     """
     # a single entry, because safetensors writes several in an arbitrary order
     metadata = {_RECORD: json.dumps(record | {_CHECKSUM: _sha256(tensor, record)})}
-    write_atomically(path, lambda scratch: save_file({_TENSOR: tensor.contiguous()}, scratch, metadata=metadata))
+    write_tensors(path, {_TENSOR: tensor.contiguous()}, metadata)
 
 
 def read_checked(path: Path) -> tuple[Tensor, dict[str, Any]] | None:

@@ -31,6 +31,6 @@ def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
         Path(scratch).chmod(0o644)
         os.replace(scratch, path)
     except BaseException:
-        os.unlink(scratch)
+        Path(scratch).unlink(missing_ok=True)
         raise
     return path

@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from workbench.editing.passes.hooks import hooked
 from workbench.editing.passes.upper_blocks import UpperBlocks, compute_prefix
-from workbench.encoding import Batch, Encoded, pad
+from workbench.encoding import Batch, Encoded
 from workbench.errors import EditError
-from workbench.forward import widen
+from workbench.forward import pad_texts, widen
 from workbench.lm import LanguageModel
 
 _TEXTS_PER_PASS = 8  # texts whose points share a forward pass
@@ -280,8 +280,8 @@ def _run_all_layers(
         activations.append(values)
         return values
 
-    ends, pad_id = [len(text) - 1 for text in texts], lm.tokenizer.pad_token_id or 0
-    whole = pad(list(texts), align=ends, pad_id=pad_id, device=lm.device)
+    ends = [len(text) - 1 for text in texts]
+    whole = pad_texts(lm, texts, align=ends)
     before = max(ends)
     last = Batch(whole.ids[:, before:], whole.mask, whole.positions[:, before:])
     prefix = compute_prefix(lm, whole, before)

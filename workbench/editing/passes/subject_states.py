@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from workbench.editing.passes.hooks import StopForward, first_output, hooked
 from workbench.editing.passes.subject_tail import encode_up_to_subject
 from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
-from workbench.encoding import Encoded, pad
-from workbench.forward import batch_by_length
+from workbench.encoding import Encoded
+from workbench.forward import batch_by_length, pad_texts
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -117,8 +117,7 @@ def _compute_batches(lm: LanguageModel, texts: list[Encoded], layer: int) -> lis
     batches = []
     for index in batch_by_length(lengths, _TEXTS_PER_PASS):
         ends = [lengths[i] - 1 for i in index]
-        pad_id = lm.tokenizer.pad_token_id or 0
-        padded = pad([texts[i].ids for i in index], align=ends, pad_id=pad_id, device=lm.device)
+        padded = pad_texts(lm, [texts[i].ids for i in index], align=ends)
         nothing_read = torch.zeros_like(padded.ids, dtype=torch.bool)
         batches.append(_TextBatch(index, UpperBlocks.compute(lm, padded, nothing_read, layer)))
     return batches

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from workbench.editing.passes.hooks import StopForward, hooked
 from workbench.editing.passes.upper_blocks import UpperBlocks, compute_prefix
-from workbench.encoding import Batch, Encoded, encode_request, pad
+from workbench.encoding import Batch, Encoded, encode_request
+from workbench.forward import pad_texts
 from workbench.lm import LanguageModel
 from workbench.request import PLACEHOLDER, EditRequest
 
@@ -57,8 +58,7 @@ def encode_up_to_subject(lm: LanguageModel, request: EditRequest, context: str =
 def _compute_from_subject(lm: LanguageModel, rows: list[TailRow], layer: int) -> UpperBlocks:
     """Texts from their subjects' last tokens on, and from block `layer` up."""
     starts = [row.subject_last for row in rows]
-    ids, pad_id = [row.encoded.ids for row in rows], lm.tokenizer.pad_token_id or 0
-    whole = pad(ids, align=starts, pad_id=pad_id, device=lm.device)
+    whole = pad_texts(lm, [row.encoded.ids for row in rows], align=starts)
     column = max(starts)  # of the subject's last token
     tail = Batch(whole.ids[:, column:], whole.mask, whole.positions[:, column:])
     read = torch.zeros_like(tail.ids, dtype=torch.bool)
