@@ -174,7 +174,7 @@ def test_a_request_file_that_is_not_json_is_refused(refused, folder):
 def test_a_missing_request_file_is_named(refused):
     assert (
         refused("facts", "show", "facts.json")
-        == "facts.json does not exist; give a file of facts, 'bundled' or 'bundled-hard'."
+        == "facts.json does not exist; give a file of facts, 'bundled', 'bundled-hard' or 'bundled-all'."
     )
 
 
@@ -249,7 +249,10 @@ def test_an_interrupt_is_quiet(cli, monkeypatch):
 def test_an_error_in_a_process_of_its_own_is_one_sentence(folder):
     done = subprocess.run([*COMMAND, "facts", "check", "none.json"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "workbench: none.json does not exist; give a file of facts, 'bundled' or 'bundled-hard'.\n"
+    assert (
+        done.stderr
+        == "workbench: none.json does not exist; give a file of facts, 'bundled', 'bundled-hard' or 'bundled-all'.\n"
+    )
 
 
 # help, lists, facts

@@ -58,7 +58,10 @@ def test_a_port_that_was_asked_for_is_that_port_or_none(cli, served):
 def test_facts_that_cannot_be_read_are_refused_before_a_server_starts(cli, served):
     done = cli("app", "--facts", "nowhere.json")
     assert done.code == 2
-    assert done.err == "workbench: nowhere.json does not exist; give a file of facts, 'bundled' or 'bundled-hard'.\n"
+    assert (
+        done.err
+        == "workbench: nowhere.json does not exist; give a file of facts, 'bundled', 'bundled-hard' or 'bundled-all'.\n"
+    )
     assert served == []
 
 

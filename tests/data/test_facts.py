@@ -165,7 +165,9 @@ def test_a_number_of_thousands_of_digits_is_refused(write):
 
 def test_a_missing_file_is_named(tmp_path):
     path = tmp_path / "gone.json"
-    assert read_error(path) == f"{path} does not exist; give a file of facts, 'bundled' or 'bundled-hard'."
+    assert (
+        read_error(path) == f"{path} does not exist; give a file of facts, 'bundled', 'bundled-hard' or 'bundled-all'."
+    )
 
 
 def test_a_folder_is_named(tmp_path):

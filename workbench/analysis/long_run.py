@@ -32,7 +32,7 @@ def list_specs(base: Mapping[str, Any], contestants: Sequence[Mapping[str, Any]]
     base : mapping
         Fields of `ExperimentSpec` that all share; edits are scored teacher forced and naturally unless it says how.
     contestants : sequence of mapping
-        Fields that make each: method, and possibly hyperparameters, regularizer, accumulated and feed_back.
+        Fields that make each: method, and possibly hyperparameters, regularizer, accumulated, feed_back and guard.
     seeds : sequence of int
         Each seed draws its own facts, the same for all contestants.
 

@@ -18,7 +18,8 @@ from workbench.request import PLACEHOLDER, EditRequest
 _SHAPES = "give a JSON array, JSON lines or a CSV with a header"
 BUNDLED_HARD = "bundled-hard"  # the source that names the package's facts of one-token subjects that open the prompt
 
-_SOURCES = f"a file of facts, {BUNDLED!r} or {BUNDLED_HARD!r}"
+BUNDLED_ALL = "bundled-all"  # the source that names both
+_SOURCES = f"a file of facts, {BUNDLED!r}, {BUNDLED_HARD!r} or {BUNDLED_ALL!r}"
 _READER = RecordReader("facts", "fact", _SHAPES, _SOURCES, RequestError)
 _KNOWN = "known: " + "; ".join(map(str, (*JSON_FORMATS, CSV)))
 
@@ -27,7 +28,7 @@ _KNOWN = "known: " + "; ".join(map(str, (*JSON_FORMATS, CSV)))
 class FactSet:
     """The facts of one source, in its order; `len` counts the usable ones."""
 
-    source: str  # "bundled", "bundled-hard", or the file's name
+    source: str  # "bundled", "bundled-hard", "bundled-all", or the file's name
     format: str  # "native", "zsre", "counterfact", "counterfact-edit", "knowedit" or "csv"
     requests: tuple[EditRequest, ...]
     rejected: tuple[Rejected, ...]
@@ -97,8 +98,8 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     Parameters
     ----------
     source : str or Path
-        ``"bundled"``, ``"bundled-hard"``, or a file in any format that `read_facts` reads. A relative path that does
-        not exist here is also looked for in the folder ``$WORKBENCH_DATA``.
+        ``"bundled"``, ``"bundled-hard"``, ``"bundled-all"`` (both), or a file in any format that `read_facts` reads. A
+        relative path that does not exist here is also looked for in the folder ``$WORKBENCH_DATA``.
 
     Returns
     -------
@@ -113,6 +114,9 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
         return load_bundled_facts()
     if source == BUNDLED_HARD:
         return load_bundled_hard_facts()
+    if source == BUNDLED_ALL:
+        requests = load_bundled_facts().requests + load_bundled_hard_facts().requests
+        return FactSet(BUNDLED_ALL, "native", requests, ())
     elsewhere = Path(os.environ.get("WORKBENCH_DATA", "."), source)
     return read_facts(elsewhere if elsewhere.is_file() and not Path(source).is_file() else source)
 

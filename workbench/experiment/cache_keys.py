@@ -81,7 +81,9 @@ def trajectory_key(spec: ExperimentSpec, content: str) -> str:
     -------
     str
     """
-    return key_of(spec.model_dump(), content, library_versions(*LIBRARIES), FORMAT)
+    # without a guard as before there were any, so that results of those times are found
+    fields = spec.model_dump(exclude={"guard"} if spec.guard is None else None)
+    return key_of(fields, content, library_versions(*LIBRARIES), FORMAT)
 
 
 def unedited_state(lm: LanguageModel) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from workbench.assessment import LIMIT, Guard
 from workbench.data.records import BUNDLED
 from workbench.editing.editor import Editor
 from workbench.errors import SpecError
@@ -39,7 +40,7 @@ class FactsSpec(_Settings):
     Attributes
     ----------
     source : str
-        ``"bundled"``, ``"bundled-hard"`` or a file, as for `load_facts`.
+        ``"bundled"``, ``"bundled-hard"``, ``"bundled-all"`` or a file, as for `load_facts`.
     seed : int or None
         Seed of the draw; by default that of the spec, so that each seed draws its own facts.
     words_before_subject : bool
@@ -113,6 +114,22 @@ class PerplexitySpec(_Settings):
     each: int | None = Field(default=None, ge=1)
 
 
+class GuardSpec(_Settings):
+    """A guard that refuses or repairs edits with a high risk; the fields are those of `workbench.Guard`."""
+
+    limit: float = Field(default=LIMIT, gt=0, allow_inf_nan=False)
+    repairs: tuple[str, ...] = Guard().repairs
+
+    @model_validator(mode="after")
+    def _check_guard(self) -> "GuardSpec":
+        self.make_guard()
+        return self
+
+    def make_guard(self) -> Guard:
+        """Return the guard."""
+        return Guard(limit=self.limit, repairs=self.repairs)
+
+
 class ExperimentSpec(_Settings):
     """One trajectory: edits of one model by one method under one regularizer, and its measurements.
 
@@ -131,6 +148,8 @@ class ExperimentSpec(_Settings):
         it.
     feed_back : bool
         Whether edits are computed on the accumulated update after its regularizer; by default on the plain sum.
+    guard : GuardSpec or None
+        Refuses or repairs edits with a high risk before they are added; none by default.
     setting : str
         ``"sequential"``: each operation on the model that the previous one left; ``"single"``: each on the unedited
         model.
@@ -167,6 +186,7 @@ class ExperimentSpec(_Settings):
     regularizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "Unregularized"})
     accumulated: dict[str, Any] | None = None
     feed_back: bool = False
+    guard: GuardSpec | None = None
     setting: Literal["single", "sequential"] = "sequential"
     batch_size: int = Field(default=1, ge=1)
     n_operations: int = Field(ge=1)
@@ -241,13 +261,14 @@ class ExperimentSpec(_Settings):
 
     @property
     def regularizer_label(self) -> str:
-        """Name of the regularizers in tables and legends: of one edit, of the sum, and whether that is fed back."""
+        """Name in tables and legends: regularizers of one edit and of the sum, whether it is fed back, the guard."""
         own, accumulated = self.make_regularizer(), self.make_accumulated()
-        if accumulated is None:
-            return own.label
-        fed_back = " fed back" if self.feed_back else ""
-        of_sum = f"{accumulated.label} of the sum{fed_back}"
-        return of_sum if isinstance(own, Unregularized) else f"{own.label}, {of_sum}"
+        parts = [] if isinstance(own, Unregularized) else [own.label]
+        if accumulated is not None:
+            parts.append(f"{accumulated.label} of the sum{' fed back' if self.feed_back else ''}")
+        if self.guard is not None:
+            parts.append("guard")
+        return ", ".join(parts) or own.label
 
     def make_editor(self, lm: LanguageModel) -> Editor:
         """Return the method with its preset for `lm`, the hyperparameters, and the seed unless they contain one."""

@@ -79,6 +79,7 @@ OPERATIONS = pa.schema(
         **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
         **dict.fromkeys(("probe_kl", "condition_growth"), _REAL),  # of `workbench.assess`
         "share_applied": _REAL,  # of the entries, after the regularizer
+        "repair": _TEXT,  # by the guard: r-rome, prune, refused, or none
         **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
         "failed": _TEXT,
     }

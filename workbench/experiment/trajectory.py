@@ -18,6 +18,7 @@ from workbench.editing.editor import Editor
 from workbench.encoding import is_first_token
 from workbench.errors import EditError, RequestError, UpdateError, first_line
 from workbench.experiment.cache_keys import edit_key, state_after, state_of_sum, unedited_state
+from workbench.experiment.guarding import admit
 from workbench.experiment.measures import measure_edits, measure_perplexity
 from workbench.experiment.resolved import ResolvedRun
 from workbench.experiment.spec import PerplexitySpec
@@ -60,12 +61,20 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
         edit = _read_or_compute(sequence, store, key, editor, batch)
         row = {"subject": batch[0].name, "seconds": edit.seconds, "failed": edit.failed}
         row["first_token"] = any(is_first_token(lm.tokenizer, request) for request in batch)
-        if edit.update is None:
+        update = edit.update
+        if update is not None:
+            with sequence.base.applied(lm):
+                row |= _describe(update, lm)
+            if spec.guard is not None:
+                guard = spec.guard.make_guard()
+                admitted = admit(sequence, store, guard, editor, update, key, regularizer)
+                update, regularizer, key = admitted.update, admitted.regularizer, admitted.key
+                row |= {"repair": admitted.repair, "failed": admitted.failed}
+                row["seconds"] = edit.seconds + admitted.seconds
+        if update is None:
             state = point.state if spec.setting == "sequential" else unedited.state
         else:
-            with sequence.base.applied(lm):
-                row |= _describe(edit.update, lm)
-            added = sequence.add(edit.update, regularizer, seconds=edit.seconds, operation=operation)
+            added = sequence.add(update, regularizer, seconds=edit.seconds, operation=operation)
             row |= {"applied_norm": added.update.norm(), "share_applied": share_changed(added.update)}
             plain = state_after(base.state, key, regularizer)
             state = state_of_sum(plain, accumulated)
