@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
+    from workbench.editing.lora import LoRA
     from workbench.editing.memit import MEMIT
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
@@ -52,6 +53,7 @@ __all__ = [
     "FactsSpec",
     "Guard",
     "LanguageModel",
+    "LoRA",
     "LocalityProbe",
     "PortabilityProbe",
     "RandomK",
@@ -90,6 +92,7 @@ _MODULES = {
     "editing.emmet": ("EMMET",),
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
+    "editing.lora": ("LoRA",),
     "editing.memit": ("MEMIT",),
     "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),

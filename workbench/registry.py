@@ -221,6 +221,7 @@ _METHODS = {
             options=_FT_OPTIONS,
             update="full_rank",
         ),
+        MethodRow("lora", "LoRA", "workbench.editing.lora:LoRA", SeriesStyle(SKY, "d", "-."), options=_FT_OPTIONS),
     )
 }
 

@@ -211,7 +211,7 @@ def test_each_layer_of_memit_can_be_pruned_in_turn(cli):
 def test_a_method_of_one_fact_refuses_a_batch(cli, method):
     assert sentence_of(cli("--facts", "facts.json", "--method", method)) == (
         f"{method} edits one fact per operation; "
-        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l or locft-bf."
+        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l, locft-bf or lora."
     )
 
 

@@ -45,9 +45,10 @@ FIELDS = {
     "ft": {"lr": 0.01},
     "ft-l": {"lr": 0.01, "norm_constraint": 0.05},
     "locft-bf": {"lr": 0.01},
+    "lora": {"lr": 1e-3},
 }
 FIELDS["emmet"] = FIELDS["memit"]
-WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf")
+WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf", "lora")
 
 every_method = pytest.mark.parametrize("method", methods())
 # what does not depend on the family, where weights lie (d_in, d_out) and (d_out, d_in)
@@ -206,7 +207,7 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
     [record] = update.records
     assert record.requests == tuple(REQUESTS)
     # each fact is optimized by itself, the batch as a whole, or nothing at all
-    assert len(record.steps) == {"mend": 0, "ft": 1, "ft-l": 1, "locft-bf": 1}.get(method, 2)
+    assert len(record.steps) == {"mend": 0, "ft": 1, "ft-l": 1, "locft-bf": 1, "lora": 1}.get(method, 2)
     assert all(len(keys) == 2 for keys in record.keys.values())
     with update.applied(lm):
         assert sum(target_nll(lm, request) for request in REQUESTS) < before

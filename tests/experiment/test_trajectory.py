@@ -32,6 +32,7 @@ CASES = {
     "ft": ({"num_steps": 6}, 2, 6),
     "ft-l": ({"num_steps": 7}, 1, 7),
     "locft-bf": ({"num_steps": 5}, 2, 5),
+    "lora": ({"num_steps": 4, "loss_threshold": 0.0}, 2, 4),
 }
 
 
