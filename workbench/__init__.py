@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.drift import drift, drift_tokens
     from workbench.evaluation.edits import evaluate_edits, score_edits
     from workbench.evaluation.harness import evaluate_harness
+    from workbench.evaluation.in_context import score_in_context
     from workbench.evaluation.perplexity import perplexity
     from workbench.experiment.runner import run
     from workbench.experiment.spec import ExperimentSpec, FactsSpec, TasksSpec, grid, read_specs
@@ -81,6 +82,7 @@ __all__ = [
     "relative_change",
     "run",
     "score_edits",
+    "score_in_context",
     "weight_change",
 ]
 
@@ -102,6 +104,7 @@ _MODULES = {
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
     "evaluation.drift": ("drift", "drift_tokens"),
     "evaluation.harness": ("evaluate_harness",),
+    "evaluation.in_context": ("score_in_context",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
     "experiment.runner": ("run",),
