@@ -131,7 +131,7 @@ def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny):
 
 
 def test_an_unknown_method_or_regularizer_is_refused_with_the_known_ones(refused):
-    known = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit"
+    known = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit, lora"
     assert refused("edit", *FACT, "--method", "grace") == f"no method 'grace'; known: {known}."
     known = "none, rect, rect-energy, random, pca, prune, sphere"
     assert refused("edit", *FACT, "--regularizer", "l2") == f"no regularizer 'l2'; known: {known}."

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
+    from workbench.editing.lora import LoRA
     from workbench.editing.memit import MEMIT
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.drift import drift, drift_tokens
     from workbench.evaluation.edits import evaluate_edits, score_edits
     from workbench.evaluation.harness import evaluate_harness
+    from workbench.evaluation.in_context import score_in_context
     from workbench.evaluation.perplexity import perplexity
     from workbench.experiment.runner import run
     from workbench.experiment.spec import ExperimentSpec, FactsSpec, TasksSpec, grid, read_specs
@@ -55,6 +57,7 @@ __all__ = [
     "FactsSpec",
     "Guard",
     "LanguageModel",
+    "LoRA",
     "LocalityProbe",
     "PortabilityProbe",
     "RandomK",
@@ -83,6 +86,7 @@ __all__ = [
     "relative_change",
     "run",
     "score_edits",
+    "score_in_context",
     "weight_change",
 ]
 
@@ -94,6 +98,7 @@ _MODULES = {
     "editing.emmet": ("EMMET",),
     "editing.ft": ("FT",),
     "editing.kn": ("KN",),
+    "editing.lora": ("LoRA",),
     "editing.memit": ("MEMIT",),
     "editing.mend.editor": ("MEND",),
     "editing.rome": ("ROME",),
@@ -105,6 +110,7 @@ _MODULES = {
     "evaluation.abilities": ("ask_tasks", "evaluate_tasks"),
     "evaluation.drift": ("drift", "drift_tokens"),
     "evaluation.harness": ("evaluate_harness",),
+    "evaluation.in_context": ("score_in_context",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
     "experiment.runner": ("run",),

@@ -233,6 +233,7 @@ _METHODS = {
             SeriesStyle(SKY, "d", "-."),
             options={"lr": "lr"},
         ),
+        MethodRow("lora", "LoRA", "workbench.editing.lora:LoRA", SeriesStyle(GRAY, "8", ":"), options=_FT_OPTIONS),
     )
 }
 

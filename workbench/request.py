@@ -69,7 +69,7 @@ class EditRequest:
         new target is the true one.
     """
 
-    subject: str | None  # None: not marked, for methods that need none (FT, KN, MEND, UltraEdit)
+    subject: str | None  # None: not marked, for methods that need none (FT, KN, LoRA, MEND, UltraEdit)
     prompt: str  # contains {} once, in the place of the subject
     target_new: str  # the answer that the edit should produce
     target_true: str | None = None  # None if it is not known

@@ -47,9 +47,10 @@ FIELDS = {
     "locft-bf": {"lr": 0.01},
     # of one fact, whose answer may be one token
     "ultraedit": {"lr": 0.01, "tokens": "all"},
+    "lora": {"lr": 1e-3},
 }
 FIELDS["emmet"] = FIELDS["memit"]
-WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf", "ultraedit")
+WITHOUT_KEYS = ("kn", "mend", "ft", "ft-l", "locft-bf", "ultraedit", "lora")
 
 every_method = pytest.mark.parametrize("method", methods())
 # what does not depend on the family, where weights lie (d_in, d_out) and (d_out, d_in)
@@ -223,7 +224,7 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
     [record] = update.records
     assert record.requests == tuple(REQUESTS)
     # each fact is optimized by itself, the batch as a whole, or nothing at all
-    assert len(record.steps) == {"mend": 0, "ultraedit": 0, "ft": 1, "ft-l": 1, "locft-bf": 1}.get(method, 2)
+    assert len(record.steps) == {"mend": 0, "ultraedit": 0, "ft": 1, "ft-l": 1, "locft-bf": 1, "lora": 1}.get(method, 2)
     assert all(len(keys) == 2 for keys in record.keys.values())
     with update.applied(lm):
         assert sum(target_nll(lm, request) for request in REQUESTS) < before

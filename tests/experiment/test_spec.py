@@ -11,7 +11,7 @@ from workbench.experiment import cache_keys
 from workbench.experiment.resolved import resolve
 from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
 
-METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit"
+METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit, lora"
 REGULARIZERS = "Unregularized, RECT, EnergyRECT, RandomK, PCAK, PRUNE, SPHERE"
 
 
@@ -94,8 +94,8 @@ def test_a_random_regularizer_has_the_seed_of_the_spec_and_the_number_of_the_ope
     ("values", "sentence"),
     [
         (
-            {"method": "lora"},
-            f"method: no method 'lora'; known: {METHODS}.",
+            {"method": "grace"},
+            f"method: no method 'grace'; known: {METHODS}.",
         ),
         (
             {"method": "kn", "hyperparameters": {"lr": 1}},

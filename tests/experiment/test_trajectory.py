@@ -33,6 +33,7 @@ CASES = {
     "ft-l": ({"num_steps": 7}, 1, 7),
     "locft-bf": ({"num_steps": 5}, 2, 5),
     "ultraedit": ({}, 2, None),
+    "lora": ({"num_steps": 4, "loss_threshold": 0.0}, 2, 4),
 }
 
 

@@ -54,7 +54,7 @@ def test_a_regularizer_has_its_own_color_and_marker(scores):
 def test_no_two_regularizers_and_no_two_methods_look_alike_in_gray():
     of_methods = {row.title for row in methods().values()}
     of_regularizers = {label for row in regularizers().values() for label in row.styles}
-    assert (len(of_methods), len(of_regularizers)) == (13, 12)
+    assert (len(of_methods), len(of_regularizers)) == (14, 12)
     for labels in (of_methods, of_regularizers):
         assert len({style.marker for style in styles_of(list(labels)).values()}) == len(labels)
 

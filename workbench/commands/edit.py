@@ -58,7 +58,7 @@ N_CONTINUED = 12  # tokens of a continuation
 def edit(
     subject: Annotated[
         str | None,
-        typer.Option(help="Subject of the fact; FT, KN, MEND and UltraEdit need none.", rich_help_panel=FACT),
+        typer.Option(help="Subject of the fact; FT, KN, LoRA, MEND and UltraEdit need none.", rich_help_panel=FACT),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Prompt with {} in the place of the subject.", rich_help_panel=FACT)

@@ -8,9 +8,11 @@ if TYPE_CHECKING:
     from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
     from workbench.editing.kn import KN
+    from workbench.editing.lora import LoRA
     from workbench.editing.memit import MEMIT
     from workbench.editing.mend.editor import MEND
     from workbench.editing.rome import ROME
+    from workbench.editing.ultraedit import UltraEdit
 
     # the type checker compares each with the protocol
-    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, AlphaEdit, EMMET, KN, MEND, FT)
+    _EDITORS: tuple[type[Editor], ...] = (ROME, MEMIT, AlphaEdit, EMMET, KN, MEND, UltraEdit, FT, LoRA)

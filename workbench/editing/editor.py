@@ -100,4 +100,6 @@ def describe_layers(editor: Editor) -> list[str]:
     """Return the layers that a method edits, as a list of one phrase; an empty list if no hyperparameter says so."""
     if hasattr(editor, "layer"):
         return [f"layer {editor.layer}"]
+    if getattr(editor, "layers", ()) is None:
+        return ["all layers"]
     return [f"layers {', '.join(map(str, editor.layers))}"] if hasattr(editor, "layers") else []

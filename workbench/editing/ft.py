@@ -14,11 +14,10 @@ from workbench.changes import Dense
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
 from workbench.editing.passes.hooks import hooked
-from workbench.editing.passes.target_texts import compute_upper_blocks
+from workbench.editing.passes.target_texts import compute_target_loss
 from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
-from workbench.forward import target_nll
 from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
@@ -247,7 +246,7 @@ class FT:
 
     def _minibatches(self, lm: LanguageModel, texts: list[Encoded]) -> list["_Minibatch"]:
         parts = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        return [_Minibatch(_loss_function(lm, part, self.layers[0]), len(part)) for part in parts]
+        return [_Minibatch(compute_target_loss(lm, part, self.layers[0]), len(part)) for part in parts]
 
     def _train(self, lm: LanguageModel, deltas: dict[int, Tensor], passes: Iterator[list["_Minibatch"]]) -> list[float]:
         """Optimize `deltas` in place and return the mean loss of each pass."""
@@ -304,12 +303,6 @@ def _with_end(lm: LanguageModel, text: Encoded) -> Encoded:
     if end is None:
         raise EditError(f"the tokenizer of {lm.name} has no end of text; set end_of_text to false.")
     return replace(text, ids=(*text.ids, end))
-
-
-def _loss_function(lm: LanguageModel, texts: list[Encoded], layer: int) -> Callable[[], Tensor]:
-    """Return a function that computes the loss of a minibatch; the blocks below `layer` are run only once."""
-    upper, targets = compute_upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
-    return lambda: target_nll(upper.logits(), targets).mean()
 
 
 def _zeros_like(weight: Tensor) -> Tensor:

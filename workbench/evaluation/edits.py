@@ -65,6 +65,12 @@ class Probe:
     target: str
     rival: str | None  # the answer that `probability` compares the target with
     aliases: tuple[str, ...] = ()  # other answers that the natural protocols accept
+    context: str = ""  # put before the prompt, but not where the unedited model is asked what locality compares with
+
+    @property
+    def asked(self) -> str:
+        """The prompt in its context."""
+        return self.context + self.prompt
 
 
 def probes_of(requests: Sequence[EditRequest]) -> list[Probe]:
@@ -111,10 +117,38 @@ def score_edits(
     EditError
         If a protocol is unknown.
     """
+    check_protocols(protocols)
+    return score_probes(lm, probes_of(requests), protocols, batch_size=batch_size)
+
+
+def check_protocols(protocols: Sequence[str]) -> None:
+    """Raise `EditError` unless all protocols are known."""
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise EditError(f"protocol {protocol!r} is not known; known: {', '.join(PROTOCOLS)}.")
-    probes = probes_of(requests)
+
+
+def score_probes(
+    lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], *, batch_size: int = 32
+) -> pd.DataFrame:
+    """Score requests by their probes on the current model: `score_edits` without its choice of probes.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model that answers.
+    probes : list of Probe
+        Prompts with what is expected, as from `probes_of`.
+    protocols : sequence of str
+        Any of `PROTOCOLS`.
+    batch_size : int
+        Number of prompts per forward pass.
+
+    Returns
+    -------
+    DataFrame
+        As from `score_edits`.
+    """
     rows = []
     for protocol, values in _score_probes(lm, probes, protocols, batch_size).items():
         rows += [(p.request, p.metric, protocol, v) for p, v in zip(probes, values, strict=True) if v is not None]
@@ -183,11 +217,11 @@ def _score_targets(
     lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], batch_size: int
 ) -> dict[EditProtocol, list[float | None]]:
     """Scores under the protocols that run the targets themselves, or decode for their length."""
-    texts = [encode(lm.tokenizer, p.prompt, p.target) for p in probes]
+    texts = [encode(lm.tokenizer, p.asked, p.target) for p in probes]
     generate = "generated" in protocols
     answers = _compute_answers(lm, texts, batch_size, generate)
-    local = [i for i, p in enumerate(probes) if p.metric == "locality"]
-    unedited = dict(zip(local, _unedited_answers(lm, [texts[i] for i in local], batch_size, generate), strict=True))
+    local = {i: encode(lm.tokenizer, p.prompt, p.target) for i, p in enumerate(probes) if p.metric == "locality"}
+    unedited = dict(zip(local, _unedited_answers(lm, list(local.values()), batch_size, generate), strict=True))
     values: dict[EditProtocol, list[float | None]] = {}
     if "teacher_forced" in protocols:
         tokens = [unedited[i].argmax if i in unedited else text.target_ids for i, text in enumerate(texts)]
@@ -207,13 +241,13 @@ def _score_natural(
 ) -> dict[EditProtocol, list[float | None]]:
     """Scores under the natural protocols; those of one form of prompts share the model's answers."""
     asked = {name: NATURAL_PROTOCOLS[name] for name in protocols if name in NATURAL_PROTOCOLS}
-    prompts = [p.prompt for p in probes]
+    prompts = [p.asked for p in probes]
     local = [i for i, p in enumerate(probes) if p.metric == "locality"]
     values: dict[EditProtocol, list[float | None]] = {}
     for form in dict.fromkeys(protocol.form for protocol in asked.values()):
         if not has_form(lm, form):
             continue
-        before = answer_unedited(lm, [prompts[i] for i in local], form, batch_size=batch_size)
+        before = answer_unedited(lm, [probes[i].prompt for i in local], form, batch_size=batch_size)
         unedited = dict(zip(local, before, strict=True))
         texts = answer_naturally(lm, prompts, form, batch_size=batch_size)
         for name, protocol in asked.items():
@@ -230,7 +264,7 @@ def _score_natural(
 
 def _rival_log_probs(lm: LanguageModel, probes: list[Probe], batch_size: int) -> list[float | None]:
     """Mean log-probability per token of each probe's rival answer; None if there is no rival."""
-    rivals = {i: encode(lm.tokenizer, p.prompt, p.rival) for i, p in enumerate(probes) if p.rival is not None}
+    rivals = {i: encode(lm.tokenizer, p.asked, p.rival) for i, p in enumerate(probes) if p.rival is not None}
     answers = _compute_answers(lm, list(rivals.values()), batch_size, generate=False)
     means = {i: float(np.mean(answer.log_probs)) for i, answer in zip(rivals, answers, strict=True)}
     return [means.get(i) for i in range(len(probes))]

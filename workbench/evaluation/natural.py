@@ -95,7 +95,7 @@ def answer_naturally(
         The first line with text of each greedy continuation, without special tokens and surrounding white space; empty
         if there is none within `MAX_NEW_TOKENS`.
     """
-    rows = [_encode_prompt(lm, prompt, form) for prompt in prompts]
+    rows = [encode_prompt(lm, prompt, form) for prompt in prompts]
     return compute_missing(
         lm.unedited_memo(_MEMO), rows, lambda missing: _continue_to_line_end(lm, missing, batch_size)
     )
@@ -110,11 +110,12 @@ def answer_unedited(
         with lm.unedited():
             return _continue_to_line_end(lm, missing, batch_size)
 
-    rows = [_encode_prompt(lm, prompt, form) for prompt in prompts]
+    rows = [encode_prompt(lm, prompt, form) for prompt in prompts]
     return compute_missing(lm.memo.section(_MEMO), rows, compute)
 
 
-def _encode_prompt(lm: LanguageModel, prompt: str, form: PromptForm) -> tuple[int, ...]:
+def encode_prompt(lm: LanguageModel, prompt: str, form: PromptForm) -> tuple[int, ...]:
+    """Return the token ids of a prompt in its form, after which the model answers."""
     text = QA_TEMPLATE.format(prompt) if form == "qa" else prompt
     text, special = render_prompt(lm, Query(text, chat=form == "chat"))
     return encode(lm.tokenizer, text, add_special_tokens=special).ids

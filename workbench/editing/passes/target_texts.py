@@ -1,12 +1,12 @@
 """Prompts with their targets: run from some block up, read where the targets' tokens are predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import Batch, Encoded
-from workbench.forward import pad_rows
+from workbench.forward import pad_rows, target_nll
 from workbench.lm import LanguageModel
 
 
@@ -46,3 +46,24 @@ def compute_upper_blocks(lm: LanguageModel, texts: Sequence[Encoded], layer: int
         (B, T), padded on the right.
     """
     return UpperBlocks.compute(lm, *pad_texts(lm, texts), layer)
+
+
+def compute_target_loss(lm: LanguageModel, texts: Sequence[Encoded], layer: int) -> Callable[[], Tensor]:
+    """Return a function that computes the loss of a minibatch; the blocks below `layer` are run only once.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model. Its blocks below `layer` must not change while the function is used.
+    texts : sequence of Encoded
+        Prompts with their targets.
+    layer : int
+        The first block that is run at each call.
+
+    Returns
+    -------
+    callable
+        Returns the mean over the texts of the NLL per token of the target, a scalar, differentiable.
+    """
+    upper, targets = compute_upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
+    return lambda: target_nll(upper.logits(), targets).mean()
