@@ -46,10 +46,10 @@ def test_the_first_line_is_about_the_other_facts():
         summarize_sources(units()), compare_sources(units(), reference="bundled")
     ).splitlines()
     assert first.startswith(
-        "counterfact.json, 5 facts by ROME: reliability +1.000, text -4.000 (-4.878 to -3.122); 95 % "
+        "counterfact.json, ROME, facts edited: 5; reliability +1.000, text -4.000 (-4.878 to -3.122); 95 % "
     )
     assert first.endswith("intervals over 5 edit sequences.")
-    assert others[0].startswith("bundled, 5 facts by ROME: ")
+    assert others[0].startswith("bundled, ROME, facts edited: 5; ")
     assert len(others) == 4
 
 

@@ -96,7 +96,7 @@ def describe_sources(summary: pd.DataFrame, compared: pd.DataFrame) -> str:
     plain = summary[summary["regularizer"] == PLAIN]
     ordered = pd.concat([plain[plain["facts"].isin(others)], plain[~plain["facts"].isin(others)]])
     for (facts, method, n_edits), part in ordered.groupby(["facts", "method", "n_edits"], sort=False):
-        lines.append(f"{facts}, {n_edits} facts by {method}: {_numbers(part)}.")
+        lines.append(f"{facts}, {method}, facts edited: {n_edits}; {_numbers(part)}.")
     for (method, comparison, facts), part in compared.groupby(["method", "comparison", "facts"], sort=False):
         said = "minus the reference" if comparison == "other facts" else f"{comparison} minus unregularized"
         lines.append(f"{facts}, {method}, {said}: {_numbers(part)}.")

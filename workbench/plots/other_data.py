@@ -1,11 +1,14 @@
 """The same protocol on several sources of facts."""
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.plots.intervals import draw_points
 from workbench.plots.style import legend_point, require_columns, styles_of
 
+_WIDTH = 13  # characters of a line of the name of a source
 _CHANGES = ("likelihood", "text")  # whose unedited value is 0
 
 
@@ -33,7 +36,7 @@ def sources_compared(summary: pd.DataFrame, figure: Figure, *, titles: dict[str,
     for ax, score in zip(axes, scores, strict=True):
         part = summary[summary["score"] == score].assign(series=lambda rows: rows["regularizer"])
         draw_points(part, ax, x="facts", y="value", styles=styles, dodge=0.3)
-        ax.set_xticks(range(len(sources)), [source.replace(", ", ",\n") for source in sources], fontsize="small")
+        ax.set_xticks(range(len(sources)), [fill(source, _WIDTH) for source in sources], fontsize="small")
         ax.set(xlabel="", ylabel="", xlim=(-0.6, len(sources) - 0.4))
         ax.set_title(titles[score].replace(", ", ",\n"), fontsize="small")
         if score in _CHANGES:
@@ -41,7 +44,7 @@ def sources_compared(summary: pd.DataFrame, figure: Figure, *, titles: dict[str,
         else:
             ax.set_ylim(-0.03, 1.03)
         ax.grid(axis="y")
-    axes[0].set_ylabel(f"score (n = {summary['units'].max()} edit sequences)")
+    axes[0].set_ylabel(f"score (sequences: {summary['units'].max()})")
     handles = [legend_point(style, label) for label, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure
