@@ -220,8 +220,8 @@ def test_a_fact_without_a_subject_needs_a_method_that_needs_none(cli):
 def test_a_method_of_one_fact_refuses_a_batch(cli, method):
     assert sentence_of(cli("--facts", "facts.json", "--method", method)) == (
         f"{method} edits one fact per operation; "
-        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l, locft-bf, ultraedit or "
-        "lora."
+        "for --facts choose --method memit, memit-seq, encore, alphaedit, emmet, mend, ft, ft-l, locft-bf, "
+        "ultraedit or lora."
     )
 
 

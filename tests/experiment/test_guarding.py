@@ -1,5 +1,8 @@
 """A guard in an experiment: what it refuses and repairs, and that its decisions are kept."""
 
+import shutil
+
+import pandas as pd
 import pytest
 
 import workbench as wb
@@ -9,8 +12,6 @@ from workbench.experiment.runner import run
 from workbench.experiment.spec import ExperimentSpec, GuardSpec
 from workbench.experiment.store import Store
 from workbench.registry import make_editor
-
-pytestmark = pytest.mark.usefixtures("cache_of_this_module")
 
 ROME = {"contexts": ["{}", "The river. {}"], "v_num_grad_steps": 5, "layer": 1}
 
@@ -70,7 +71,8 @@ def test_r_rome_replaces_an_edit_of_rome_whose_risk_it_lowers(spec, lm, tmp_path
     guarded = spec(guard={"limit": limit, "repairs": ["r-rome"]}, n_operations=1, seed=seed)
     run(guarded, store=store)
     [row] = store.operations().to_dict("records")
-    assert (row["repair"], row["failed"]) == ("r-rome", None)
+    assert row["repair"] == "r-rome"
+    assert pd.isna(row["failed"])
     alone = Store(tmp_path / "alone")
     run(spec(method="r-rome", n_operations=1, seed=seed), store=alone)
     assert alone.operations()["applied_norm"].iloc[0] == pytest.approx(row["applied_norm"], rel=1e-6)
@@ -79,9 +81,8 @@ def test_r_rome_replaces_an_edit_of_rome_whose_risk_it_lowers(spec, lm, tmp_path
 def test_decisions_are_read_from_the_store(spec, tmp_path, monkeypatch):
     guarded = spec(guard={"limit": 1e-12, "repairs": ["prune"]}, n_operations=2)
     first = run(guarded, store=tmp_path)
-    for path in [*(tmp_path / "results").rglob("*"), *(tmp_path / "operations").rglob("*")]:
-        if path.is_file():
-            path.unlink()
+    for part in ("trajectories", "results", "operations"):
+        shutil.rmtree(tmp_path / part)
     monkeypatch.setattr(guarding, "_decide", None)  # it is not called again
     again = run(guarded, store=tmp_path)
     assert again["value"].equals(first["value"])
