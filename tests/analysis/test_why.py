@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from workbench.analysis.why import PREDICTORS, TOGETHER, describe_predictors, rank_predictors
+from workbench.analysis.why import PREDICTORS, TOGETHER, describe_predictors, longest_sequence, rank_predictors
+from workbench.errors import SpecError
 
 
 def damage(n=8, *, method="ROME", checkpoints=4, seed=0):
@@ -87,3 +88,10 @@ def test_an_overflowed_loss_counts_as_the_largest_and_a_missing_one_not_at_all()
     ranked = rank_predictors(rows)
     assert ranked.query("response == 'text' and predictor == 'kl'")["alone"].iloc[0] > 0.99
     assert ranked.query("response == 'likelihood'")["rows"].unique().tolist() == [31]
+
+
+def test_the_longest_sequence_is_that_with_the_most_edits_and_there_must_be_one():
+    rows = damage().assign(n_edits=[*range(31), 5])
+    assert longest_sequence(rows)["n_edits"] == 30
+    with pytest.raises(SpecError, match="holds no edit sequence whose updates or spectra were kept"):
+        longest_sequence(rows.iloc[:0])

@@ -1,6 +1,7 @@
 """What predicts the loss: regressions of damage on how the weights moved, with the edit sequence as the unit."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from scipy import stats
 from workbench.analysis.contrasts import FEWEST_SEQUENCES
 from workbench.analysis.spectra import read_spectra
 from workbench.analysis.units import measure_units, not_enough
+from workbench.errors import SpecError
 from workbench.evaluation.statistics import CONFIDENCE
 from workbench.experiment.store import Store
 
@@ -58,6 +60,16 @@ def collect_damage(store: Store, models: Sequence[str]) -> pd.DataFrame:
     rows = rows.drop_duplicates([*run, "n_edits"], keep="last").drop(columns="measured")
     losses = {name: -rows[name] for name in RESPONSES}
     return rows.assign(**losses, sequence=rows["model"] + rows["facts"] + rows["unit"]).reset_index(drop=True)
+
+
+def longest_sequence(damage: pd.DataFrame) -> "pd.Series[Any]":
+    """Return the row with the largest number of edits; raise `SpecError` if there is none."""
+    if damage.empty:
+        raise SpecError(
+            "the store holds no edit sequence whose updates or spectra were kept; run other figures first, such as "
+            "figure8."
+        )
+    return damage.iloc[int(damage["n_edits"].argmax())]
 
 
 def rank_predictors(damage: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
