@@ -3,7 +3,7 @@
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import pytest
 import torch
@@ -13,19 +13,23 @@ from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench import lm, replaced, sequence, update
 from workbench.changes import LowRank
+from workbench.editing.passes import hooks, upper_blocks
+from workbench.editing.passes.hooks import StopForward
+from workbench.editing.passes.upper_blocks import UpperBlocks
+from workbench.encoding import pad
 from workbench.sequence import EditSequence
 
 FILES = {module.__file__ for module in (lm, replaced, sequence, update)}
 STEP = 3  # every bytecode takes minutes; 1 was run once
 
 
-def interrupt_at(n: int, act: Callable[[], object]) -> bool:
-    """Call `act` and raise `KeyboardInterrupt` before the n-th bytecode in `FILES`; return whether there is one."""
+def interrupt_at(n: int, act: Callable[[], object], files: Collection[str] = FILES) -> bool:
+    """Call `act` and raise `KeyboardInterrupt` before the n-th bytecode in `files`; return whether there is one."""
     left = n
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code.co_filename not in FILES:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         left -= event == "opcode"
@@ -134,6 +138,32 @@ def test_an_interrupt_at_any_bytecode_leaves_a_sequence_with_its_sums(tiny_lm):
             break
         n += STEP
     assert several == {0, 1, 2}
+
+
+def run_with_hooks(model):
+    for layer in (0, 2):
+        UpperBlocks.compute(model, BATCH, READ, layer).logits()
+
+
+BATCH = pad([(5, 6, 7)])
+READ = torch.ones(1, 3, dtype=torch.bool)
+
+
+def test_an_interrupt_at_any_bytecode_leaves_no_hook_with_an_effect():
+    model = build_tiny_lm("llama")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected, n, left = model.model(ids).logits, 1, 0
+    while interrupt_at(n, lambda: run_with_hooks(model), {hooks.__file__, upper_blocks.__file__}):
+        try:
+            changed = not torch.equal(model.model(ids).logits, expected)
+        except (StopForward, RuntimeError):
+            changed = True
+        left += changed
+        hooks.remove_leftovers(model.model)
+        assert torch.equal(model.model(ids).logits, expected)
+        n += STEP
+    assert n > 200
+    assert left <= 12  # in the first bytecodes of an `__exit__`, before it can do anything
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this system")

@@ -1,7 +1,6 @@
 """FT and FT-L: fine-tuning of single MLP output projections, free or within an L∞ ball (Zhu et al. 2020)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 from workbench.changes import Dense
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
-from workbench.editing.passes.hooks import hooked
+from workbench.editing.passes.hooks import Hook, Hooks
 from workbench.editing.passes.target_texts import compute_target_loss
 from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode_request
@@ -251,9 +250,8 @@ class FT:
     def _train(self, lm: LanguageModel, deltas: dict[int, Tensor], passes: Iterator[list["_Minibatch"]]) -> list[float]:
         """Optimize `deltas` in place and return the mean loss of each pass."""
         adam, history = torch.optim.Adam(deltas.values(), lr=self.lr), []
-        with ExitStack() as stack, torch.enable_grad():
-            for layer, delta in deltas.items():
-                stack.enter_context(hooked(lm.mlp_out(layer), _make_hook(delta, conv1d=lm.arch.conv1d)))
+        hooks = [Hook(lm.mlp_out(i), _make_hook(delta, conv1d=lm.arch.conv1d)) for i, delta in deltas.items()]
+        with Hooks(hooks), torch.enable_grad():
             for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):
                 batches = next(passes)
                 values = [self._step(lm, deltas, adam, batch.loss) for batch in batches]

@@ -10,6 +10,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from workbench.editing.editor import Editor, hyperparameters_of
+from workbench.editing.passes.hooks import remove_leftovers
 from workbench.experiment import measures
 from workbench.experiment.cache_keys import LIBRARIES, unedited_state
 from workbench.experiment.resolved import ResolvedRun
@@ -40,6 +41,7 @@ def run_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     WorkbenchError
         If the method cannot edit the model, no example of a task fits it, or weights of the model have changed.
     """
+    remove_leftovers(lm.model)
     with lm.unedited():
         _run_on_unedited(lm, run, store)
 
@@ -82,6 +84,7 @@ def measure_unedited(lm: LanguageModel, run: ResolvedRun, store: Store) -> None:
     store : Store
         Store that the measurements are written to.
     """
+    remove_leftovers(lm.model)
     with lm.unedited():
         state = unedited_state(lm)
         if run.spec.tasks:

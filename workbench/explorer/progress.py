@@ -5,12 +5,12 @@ packages.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workbench.editing.passes.hooks import Hooks
     from workbench.lm import LanguageModel
 
 
@@ -87,10 +87,8 @@ class ProgressMonitor:
         self._report(progress)
 
 
-@contextmanager
-def passes_counted(lm: "LanguageModel", monitor: ProgressMonitor) -> Iterator[None]:
-    """Count every forward pass of `lm` inside the ``with`` block, and cancel it when `monitor` says so."""
+def passes_counted(lm: "LanguageModel", monitor: ProgressMonitor) -> "Hooks":
+    """Count every forward pass of `lm` inside a ``with`` block, and cancel it when `monitor` says so."""
     from workbench.editing.passes.hooks import hooked  # torch takes seconds to import, and the panel shows before
 
-    with hooked(lm.model, lambda module, args: monitor.count_pass(), before=True):
-        yield
+    return hooked(lm.model, lambda module, args: monitor.count_pass(), before=True)

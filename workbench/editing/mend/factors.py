@@ -1,12 +1,11 @@
 """Gradients of edit losses as factors: for each token, the input of a linear layer and the gradient at its output."""
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 
-from workbench.editing.passes.hooks import hooked
+from workbench.editing.passes.hooks import Hook, Hooks
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import Encoded
 from workbench.errors import EditError
@@ -101,9 +100,8 @@ def gradient_factors(
 
         return hook
 
-    with ExitStack() as stack, torch.enable_grad():
-        for name in names:
-            stack.enter_context(hooked(module_of(upper.lm, name), make_hook(name)))
+    hooks = [Hook(module_of(upper.lm, name), make_hook(name)) for name in names]
+    with Hooks(hooks), torch.enable_grad():
         losses = target_nll(upper.logits(), [text.target_ids for text in texts])
         gradients = dict(zip(names, torch.autograd.grad(losses.sum(), [offsets[name] for name in names]), strict=True))
     rows: list[Factors] = [{} for _ in texts]

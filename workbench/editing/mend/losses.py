@@ -1,8 +1,7 @@
 """MEND's losses after an edit, on which its hypernetworks are trained (Mitchell et al. 2022, section 3.3)."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from workbench.editing.mend.corpus import Corpus
 from workbench.editing.mend.factors import module_of
 from workbench.editing.mend.network import MendNetwork
-from workbench.editing.passes.hooks import hooked
+from workbench.editing.passes.hooks import Hook, Hooks
 from workbench.forward import target_nll
 from workbench.lm import LanguageModel
 
@@ -182,9 +181,8 @@ def edit_factors(
     return changes
 
 
-@contextmanager
-def edits_applied(lm: LanguageModel, changes: Mapping[str, tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Let each of E equal parts of every batch see its own edit inside the ``with`` block.
+def edits_applied(lm: LanguageModel, changes: Mapping[str, tuple[Tensor, Tensor]]) -> Hooks:
+    """Let each of E equal parts of every batch see its own edit inside a ``with`` block.
 
     No weight is written: each edited layer adds (x @ rightᵀ) @ left, through which gradients flow.
 
@@ -194,6 +192,11 @@ def edits_applied(lm: LanguageModel, changes: Mapping[str, tuple[Tensor, Tensor]
         The model, which is not changed.
     changes : mapping of str to (Tensor, Tensor)
         Factors of the edits by parameter, as `edit_factors` returns them.
+
+    Returns
+    -------
+    Hooks
+        The context manager.
     """
 
     def make_hook(left: Tensor, right: Tensor) -> Callable[..., Tensor]:
@@ -203,7 +206,4 @@ def edits_applied(lm: LanguageModel, changes: Mapping[str, tuple[Tensor, Tensor]
 
         return add
 
-    with ExitStack() as stack:
-        for name, (left, right) in changes.items():
-            stack.enter_context(hooked(module_of(lm, name), make_hook(left, right)))
-        yield
+    return Hooks(Hook(module_of(lm, name), make_hook(left, right)) for name, (left, right) in changes.items())

@@ -7,8 +7,7 @@ values, and the blocks below a layer are skipped.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.editing.passes.hooks import hooked
+from workbench.editing.passes.hooks import Hook, Hooks
 from workbench.editing.passes.upper_blocks import UpperBlocks, compute_prefix
 from workbench.encoding import Batch, Encoded
 from workbench.errors import EditError
@@ -241,9 +240,8 @@ def attribute_tokens(
     return [Attribution(*pair) for pair in zip(by_text, active, strict=True)]
 
 
-@contextmanager
-def _neurons_seen(lm: LanguageModel, layer: int, site: NeuronSite, use: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Give the neurons (B, d_ff) of a layer to `use` in every pass, and put what it returns in their place."""
+def _neuron_hook(lm: LanguageModel, layer: int, site: NeuronSite, use: Callable[[Tensor], Tensor]) -> Hook:
+    """Return a hook that gives the neurons (B, d_ff) of a layer to `use`, and puts what it returns in their place."""
     width = lm.linear_shape(lm.arch.mlp_out_weight(layer))[0]
 
     def replace_entries(values: Tensor) -> Tensor:
@@ -258,12 +256,9 @@ def _neurons_seen(lm: LanguageModel, layer: int, site: NeuronSite, use: Callable
         return replace_entries(output)
 
     if site == "activation":
-        hook = hooked(lm.mlp_out(layer), before_output, before=True)
-    else:
-        gate = f"{lm.arch.block(layer)}.{lm.arch.mlp_in[0]}"
-        hook = hooked(lm.model.get_submodule(gate), after_gate)
-    with hook:
-        yield
+        return Hook(lm.mlp_out(layer), before_output, before=True)
+    gate = f"{lm.arch.block(layer)}.{lm.arch.mlp_in[0]}"
+    return Hook(lm.model.get_submodule(gate), after_gate)
 
 
 def _run_all_layers(
@@ -285,10 +280,9 @@ def _run_all_layers(
     before = max(ends)
     last = Batch(whole.ids[:, before:], whole.mask, whole.positions[:, before:])
     prefix = compute_prefix(lm, whole, before)
-    with ExitStack() as stack:
-        for layer, block in enumerate(lm.blocks):
-            stack.enter_context(hooked(block, keep_input, before=True))
-            stack.enter_context(_neurons_seen(lm, layer, site, keep_activation))
+    hooks = [Hook(block, keep_input, before=True) for block in lm.blocks]
+    hooks += [_neuron_hook(lm, layer, site, keep_activation) for layer in range(lm.n_layers)]
+    with Hooks(hooks):
         upper = UpperBlocks.compute(lm, last, torch.ones_like(last.ids, dtype=torch.bool), lm.n_layers, prefix=prefix)
     return inputs, activations, upper
 
@@ -301,7 +295,8 @@ def _integrate_gradients(
     alphas = form.alphas(steps).to(activation.device, wider)
     scaled = alphas[None, :, None] * activation[:, None]  # (B, m, d_ff)
     points = scaled.flatten(0, 1).to(activation.dtype).requires_grad_()
-    with torch.enable_grad(), _neurons_seen(above.lm, above.layer, form.neurons, lambda _: points):
+    hook = _neuron_hook(above.lm, above.layer, form.neurons, lambda _: points)
+    with torch.enable_grad(), Hooks([hook]):
         logits = above.logits()
         wide = widen(logits)
         nll = torch.nn.functional.cross_entropy(wide, tokens.to(wide.device), reduction="none")

@@ -1,13 +1,13 @@
 """Keys and hidden states at the subjects' last tokens, while the blocks between are being edited."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from workbench.editing.passes.hooks import StopForward, first_output, hooked
+from workbench.editing.passes.hooks import Hook, Hooks, StopForward, first_output, hooked
 from workbench.editing.passes.subject_tail import encode_up_to_subject
 from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
 from workbench.encoding import Encoded
@@ -97,11 +97,12 @@ class SubjectStates:
             states.append(first_output(output)[:, -1])
             raise StopForward
 
+        hooks = [
+            Hook(self._lm.mlp_out(layer), keep_keys, before=True),
+            Hook(self._lm.blocks[self._last], keep_hidden),
+        ]
         for batch in batches:
-            with ExitStack() as stack, torch.no_grad():
-                stack.enter_context(hooked(self._lm.mlp_out(layer), keep_keys, before=True))
-                stack.enter_context(hooked(self._lm.blocks[self._last], keep_hidden))
-                stack.enter_context(suppress(StopForward))
+            with torch.no_grad(), Hooks(hooks), suppress(StopForward):
                 batch.blocks.logits()
         order = _order_of(batches)
         return torch.cat(keys)[order], torch.cat(states)[order] if with_hidden else torch.empty(0)

@@ -4,14 +4,14 @@ Whatever an editor changes in a block, the blocks below it stay as they are: the
 goes through the model's own forward pass, so masks, rotary angles, final norm, soft caps and scales are the model's.
 """
 
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from workbench.editing.passes.hooks import StopForward, first_output, forward_replaced, hooked
+from workbench.editing.passes.hooks import Hook, Hooks, StopForward, first_output
 from workbench.encoding import Batch
 from workbench.lm import LanguageModel
 
@@ -91,13 +91,9 @@ class UpperBlocks:
             raise StopForward
 
         below = cls(lm, batch.ids, batch.positions, batch.mask, read, 0, torch.empty(0), False, prefix)
-        with ExitStack() as stack, torch.no_grad():
-            stack.enter_context(hooked(lm.blocks[0], keep_kind))
-            if layer < lm.n_layers:
-                stack.enter_context(hooked(lm.blocks[layer], keep_input, before=True))
-            else:
-                stack.enter_context(hooked(lm.blocks[-1], keep_output))
-            stack.enter_context(suppress(StopForward))
+        inner = layer < lm.n_layers
+        keep = Hook(lm.blocks[layer], keep_input, before=True) if inner else Hook(lm.blocks[-1], keep_output)
+        with torch.no_grad(), Hooks([Hook(lm.blocks[0], keep_kind), keep]), suppress(StopForward):
             below._forward()
         return replace(below, layer=layer, block_input=inputs[0], blocks_return_tuples=any(returns_tuples))
 
@@ -135,11 +131,10 @@ class UpperBlocks:
         def replace_input(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return (states, *args[1:])
 
-        with ExitStack() as stack:
+        first = [Hook(self.lm.blocks[0], replace_input, before=True)] if self.layer == 0 else []
+        with Hooks(first) as hooks:
             for block in self.lm.blocks[: self.layer]:
-                stack.enter_context(forward_replaced(block, return_states))
-            if self.layer == 0:
-                stack.enter_context(hooked(self.lm.blocks[0], replace_input, before=True))
+                hooks.replace_forward(block, return_states)
             return self._forward()
 
     def _forward(self) -> Tensor:

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from workbench.editing.passes.hooks import StopForward, hooked
+from workbench.editing.passes.hooks import Hook, Hooks, StopForward
 from workbench.lm import LanguageModel
 from workbench.storage.checked import read_checked, write_checked
 
@@ -97,10 +97,7 @@ def _add_keys(lm: LanguageModel, batch: Tensor, sums: dict[int, _RunningSum]) ->
 
         return collect
 
-    with ExitStack() as stack:
-        for layer in sums:
-            stack.enter_context(hooked(lm.mlp_out(layer), collector(layer), before=True))
-        stack.enter_context(suppress(StopForward))
+    with Hooks(Hook(lm.mlp_out(layer), collector(layer), before=True) for layer in sums), suppress(StopForward):
         lm.model(batch.to(lm.device), use_cache=False, logits_to_keep=1)
 
 
