@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from tests.tiny_models import build_tiny_lm
 from workbench import selection
-from workbench import update as update_module
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import UpdateError
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
+from workbench.storage import tensors as tensor_files
 from workbench.update import FORMAT, EditRecord, WeightUpdate
 
 REQUEST = EditRequest(
@@ -417,12 +417,12 @@ def test_a_failing_save_keeps_the_old_file_and_leaves_no_scratch(tmp_path, monke
     WeightUpdate({"W": torch.ones(2, 2)}).save(path)
     before = path.read_bytes()
 
-    def fail_halfway(tensors, file, metadata):
+    def fail_halfway(given, file, metadata):
         with open(file, "wb") as out:
             out.write(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(update_module, "save_file", fail_halfway)
+    monkeypatch.setattr(tensor_files, "save_file", fail_halfway)
     with pytest.raises(OSError, match="no space left on device"):
         WeightUpdate({"W": torch.zeros(2, 2)}).save(path)
     assert path.read_bytes() == before

@@ -99,8 +99,8 @@ def test_an_empty_store_is_refused(folder, cli):
 
 
 def test_a_spec_that_cannot_be_run_is_refused_and_nothing_is_written(folder, cli):
-    (folder / "spec.yaml").write_text("n_operations: 2\nmethod: lora\n")
+    (folder / "spec.yaml").write_text("n_operations: 2\nmethod: wizardry\n")
     refused = cli("run", "spec.yaml", "--store", "store")
     assert refused.code == 2
-    assert refused.err.startswith("workbench: spec.yaml, method: no method 'lora'; known: rome,")
+    assert refused.err.startswith("workbench: spec.yaml, method: no method 'wizardry'; known: rome,")
     assert not (folder / "store").exists()
