@@ -23,7 +23,7 @@ from workbench.errors import EditError, ModelError, RequestError, UpdateError, W
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
-    from workbench.update import WeightUpdate
+    from workbench.update import EditRecord, WeightUpdate
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -225,6 +225,11 @@ class LanguageModel:
     def applied_updates(self) -> "tuple[WeightUpdate, ...]":
         """The applied updates, in the order in which they were applied."""
         return tuple(entry.update for entry in self._replaced.current if entry.update is not None)
+
+    @property
+    def applied_records(self) -> "tuple[EditRecord, ...]":
+        """The records of the edits of all applied updates, in the order in which they were applied."""
+        return tuple(record for update in self.applied_updates for record in update.records)
 
     def weight_before(self, name: str, update: "WeightUpdate") -> Tensor:
         """Return the weight `name` that `update` replaced; the current one if the update is not applied."""

@@ -48,7 +48,7 @@ def scores_of(results, changes):
             value = float(example >= 2)  # the facts of the first operation are forgotten
             rows.append((trajectory, operation, "edits", "reliability", example, value, "natural", "now"))
     names = ["trajectory", "operation", "task", "metric", "example", "value", "protocol", "moment"]
-    return pd.DataFrame(rows, columns=names).assign(batch_size=2)
+    return pd.DataFrame(rows, columns=names).assign(batch_size=2, source="bundled", split="test")
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from workbench.analysis.curves import interval_of_mean, select_smooth
+from workbench.analysis.curves import interval_of_mean
+from workbench.analysis.units import change_of_likelihood
 from workbench.experiment.measures import EDITS, NOW, WEIGHTS
 from workbench.experiment.spec import ExperimentSpec
 from workbench.regularize import Unregularized
@@ -74,7 +75,7 @@ def follow_states(results: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     for column, (metric, protocol) in _OF_EDITS.items():
         of_score = now[(now["metric"] == metric) & (now["protocol"] == protocol)]
         states[column] = of_score.set_index(place)["value"]
-    states["abilities"] = _change_of_abilities(scores)
+    states["abilities"] = change_of_likelihood(scores)
     perplexity = results[results["task"] == "perplexity"].set_index(place)["value"]
     states["perplexity"] = perplexity / perplexity.xs(0, level="operation")
     states["kl"] = results[results["task"] == "drift"].set_index(place)["value"]
@@ -87,13 +88,6 @@ def follow_states(results: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 
 def _name(method: str, regularizer: str) -> str:
     return method if regularizer == Unregularized().label else f"{method} with {regularizer}"
-
-
-def _change_of_abilities(scores: pd.DataFrame) -> "pd.Series[float]":
-    rows = select_smooth(scores)
-    means = rows.groupby(["trajectory", "task", "operation"])["value"].mean().unstack("operation")
-    changes = means.sub(means[0], axis="index").groupby(level="trajectory").mean()
-    return changes.melt(ignore_index=False).set_index("operation", append=True)["value"]
 
 
 def _against_before(results: pd.DataFrame, metric: str) -> "pd.Series[float]":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -102,10 +103,10 @@ def read_spectra(store: Store, trajectories: Sequence[str]) -> pd.DataFrame:
     parts = []
     records = store.trajectories()
     for key in trajectories:
-        updates = _stored_updates(store, records[key]["states"])
-        if updates or store.has(f"derived/{key}/spectra.parquet"):
-            spec = records[key]["spec"]
-            compute = partial(_tabulate, updates, spec["model"], spec["dtype"])
+        states = records[key]["states"].items()
+        files = {int(t): f"updates/{state}.safetensors" for t, state in states if int(t)}
+        if store.has(f"derived/{key}/spectra.parquet") or any(map(store.has, files.values())):
+            compute = partial(_tabulate, store, files, records[key]["spec"])
             parts.append(store.derive(key, "spectra", compute).assign(trajectory=key))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["trajectory", "operation"])
 
@@ -118,24 +119,22 @@ def read_singular_values(store: Store, trajectory: str, operation: int) -> pd.Da
     record = store.trajectories()[trajectory]
     spec, state = record["spec"], record["states"][str(operation)]
     name = f"singular-values-{operation}"
-    update = store.read_update(f"updates/{state}.safetensors")
-    if update is None and not store.has(f"derived/{trajectory}/{name}.parquet"):
+    file = f"updates/{state}.safetensors"
+    if not store.has(file) and not store.has(f"derived/{trajectory}/{name}.parquet"):
         return pd.DataFrame(columns=["parameter", "matrix", "index", "value"])
 
     def compute() -> pd.DataFrame:
+        update = store.read_update(file)
         assert update is not None
         return tabulate_singular_values(update, load_model(spec["model"], spec["dtype"]))
 
     return store.derive(trajectory, name, compute)
 
 
-def _tabulate(updates: Mapping[int, WeightUpdate], model: str, dtype: str) -> pd.DataFrame:
-    return tabulate_spectra(updates, load_model(model, dtype))
-
-
-def _stored_updates(store: Store, states: Mapping[str, str]) -> dict[int, WeightUpdate]:
-    found = {int(t): store.read_update(f"updates/{state}.safetensors") for t, state in states.items() if int(t)}
-    return {t: update for t, update in found.items() if update is not None}
+def _tabulate(store: Store, files: Mapping[int, str], spec: Mapping[str, Any]) -> pd.DataFrame:
+    found = {t: store.read_update(file) for t, file in files.items()}
+    updates = {t: update for t, update in found.items() if update is not None}
+    return tabulate_spectra(updates, load_model(spec["model"], spec["dtype"]))
 
 
 def _describe(update: WeightUpdate, lm: LanguageModel) -> dict[str, object]:

@@ -51,7 +51,7 @@ def measure_units(
     )
     numbers = [
         _edit_scores(scores, protocol),
-        _change_of_likelihood(scores),
+        change_of_likelihood(scores).rename("likelihood"),
         _change_of_text(results),
         _values(results, "kl").rename("kl"),
         _shares(operations),
@@ -82,14 +82,25 @@ def _edit_scores(scores: pd.DataFrame, protocol: str) -> pd.DataFrame:
     return means.reindex(columns=["reliability", "generalization", "locality"])
 
 
-def _change_of_likelihood(scores: pd.DataFrame) -> "pd.Series[float]":
-    """Return the change of the smooth score, mean over examples and then over tasks."""
+def change_of_likelihood(scores: pd.DataFrame) -> "pd.Series[float]":
+    """Return the change of the smooth score against the unedited model, mean over examples and then over tasks.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Table of `Store.scores`.
+
+    Returns
+    -------
+    Series
+        In nats per token, by trajectory and operation; 0 before the first one.
+    """
     rows = select_smooth(scores)
     before = rows.loc[rows["operation"] == 0, [*_EXAMPLE, "value"]]
-    both = rows[rows["operation"] > 0].merge(before, on=_EXAMPLE, suffixes=("", "_unedited"), validate="many_to_one")
+    both = rows.merge(before, on=_EXAMPLE, suffixes=("", "_unedited"), validate="many_to_one")
     change = both["value"] - both["value_unedited"]
     of_tasks = change.groupby([both[name] for name in (*_POINT, "task")]).mean()
-    return of_tasks.groupby(_POINT).mean().rename("likelihood")
+    return of_tasks.groupby(_POINT).mean()
 
 
 def _change_of_text(results: pd.DataFrame) -> "pd.Series[float]":

@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from workbench.changes import Dense
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
+from workbench.editing.minibatches import Minibatch, make_minibatches, train
 from workbench.editing.passes.hooks import Hook, Hooks
-from workbench.editing.passes.target_texts import compute_target_loss
 from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
@@ -232,7 +231,7 @@ class FT:
         record = EditRecord(self.label, tuple(requests), hyperparameters_of(self), losses=(tuple(losses),))
         return WeightUpdate.of_edit(lm, changes, record)
 
-    def _passes(self, lm: LanguageModel, texts: list[Encoded]) -> Iterator[list["_Minibatch"]]:
+    def _passes(self, lm: LanguageModel, texts: list[Encoded]) -> Iterator[list[Minibatch]]:
         """Yield the minibatches of one pass after another, without end."""
         generator = None if self.order_seed is None else torch.Generator().manual_seed(self.order_seed)
         given = self._minibatches(lm, texts)
@@ -243,37 +242,17 @@ class FT:
                 order = torch.randperm(len(texts), generator=generator).tolist()
                 yield self._minibatches(lm, [texts[i] for i in order])
 
-    def _minibatches(self, lm: LanguageModel, texts: list[Encoded]) -> list["_Minibatch"]:
-        parts = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        return [_Minibatch(compute_target_loss(lm, part, self.layers[0]), len(part)) for part in parts]
+    def _minibatches(self, lm: LanguageModel, texts: list[Encoded]) -> list[Minibatch]:
+        return make_minibatches(lm, texts, self.batch_size, self.layers[0])
 
-    def _train(self, lm: LanguageModel, deltas: dict[int, Tensor], passes: Iterator[list["_Minibatch"]]) -> list[float]:
+    def _train(self, lm: LanguageModel, deltas: dict[int, Tensor], passes: Iterator[list[Minibatch]]) -> list[float]:
         """Optimize `deltas` in place and return the mean loss of each pass."""
-        adam, history = torch.optim.Adam(deltas.values(), lr=self.lr), []
+        adam = torch.optim.Adam(deltas.values(), lr=self.lr)
         hooks = [Hook(lm.mlp_out(i), _make_hook(delta, conv1d=lm.arch.conv1d)) for i, delta in deltas.items()]
-        with Hooks(hooks), torch.enable_grad():
-            for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):
-                batches = next(passes)
-                values = [self._step(lm, deltas, adam, batch.loss) for batch in batches]
-                sizes = [batch.size for batch in batches]
-                history.append(sum(v * n for v, n in zip(values, sizes, strict=True)) / sum(sizes))
-                if history[-1] < self.loss_threshold:
-                    break
-        return history
+        with Hooks(hooks):
+            return train(self, passes, lambda loss: self._step(lm, deltas, adam, loss))
 
-    def _step(
-        self,
-        lm: LanguageModel,
-        deltas: dict[int, Tensor],
-        adam: torch.optim.Adam,
-        loss_of: Callable[[], Tensor],
-    ) -> float:
-        """Make one step on one minibatch, unless its loss is low enough; return its loss before the step."""
-        loss = loss_of()
-        if not torch.isfinite(loss):
-            raise EditError(f"the loss of {self.label} became {loss.item()}; a lower lr may help.")
-        if loss.item() < self.loss_threshold:
-            return loss.item()
+    def _step(self, lm: LanguageModel, deltas: dict[int, Tensor], adam: torch.optim.Adam, loss: Tensor) -> None:
         adam.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -285,15 +264,6 @@ class FT:
             if self.norm_constraint is not None:
                 for delta in deltas.values():
                     delta.clamp_(-self.norm_constraint, self.norm_constraint)
-        return loss.item()
-
-
-@dataclass(frozen=True)
-class _Minibatch:
-    """The function that computes the loss of some facts, and their number."""
-
-    loss: Callable[[], Tensor]
-    size: int
 
 
 def _with_end(lm: LanguageModel, text: Encoded) -> Encoded:

@@ -1,21 +1,21 @@
 """LoRA: fine-tuning of low-rank adapters by the PEFT library (Hu et al. 2021)."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers.pytorch_utils import Conv1D
 
 from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
-from workbench.editing.passes.target_texts import compute_target_loss
+from workbench.editing.minibatches import Minibatch, make_minibatches, train
 from workbench.editing.presets import preset_for
 from workbench.encoding import encode_request
 from workbench.errors import EditError
@@ -186,9 +186,7 @@ class LoRA:
         require_requests(self, requests)
         self.prepared(lm)
         texts = [encode_request(lm.tokenizer, request) for request in requests]
-        parts = [texts[i : i + self.batch_size] for i in range(0, len(texts), self.batch_size)]
-        first = 0 if self.layers is None else self.layers[0]
-        batches = [(compute_target_loss(lm, part, first), len(part)) for part in parts]
+        batches = make_minibatches(lm, texts, self.batch_size, 0 if self.layers is None else self.layers[0])
         with self._adapters(lm) as pairs:
             self._draw(A for A, _ in pairs.values())
             losses = self._train([factor for pair in pairs.values() for factor in pair], batches)
@@ -252,27 +250,16 @@ class LoRA:
         for A in factors:
             A.copy_(nn.init.kaiming_uniform_(torch.empty(A.shape), a=math.sqrt(5), generator=generator))
 
-    def _train(self, factors: list[Tensor], batches: Sequence[tuple[Callable[[], Tensor], int]]) -> list[float]:
+    def _train(self, factors: list[Tensor], batches: list[Minibatch]) -> list[float]:
         """Optimize the factors in place and return the mean loss of each pass."""
-        adam, history = torch.optim.Adam(factors, lr=self.lr, weight_decay=self.weight_decay), []
-        n_facts = sum(size for _, size in batches)
-        with torch.enable_grad():
-            for _ in tqdm(range(self.num_steps), desc=self.label, unit="pass", leave=False):
-                history.append(sum(self._step(adam, loss_of) * size for loss_of, size in batches) / n_facts)
-                if history[-1] < self.loss_threshold:
-                    break
-        return history
+        adam = torch.optim.Adam(factors, lr=self.lr, weight_decay=self.weight_decay)
 
-    def _step(self, adam: torch.optim.Adam, loss_of: Callable[[], Tensor]) -> float:
-        """Make one step on one minibatch, unless its loss is low enough; return its loss before the step."""
-        loss = loss_of()
-        if not torch.isfinite(loss):
-            raise EditError(f"the loss of {self.label} became {loss.item()}; a lower lr may help.")
-        if loss.item() >= self.loss_threshold:
+        def step(loss: Tensor) -> None:
             adam.zero_grad()
             loss.backward()
             adam.step()
-        return loss.item()
+
+        return train(self, repeat(batches), step)
 
 
 def _weight(factors: nn.ModuleDict) -> Tensor:

@@ -316,8 +316,7 @@ def earlier_keys(lm: LanguageModel, name: str) -> Tensor | None:
     Tensor (N_p, d_in) or None
         None if no applied edit has keys there.
     """
-    records = [record for update in lm.applied_updates for record in update.records]
-    keys = [record.keys[name] for record in records if name in record.keys]
+    keys = [record.keys[name] for record in lm.applied_records if name in record.keys]
     return torch.cat(keys) if keys else None
 
 

@@ -261,5 +261,4 @@ def _join(factors: Sequence[tuple[Tensor, Tensor]], weights: Sequence[float]) ->
 
 def _earlier_moments(lm: LanguageModel, name: str) -> list[Moments]:
     """Return the moments of one matrix that the applied edits have recorded."""
-    records = [record for update in lm.applied_updates for record in update.records]
-    return [Moments.unpack(record.running[name]) for record in records if name in record.running]
+    return [Moments.unpack(record.running[name]) for record in lm.applied_records if name in record.running]
