@@ -252,7 +252,7 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
         (
             (*FACT, "--method", "memit", "--when", "each-layer"),
             "--when each-layer has no effect without a regularizer; "
-            "choose --regularizer rect, random, pca, prune or sphere.",
+            "choose --regularizer rect, rect-energy, random, pca, prune or sphere.",
         ),
         ((*FACT, "--method", "ft", "--set", "num_steps=0"), "num_steps must be a whole number of at least 1; got 0."),
         (
