@@ -150,6 +150,26 @@ def select_smooth(table: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(title=rows["task"].map({name: task.title for name, task in TASKS.items()}))
 
 
+def smooth_changes(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `select_smooth` with the column `change`, against the same example under the unedited model.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Table of `Store.scores`, of sequences.
+
+    Returns
+    -------
+    DataFrame
+        In nats per token; 0 before the first operation.
+    """
+    rows = select_smooth(scores)
+    place = ["trajectory", "task", "protocol", "source", "split", "example"]
+    unedited = rows.loc[rows["operation"] == 0, [*place, "value"]]
+    rows = rows.merge(unedited, on=place, suffixes=("", "_unedited"), validate="many_to_one")
+    return rows.assign(change=rows["value"] - rows["value_unedited"])
+
+
 def change_smooth(scores: pd.DataFrame) -> pd.DataFrame:
     """Compare the smooth score of every example with that under the unedited model, and average the changes.
 
@@ -165,12 +185,7 @@ def change_smooth(scores: pd.DataFrame) -> pd.DataFrame:
         low and high (95 % interval over sequences and examples as in `crossed_effect`; over examples for one sequence),
         n (examples), seeds.
     """
-    rows = select_smooth(scores)
-    place = ["trajectory", "task", "protocol", "source", "split", "example"]
-    unedited = rows.loc[rows["operation"] == 0, [*place, "value"]]
-    rows = rows.merge(unedited, on=place, suffixes=("", "_unedited"), validate="many_to_one")
-    rows["change"] = rows["value"] - rows["value_unedited"]
-    changes = []
+    rows, changes = smooth_changes(scores), []
     for group, part in rows.groupby([*SERIES, "n_edits", "task", "title"], sort=False):
         wide = part.pivot(index="trajectory", columns="example", values="change").dropna(axis="columns").to_numpy()
         effect = crossed_effect([wide])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from workbench.analysis.contrasts import FEWEST_SEQUENCES
-from workbench.analysis.curves import select_smooth
+from workbench.analysis.curves import smooth_changes
 from workbench.experiment.measures import AFTER_EDIT, EDITS, NOW
 
 # how much of the model is kept: more is better, and 0 (1 for locality) is the unedited model
@@ -19,7 +19,6 @@ KEPT = {
 }
 ARM = ["model", "method", "hyperparameters", "setting", "batch_size", "facts", "n_edits"]
 _POINT = ["trajectory", "operation"]
-_EXAMPLE = ["trajectory", "task", "protocol", "source", "split", "example"]
 
 
 def measure_units(
@@ -95,11 +94,7 @@ def change_of_likelihood(scores: pd.DataFrame) -> "pd.Series[float]":
     Series
         In nats per token, by trajectory and operation; 0 before the first one.
     """
-    rows = select_smooth(scores)
-    before = rows.loc[rows["operation"] == 0, [*_EXAMPLE, "value"]]
-    both = rows.merge(before, on=_EXAMPLE, suffixes=("", "_unedited"), validate="many_to_one")
-    change = both["value"] - both["value_unedited"]
-    of_tasks = change.groupby([both[name] for name in (*_POINT, "task")]).mean()
+    of_tasks = smooth_changes(scores).groupby([*_POINT, "task"])["change"].mean()
     return of_tasks.groupby(_POINT).mean()
 
 

@@ -10,6 +10,7 @@
     measures/<key>.parquet       raw scores, by the state and the request
     answers/<key>.parquet        answers to the examples of a task
     updates/<state>.safetensors  the accumulated update of a state
+    guards/<key>…                what a guard decided on an operation: the update to apply, and why
     derived/<trajectory>/<name>.parquet  tables that were computed from the updates of a trajectory
     damaged/…                    files of the parts above that could not be read, under their names
 
@@ -41,7 +42,18 @@ log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"  # folder of the files that could not be read
 PRESET = "preset"  # in the column hyperparameters, where a spec replaces none
-PARTS = ("trajectories", "results", "scores", "operations", "edits", "measures", "answers", "updates", "derived")
+PARTS = (
+    "trajectories",
+    "results",
+    "scores",
+    "operations",
+    "edits",
+    "measures",
+    "answers",
+    "updates",
+    "guards",
+    "derived",
+)
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _TRAJECTORY = {
