@@ -15,6 +15,7 @@ from workbench.explorer.figures import Picture, drawing
 from workbench.explorer.page import render_page
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
+from workbench.interactive import View
 from workbench.plots.files import save_figure, save_table
 from workbench.storage.files import write_atomically
 
@@ -41,7 +42,11 @@ class Exported:
 
 
 def export(
-    session: Session, into: str | Path, pictures: Sequence[Picture], continued: Sequence[Continuation] = ()
+    session: Session,
+    into: str | Path,
+    pictures: Sequence[Picture],
+    continued: Sequence[Continuation] = (),
+    views: Sequence[tuple[str, View]] = (),
 ) -> tuple[Path, list[Exported]]:
     """Write all results of a session into a new folder.
 
@@ -55,6 +60,8 @@ def export(
         The figures to write.
     continued : sequence of Continuation
         Continuations from `Session.continue_prompts`.
+    views : sequence of (str, View)
+        Views of the page, with their headings.
 
     Returns
     -------
@@ -71,7 +78,7 @@ def export(
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
     answers = [session.predict(edit.request) for edit in session.edits]
-    page = render_page(session, answers, pictures, continued)
+    page = render_page(session, answers, pictures, continued, views)
     folder = _make_folder(Path(into).expanduser(), session)
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]

@@ -21,9 +21,7 @@ from workbench.plots.weights import kept_change_panel, weight_heatmap
 _DRAWING = threading.RLock()  # all threads share matplotlib's settings and caches
 _SCREEN_DPI = 160
 _CSS_DPI = 100  # CSS pixels per inch of a figure
-_IMAGE = (
-    '<img class="wb-figure" alt="{{ alt }}" style="max-width:{{ width }}px" src="data:image/png;base64,{{ data }}">'
-)
+_IMAGE = '<img class="wb-figure" alt="{{ alt }}" width="{{ width }}" src="data:image/png;base64,{{ data }}">'
 
 
 @contextmanager

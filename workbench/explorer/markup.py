@@ -51,7 +51,8 @@ _PROMPT = """
 """
 _TOKENS = """
 {% for kind, text, percent, probability in tokens %}
-<div class="wb-token wb-{{ kind }}"><span class="wb-bar" style="width:{{ percent }}%"></span><span>{{ text }}</span>
+<div class="wb-token wb-{{ kind }}">\
+<svg class="wb-bar" aria-hidden="true"><rect width="{{ percent }}%" height="100%"/></svg><span>{{ text }}</span>
 <span>{{ probability }}</span></div>
 {% endfor %}
 """

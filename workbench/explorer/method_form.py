@@ -66,6 +66,11 @@ class MethodForm(widgets.VBox):
             parameter.check(values[name])
         return self._method.value, values
 
+    def set_layer(self, layer: int) -> None:
+        """Put a layer into the field for one or several layers; without such a field, nothing changes."""
+        for name in {"layer", "layers"} & self._fields.keys():
+            self._fields[name][1].value = str(layer)
+
     def _show_preset(self) -> None:
         if self._session is None:
             return

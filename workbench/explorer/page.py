@@ -12,13 +12,16 @@ from workbench.explorer.markup import render_answers, render_code, render_contin
 from workbench.explorer.script import script_of
 from workbench.explorer.session import Session
 from workbench.explorer.style import read_style
-from workbench.html import render
+from workbench.html import content_policy, render
+from workbench.interactive import View, page_script, style
 from workbench.plots.style import edits_label
 from workbench.printable import printable
 from workbench.versions import library_versions
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>{{ style }}</style></head><body><main class="wb-page"><h1>{{ title }}</h1>
 <h2>Edits</h2>
 {{ edits|join }}
@@ -37,16 +40,24 @@ _PAGE = """<!doctype html>
 <h2>Abilities</h2>
 {{ figure }}
 {% endfor %}
+{% for name, view in views %}
+<h2>{{ name }}</h2>
+{{ view }}
+{% endfor %}
 <h2>Code</h2>
 {{ code }}
 <h2>Provenance</h2>
 <dl>{% for name, value in provenance.items() %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}</dl>
-</main></body></html>
+</main>{% if views %}<script>{{ script }}</script>{% endif %}</body></html>
 """
 
 
 def render_page(
-    session: Session, answers: Sequence[Answers], pictures: Sequence[Picture], continued: Sequence[Continuation]
+    session: Session,
+    answers: Sequence[Answers],
+    pictures: Sequence[Picture],
+    continued: Sequence[Continuation],
+    views: Sequence[tuple[str, View]] = (),
 ) -> Markup:
     """Return a whole HTML page.
 
@@ -60,17 +71,23 @@ def render_page(
         Figures of the last edit, and of the abilities if they were checked.
     continued : sequence of Continuation
         Continuations from `Session.continue_prompts`; may be empty.
+    views : sequence of (str, View)
+        Views with their headings; they respond in the page, too.
 
     Returns
     -------
     Markup
     """
     n_edits = len(session.edits)
+    sheet, script = Markup(read_style() + style()), Markup(page_script())
     edited = zip(session.edits, answers[-1].history, strict=True)
     return render(
         _PAGE,
         title=printable(f"{edits_label(n_edits)} of {session.lm.name}"),
-        style=Markup(read_style()),
+        policy=content_policy(sheet, script),
+        style=sheet,
+        script=script,
+        views=[(name, view.to_html()) for name, view in views],
         edits=[render_edit(number, *each) for number, each in enumerate(edited, start=1)],
         answers=[render_answers(prompts, n_edits) for prompts, _ in answers],
         continuations=render_continuations(continued, edited=True) if continued else "",

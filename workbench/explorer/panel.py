@@ -10,7 +10,8 @@ import ipywidgets as widgets
 from markupsafe import escape
 
 from workbench.data.facts import load_facts
-from workbench.errors import EditError, ModelError, WorkbenchError, first_line
+from workbench.errors import ModelError, WorkbenchError, first_line
+from workbench.explorer.desk import Desk
 from workbench.explorer.fact_form import FactForm
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.progress import Cancelled, Progress, ProgressMonitor
@@ -22,8 +23,6 @@ from workbench.explorer.worker import Job, Work, Worker
 from workbench.html import render
 
 if TYPE_CHECKING:
-    from workbench.explorer.edits import Continuation
-    from workbench.explorer.figures import Picture
     from workbench.explorer.session import Session
     from workbench.regularize import Regularizer
     from workbench.request import EditRequest
@@ -63,23 +62,26 @@ class Explorer(widgets.VBox):
     ) -> None:
         self.session: Session | None = None
         self._shown: EditRequest | None = None  # the fact with the answers on the right
-        self._pictures: dict[str, Picture] = {}
-        self._continued: list[Continuation] = []
+        self._state = 0  # changes with the session, its edits and the fact that is shown
         self._refreshed = 0.0
         self._facts = FactForm(load_facts(facts), self._predict)
         self._method = MethodForm()
         self._regularizer = RegularizerBar("Each edit", self._regularize)
         self._of_sum = RegularizerBar("Sum of edits", self._regularize_sum)
+        desk = Desk(
+            lambda: self.session,
+            self._read_fact,
+            self._submit,
+            lambda: self._state,
+            self._show_edits,
+            self._method.set_layer,
+        )
         self._results = Results(
+            desk,
             (self._regularizer, self._of_sum),
             Path(exports_dir).expanduser().resolve(),
             self._undo,
-            {
-                "matrix": lambda: self._submit("figures", lambda monitor: self._show_figures()),
-                "continue": self._continue,
-                "check": self._check,
-                "export": self._export,
-            },
+            lambda: self._submit("figures", lambda monitor: self._show_figures()),
         )
         super().__init__([widgets.HTML(f"<style>{read_style()}</style>"), self._head(model), self._columns()])
         self.add_class("wb-explorer")
@@ -185,15 +187,6 @@ class Explorer(widgets.VBox):
     def _undo(self, number: int | None) -> None:
         self._submit("undo", partial(self._do_undo, number))
 
-    def _continue(self) -> None:
-        self._submit("continue", partial(self._do_continue, *self._results.continuations.read_choice()), slow=True)
-
-    def _check(self) -> None:
-        self._submit("check", partial(self._do_check, self._results.abilities.limit.value), slow=True)
-
-    def _export(self) -> None:
-        self._submit("export", partial(self._do_export, self._results.export.folder.value.strip()), slow=True)
-
     # called in the panel's thread: these do the work and show its results
 
     def _do_load(self, name: str, monitor: ProgressMonitor) -> None:
@@ -217,8 +210,9 @@ class Explorer(widgets.VBox):
     def _do_predict(self, request: "EditRequest", monitor: ProgressMonitor) -> None:
         session = self._require_session()
         answers, _ = session.predict(request, monitor=monitor)
-        self._shown = request
+        self._shown, self._state = request, self._state + 1
         self._results.show_answers(answers, len(session.edits))
+        self._results.refresh()
 
     def _require_session(self) -> "Session":
         if self.session is None:
@@ -238,33 +232,34 @@ class Explorer(widgets.VBox):
 
     def _show_edit(self, session: "Session", request: "EditRequest") -> None:
         self._results.continuations.suggest([request.filled_prompt, request.name])
-        self._show_edits(session, request)
+        self._show_edits(request)
 
     def _do_regularize(self, monitor: ProgressMonitor, *, chosen: Chosen) -> None:
         session = self._require_session()
         edit = session.regularize(_make_regularizer(chosen), monitor=monitor)
-        self._show_edits(session, self._shown or edit.request)
+        self._show_edits(self._shown or edit.request)
 
     def _do_regularize_sum(self, monitor: ProgressMonitor, *, chosen: Chosen) -> None:
         session = self._require_session()
         session.regularize_sum(_regularizer_of_sum(chosen), monitor=monitor)
         if session.edits:
-            self._show_edits(session, self._shown or session.edits[-1].request)
+            self._show_edits(self._shown or session.edits[-1].request)
 
     def _do_undo(self, number: int | None, monitor: ProgressMonitor) -> None:
         session = self._require_session()
         undone = session.undo(number)
         if session.edits:
             self._regularizer.set(session.edits[-1].regularizer)
-            self._show_edits(session, session.edits[-1].request)
+            self._show_edits(session.edits[-1].request)
         else:
             self._results.clear()
             self._show_kept(None)
-            self._show_edits(session, undone[0].request)
+            self._show_edits(undone[0].request)
 
-    def _show_edits(self, session: "Session", request: "EditRequest") -> None:
+    def _show_edits(self, request: "EditRequest") -> None:
         """Show all that depends on the edits, and the answers to a fact; the slower parts once nothing else waits."""
-        self._shown = request
+        session = self._require_session()
+        self._shown, self._state = request, self._state + 1
         if session.edits:
             self._results.offer_matrices(session.matrices())
             self._show_figures()
@@ -273,12 +268,11 @@ class Explorer(widgets.VBox):
         self._results.show_answers(answers, len(session.edits))
         if session.edits:
             self._results.history.show(session, history)
-            self._submit("code", lambda monitor: self._show_code(session), idle_only=True)
-        if self._pictures.pop("abilities", None):
+            self._submit("code", lambda monitor: self._results.export.show_code(session), idle_only=True)
+        if self._results.abilities.picture is not None:
             self._results.abilities.fade()
-        prompts, n_tokens = self._results.continuations.read_choice()
-        if prompts:
-            self._submit("continue again", partial(self._do_continue, prompts, n_tokens), idle_only=True)
+        self._results.continuations.refresh()
+        self._results.refresh()
 
     def _show_kept(self, session: "Session | None") -> None:
         self._regularizer.show(session.measure_kept() if session else None)
@@ -290,36 +284,8 @@ class Explorer(widgets.VBox):
 
         session = self._require_session()
         view = session.weight_view(self._results.matrix)
-        heatmap, histogram = heatmap_picture(view), histogram_picture(view, session.edits[-1].regularizer.label)
-        self._pictures |= {"heatmap": heatmap, "histogram": histogram}
-        self._results.show_figures(heatmap, histogram)
-
-    def _show_code(self, session: "Session") -> None:
-        from workbench.explorer.script import script_of
-
-        self._results.export.show_code(script_of(session.lm, session.edits, session.accumulated))
-
-    def _do_continue(self, prompts: list[str], n_tokens: int, monitor: ProgressMonitor) -> None:
-        session = self._require_session()
-        monitor.stage("Continuing the prompts")
-        self._continued = session.continue_prompts(prompts, n_tokens, monitor=monitor)
-        self._results.continuations.show(self._continued, bool(session.edits))
-
-    def _do_check(self, limit: int, monitor: ProgressMonitor) -> None:
-        from workbench.explorer.figures import abilities_picture
-
-        picture = abilities_picture(self._require_session().check_abilities(limit, monitor=monitor))
-        self._pictures["abilities"] = picture
-        self._results.abilities.show(picture)
-
-    def _do_export(self, folder: str, monitor: ProgressMonitor) -> None:
-        from workbench.explorer.export import export
-
-        if not folder:
-            raise EditError("no folder is named; give one to export into.")
-        monitor.stage("Exporting")
-        pictures = list(self._pictures.values())
-        self._results.export.show_written(*export(self._require_session(), folder, pictures, self._continued))
+        label = session.edits[-1].regularizer.label
+        self._results.show_figures(heatmap_picture(view), histogram_picture(view, label))
 
     # messages, progress and what can be pressed
 
@@ -362,7 +328,7 @@ class Explorer(widgets.VBox):
         asking, edited = bool(free and session), bool(free and session and session.edits)
         self._edit_button.disabled = self._ask_button.disabled = not asking
         self._load_button.disabled, self._undo_button.disabled = not free, not edited
-        self._results.enable(asking=asking, exporting=edited)
+        self._results.enable(asking=asking, edited=edited)
 
     def _model_line(self) -> str:
         if self.session is None:

@@ -8,14 +8,17 @@ import ast
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from traitlets.config import Config
 
+from workbench.interactive import MIME, load_view
 from workbench.report.sanitize import sanitize_html
 from workbench.report.summary import (
     QUESTION,
@@ -110,6 +113,9 @@ def _shown_outputs(cell: NotebookNode, alt: str, pictures: Sequence[str]) -> Ite
         data = output.get("data")
         if data is None:
             yield output
+        elif MIME in data:
+            view = load_view(data[MIME])
+            yield from _picture_output(replace(view, fallback=Markup(sanitize_html(view.fallback))).to_html())
         elif _FIGURE_TEXT.fullmatch(data.get("text/plain", "")) and (picture or "image/png" not in data):
             yield from _picture_output(picture)
             picture = ""

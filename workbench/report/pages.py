@@ -1,8 +1,6 @@
 """The pages of a report: their content, and its HTML."""
 
-import base64
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -13,9 +11,11 @@ from pathlib import Path
 
 from jinja2 import Environment
 from markupsafe import Markup
+from nbformat import NotebookNode
 
 from workbench.errors import ReportError
-from workbench.html import template_environment
+from workbench.html import content_policy, template_environment
+from workbench.interactive import MIME, page_script, style
 from workbench.report.body import TEMPLATES, render_body
 from workbench.report.output import Output, picture_size
 from workbench.report.sources import Source, Sources
@@ -86,6 +86,8 @@ class Page:
         Sentences about a failed run, and about missing or changed files.
     body : Markup
         HTML of the notebook's cells.
+    responds : bool
+        Whether the body has views, which need the script.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Page:
     preview: tuple[tuple[str, ...], ...]
     notices: tuple[str, ...]
     body: Markup
+    responds: bool
 
 
 @dataclass(frozen=True)
@@ -181,39 +184,46 @@ def build_page(source: Source, output: Output) -> Page:
         preview=_preview(tables[0]) if tables and not has_picture else (),
         notices=(*([summary.failure] if summary.failure else []), *source.notices),
         body=Markup(above + body),
+        responds=_holds_views(source.notebook),
     )
 
 
 def render_index(overview: Overview, pages: Sequence[Page], output: Output) -> str:
     """Return the page that shows all figures."""
-    return _render("index.html.j2", overview=overview, pages=pages, output=output)
+    return _render_page("index.html.j2", False, overview=overview, pages=pages, output=output)
 
 
 def render_page(overview: Overview, pages: Sequence[Page], number: int, output: Output) -> str:
     """Return the page of one figure, with links to its neighbors."""
     before = pages[number - 1] if number else None
     after = next(iter(pages[number + 1 :]), None)
-    return _render("page.html.j2", overview=overview, page=pages[number], output=output, before=before, after=after)
+    page = pages[number]
+    values = {"overview": overview, "page": page, "output": output, "before": before, "after": after}
+    return _render_page("page.html.j2", page.responds, **values)
 
 
 def render_single_file(overview: Overview, pages: Sequence[Page], output: Output) -> str:
     """Return one page that contains the index and all figures."""
-    return _render("single_file.html.j2", overview=overview, pages=pages, output=output)
+    responds = any(page.responds for page in pages)
+    return _render_page("single_file.html.j2", responds, overview=overview, pages=pages, output=output)
 
 
 @cache
 def _templates() -> Environment:
     environment = template_environment(TEMPLATES)
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment.globals |= {"style": Markup(style), "policy": _content_policy(style), "generator": GENERATOR}
+    environment.globals |= {"style": Markup(_style()), "generator": GENERATOR}
     return environment
 
 
-def _content_policy(style: str) -> str:
-    """Return a policy that allows the report's own pictures and this style sheet, and no script, font or frame."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    rules = ["default-src 'none'", "img-src 'self' file: data:", f"style-src 'sha256-{digest}'"]
-    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+@cache
+def _style() -> str:
+    return (TEMPLATES / "style.css").read_text(encoding="utf-8") + style()
+
+
+def _render_page(template: str, responds: bool, **values: object) -> str:
+    """Return a whole page; one whose views respond has their script, and all others allow none."""
+    script = page_script() if responds else ""
+    return _render(template, policy=content_policy(_style(), script), script=Markup(script), **values)
 
 
 def _render(template: str, **values: object) -> str:
@@ -232,6 +242,11 @@ def _figure_files(name: str, paths: Sequence[Path], output: Output) -> FigureFil
     except OSError as err:
         raise ReportError(f"{picture} is not a picture; `workbench regenerate {name} --again` makes it again.") from err
     return FigureFiles(name, links, addresses[picture], thumbnail, width // 2, height // 2)
+
+
+def _holds_views(notebook: NotebookNode) -> bool:
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    return any(MIME in output.get("data", {}) for output in outputs)
 
 
 def _preview(path: Path) -> tuple[tuple[str, ...], ...]:
