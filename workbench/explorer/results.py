@@ -79,7 +79,7 @@ class Results(widgets.VBox):
     def refresh(self) -> None:
         """Bring the open tab up to date; the others follow when they are opened."""
         if (number := self._tabs.selected_index) is not None:
-            self.tabs[number].open()
+            self.tabs[number].bring_up_to_date()
 
     def enable(self, *, asking: bool, edited: bool) -> None:
         """Enable or disable the buttons that ask the model, and those that need an edit."""

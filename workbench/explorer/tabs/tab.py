@@ -33,7 +33,7 @@ class Tab(widgets.VBox):
         super().__init__(children)
         self.add_class("wb-tab")
 
-    def open(self) -> None:
+    def bring_up_to_date(self) -> None:
         """Bring the tab up to date if anything has changed since it was last shown."""
         if self.desk.session is not None and not self.is_current:
             self._state = self.desk.state()
