@@ -132,7 +132,8 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
     panel.press("RECT")
     panel.wait_for(".wb-card", r"40\.0 % of the entries changed")
     panel.ready()
-    handle = page.locator(".noUi-handle").first
+    page.get_by_role("tab", name="Weights", exact=True).click()
+    handle = page.get_by_label("keep", exact=True).first
     times = []
     for share in range(39, 34, -1):
         begun = time.monotonic()

@@ -77,7 +77,7 @@ def test_before_an_edit_the_unedited_models_answer_is_shown(panel):
 
 def test_an_edit_is_shown_and_undone(panel):
     press(panel, "Ask only")
-    before = panel._results._answers.value
+    before = panel._results.answers._table.value
     press(panel, "Edit")
     assert len(panel.session.edits) == 1
     assert panel.session.edits[0].request == FACT
@@ -89,14 +89,14 @@ def test_an_edit_is_shown_and_undone(panel):
     assert "wb-numbers" in text
     press(panel, "Undo")
     assert panel.session.edits == ()
-    assert panel._results._answers.value == before
+    assert panel._results.answers._table.value == before
     assert shown(panel).count("<img ") == 0
     assert errors(panel) == []
 
 
 def test_moving_the_slider_regularizes_the_last_edit_again(panel):
     press(panel, "Edit")
-    computed, before = panel.session.edits[0].computed, panel._results._histogram.value
+    computed, before = panel.session.edits[0].computed, panel._results.weights._histogram.value
     panel._regularizer._kind.value = "rect"
     assert panel.wait(PATIENCE)
     assert panel.session.edits[0].regularizer == wb.RECT(0.4)
@@ -106,17 +106,17 @@ def test_moving_the_slider_regularizes_the_last_edit_again(panel):
     assert edit.regularizer == wb.RECT(0.15)
     assert edit.computed is computed
     assert "<b>15.0 %</b> of the entries changed" in shown(panel)
-    assert panel._results._histogram.value != before
+    assert panel._results.weights._histogram.value != before
 
 
 def test_the_sum_of_all_edits_is_regularized_and_stays_so_for_later_edits(panel):
     press(panel, "Edit")
-    answers, [edit] = panel._results._answers.value, panel.session.edits
+    answers, [edit] = panel._results.answers._table.value, panel.session.edits
     panel._of_sum._kind.value = "rect"
     assert panel.wait(PATIENCE)
     assert panel.session.accumulated == wb.RECT(0.4)
     assert panel.session.edits[0].computed is edit.computed
-    assert panel._results._answers.value != answers
+    assert panel._results.answers._table.value != answers
     assert "<b>40.0 %</b> of the entries changed" in panel._of_sum._kept.value
     assert "wb.EditSequence(lm, accumulated=wb.RECT())" in panel._results.export._code.value
     fill_quick(panel, SECOND)
@@ -280,10 +280,10 @@ def test_the_figures_show_the_chosen_matrix(panel):
     press(panel, "Edit")
     names = panel.session.matrices()
     assert len(names) == 2
-    assert f"Heatmap of |ΔW| of {names[0]}" in panel._results._heatmap.value
-    panel._results._matrix.value = names[1]
+    assert f"Heatmap of |ΔW| of {names[0]}" in panel._results.weights._heatmap.value
+    panel._results.weights._matrix.value = names[1]
     assert panel.wait(PATIENCE)
-    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results._heatmap.value
+    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results.weights._heatmap.value
     panel._regularizer._kind.value = "rect"
     assert panel.wait(PATIENCE)
-    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results._heatmap.value
+    assert f"Heatmap of |ΔW| of {names[1]}" in panel._results.weights._heatmap.value

@@ -27,16 +27,21 @@ class FactForm(widgets.VBox):
 
     def __init__(self, facts: FactSet, on_pick: Callable[[], None]) -> None:
         self._facts, self._on_pick, self._is_filtering = facts.requests, on_pick, False
-        self._search = widgets.Text(placeholder="Search: a name, a place, a relation", layout=WIDE)
-        self._list = widgets.Select(rows=5, layout=WIDE)
+        hidden = {"description_width": "0"}  # screen readers read the label
+        self._search = widgets.Text(
+            description="Search", placeholder="Search: a name, a place, a relation", layout=WIDE, style=hidden
+        )
+        self._list = widgets.Select(description="Facts", rows=5, layout=WIDE, style=hidden)
         self._subject = _text("Subject", "Eiffel Tower; empty for a method that needs none")
         self._prompt = _text("Prompt", "The {} is located in the city of")
         self._target_new = _text("New answer", "Rome")
         self._target_true = _text("True answer", "may stay empty")
-        self._rephrase = _lines("Rephrasings", "One per line; {} stands for the subject", rows=2)
+        self._rephrase = _lines("Rephrasings", "One per line; {} stands for the subject", rows=3)
         self._locality = _lines("Left alone", f"One per line: prompt {PROBE_ARROW} answer", rows=3)
         follows = f"One per line: prompt {PROBE_ARROW} answer {_ALIAS_BAR} another name of it"
         self._portability = _lines("Follows", follows, rows=2)
+        for widget in (self._search, self._list):
+            widget.add_class("wb-unlabeled")
         self._count = widgets.HTML()
         super().__init__(
             [

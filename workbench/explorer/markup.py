@@ -32,6 +32,7 @@ _TABLE = """
 """
 _VERDICT = """
 {% if not n_edits %}The unedited model predicts <b>{{ before }}</b>.
+<div class="wb-small">Press <b>Edit</b> to make it predict <b>{{ new }}</b>; the tabs show what else changes.</div>
 {% elif now == before %}The model still predicts <b>{{ now }}</b>.
 {% else %}The model predicts <b>{{ now }}</b>, unedited <b>{{ before }}</b>.
 {% endif %}
@@ -92,7 +93,8 @@ def render_verdict(answers: Sequence[BeforeAfter], n_edits: int) -> Markup:
         if scores and n_edits:
             counts.append((sum(score == 1 for score in scores), len(scores), what))
     before, now = (_token_text(reading.next_tokens[0].text) for reading in (answers[0].before, answers[0].after))
-    return render(_VERDICT, n_edits=n_edits, before=before, now=now, counts=counts)
+    new = printable(answers[0].probe.target.strip())
+    return render(_VERDICT, n_edits=n_edits, before=before, now=now, new=new, counts=counts)
 
 
 def render_answers(answers: Sequence[BeforeAfter], n_edits: int) -> Markup:

@@ -193,6 +193,7 @@ class Explorer(widgets.VBox):
         if not name:
             raise ModelError(f"no model is named; give {MODELS[0]!r}, a hub id or a folder.")
         monitor.stage(f"Loading {name}")
+        self._results.announce(f"Loading {name}; the first time, this may take a minute.")
         from workbench.explorer.session import Session
         from workbench.library_logging import quiet_libraries
         from workbench.lm import load
@@ -261,7 +262,7 @@ class Explorer(widgets.VBox):
         session = self._require_session()
         self._shown, self._state = request, self._state + 1
         if session.edits:
-            self._results.offer_matrices(session.matrices())
+            self._results.weights.offer_matrices(session.matrices())
             self._show_figures()
             self._show_kept(session)
         answers, history = session.predict(request)
@@ -283,9 +284,9 @@ class Explorer(widgets.VBox):
         from workbench.explorer.figures import heatmap_picture, histogram_picture
 
         session = self._require_session()
-        view = session.weight_view(self._results.matrix)
+        view = session.weight_view(self._results.weights.matrix)
         label = session.edits[-1].regularizer.label
-        self._results.show_figures(heatmap_picture(view), histogram_picture(view, label))
+        self._results.weights.show(heatmap_picture(view), histogram_picture(view, label))
 
     # messages, progress and what can be pressed
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 
+from workbench.explorer.range import Range
 from workbench.explorer.widgets import add_classes, row, small
 from workbench.html import render
 from workbench.parameters import parameters_of
@@ -37,17 +38,9 @@ class RegularizerBar(widgets.VBox):
         self._kind = widgets.ToggleButtons(
             options=[(each.title, each.name) for each in regularizers().values()],
             tooltips=[each.description for each in regularizers().values()],
-            style={"button_width": "84px"},
+            style={"button_width": "auto"},
         )
-        self._keep = widgets.IntSlider(
-            value=40,
-            min=1,
-            max=100,
-            continuous_update=False,
-            description="keep %",
-            layout=widgets.Layout(width="auto", flex="1 1 220px", min_width="220px"),
-            style={"description_width": "52px"},
-        )
+        self._keep = Range(label="keep", unit=" %", value=40, min=1)
         self._kept = widgets.HTML()
         self._show_keep()
         super().__init__([row(add_classes(small(of), "wb-of"), self._kind, self._keep), self._kept])

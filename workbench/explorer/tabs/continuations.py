@@ -28,7 +28,9 @@ class ContinuationsTab(Tab):
 
     def __init__(self, desk: Desk) -> None:
         self.continued: list[Continuation] = []
-        self._prompts = widgets.Textarea(placeholder="Prompts to continue, one per line", rows=3, layout=WIDE)
+        self._prompts = widgets.Textarea(
+            description="Prompts", placeholder="Prompts to continue, one per line", rows=3, layout=WIDE
+        )
         self._n_tokens = widgets.BoundedIntText(
             value=20, min=1, max=400, description="Tokens", layout=widgets.Layout(width="140px")
         )
