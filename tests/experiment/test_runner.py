@@ -238,6 +238,25 @@ def test_a_longer_run_continues_a_shorter_one(spec, tmp_path, computed):
     pd.testing.assert_frame_equal(run(spec(), store=tmp_path / "a"), run(spec(), store=tmp_path / "b"))
 
 
+def test_the_scores_of_some_facts_are_those_of_a_run_that_measures_all(spec, tmp_path):
+    tables = [run(spec(**fields), store=tmp_path) for fields in ({}, {"assessed": 2})]
+    every, some = (Store(tmp_path).scores(list(table["trajectory"].unique())) for table in tables)
+    assert set(every.loc[every["task"] == "edits", "example"]) == {0, 1, 2, 3}
+    assert set(some.loc[some["task"] == "edits", "example"]) == {0, 2}
+    kept = every[(every["task"] != "edits") | every["example"].isin([0, 2])]
+    columns = [name for name in every.columns if name != "trajectory"]
+    pd.testing.assert_frame_equal(
+        some[columns].reset_index(drop=True), kept[columns].reset_index(drop=True), check_dtype=False
+    )
+    now = tables[1].query("task == 'edits' and moment == 'now' and metric == 'reliability'")
+    assert set(now["n"]) == {1, 2}  # facts 0 and 1, of which 0 is measured; then all four
+
+
+def test_measuring_all_facts_is_the_same_trajectory_as_without_the_field(spec):
+    keys = [resolve(spec(assessed=count)).key for count in (None, 4, 100, 3)]
+    assert resolve(spec()).key == keys[0] == keys[1] == keys[2] != keys[3]
+
+
 def test_other_tasks_are_measured_without_editing_again(spec, tmp_path, computed, monkeypatch):
     run(spec(), store=tmp_path)
     asked, ask = [], measures.run_task

@@ -81,8 +81,8 @@ def trajectory_key(spec: ExperimentSpec, content: str) -> str:
     -------
     str
     """
-    # without a guard as before there were any, so that results of those times are found
-    fields = spec.model_dump(exclude={"guard"} if spec.guard is None else None)
+    # as before there were these fields, so that results of those times are found
+    fields = spec.model_dump(exclude={name for name in ("guard", "assessed") if getattr(spec, name) is None})
     return key_of(fields, content, library_versions(*LIBRARIES), FORMAT)
 
 

@@ -138,10 +138,10 @@ def _measure_scores(point: Point, lm: LanguageModel, run: ResolvedRun, store: St
     """Return the scores of each fact right after its edit, of each fact so far, and of each example of the tasks."""
     parts, spec = [], run.spec
     if point.operation:
-        after = [part.assign(request=part["request"] + i * spec.batch_size) for i, part in enumerate(point.scores)]
-        parts.append(pd.concat(after).assign(moment=measures.AFTER_EDIT))
+        parts.append(pd.concat(point.scores).assign(moment=measures.AFTER_EDIT))
     if spec.setting == "sequential" or not point.operation:
-        now = measures.measure_edits(lm, store, point.state, point.requests, spec.edit_protocols)
+        facts = run.assessed_facts(0, point.operation * spec.batch_size or spec.n_facts)
+        now = measures.measure_edits(lm, store, point.state, facts, spec.edit_protocols)
         parts.append(now.assign(moment=measures.NOW if point.operation else measures.BEFORE))
     scores = pd.concat(parts).rename(columns={"request": "example"}).assign(task=measures.EDITS, weight=1.0)
     if spec.tasks:

@@ -1,6 +1,6 @@
 """Measurements of a model in a state: edits, tasks, perplexity, drift and weights, kept in the store by content."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -26,14 +26,16 @@ BEFORE, AFTER_EDIT, NOW = "before", "after_edit", "now"  # in the column moment,
 
 
 def measure_edits(
-    lm: LanguageModel, store: Store, state: str, requests: Sequence[EditRequest], protocols: Sequence[EditProtocol]
+    lm: LanguageModel, store: Store, state: str, facts: Mapping[int, EditRequest], protocols: Sequence[EditProtocol]
 ) -> pd.DataFrame:
-    """Return the scores of each request on the current model, which is in `state`: the columns of `score_edits`.
+    """Return the scores of each fact on the current model, which is in `state`: the columns of `score_edits`.
 
-    Each request has its own number in the column request, from 0.
+    The column request holds the keys of `facts`.
     """
-    key = key_of("edits", state, tuple(requests), protocols)
-    return _keep(store, key, lambda: score_edits(lm, requests, protocols=protocols))
+    requests = tuple(facts.values())
+    key = key_of("edits", state, requests, protocols)
+    scores = _keep(store, key, lambda: score_edits(lm, requests, protocols=protocols))
+    return scores.assign(request=scores["request"].map(dict(enumerate(facts))))
 
 
 def measure_tasks(

@@ -46,6 +46,11 @@ class ResolvedRun:
         """The facts of all operations, in order."""
         return tuple(request for batch in self.batches for request in batch)
 
+    def assessed_facts(self, first: int, last: int) -> dict[int, EditRequest]:
+        """Return those of the facts `first` to `last` − 1 whose edit metrics are measured, by their numbers from 0."""
+        requests = self.requests
+        return {i: requests[i] for i in self.spec.assessed_facts if first <= i < last}
+
     def prepare_editor(self, lm: LanguageModel) -> Editor:
         """Return the method of the spec with whatever it takes from the unedited model, such as context templates."""
         return self.spec.make_editor(lm).prepared(lm)

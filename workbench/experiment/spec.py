@@ -170,6 +170,9 @@ class ExperimentSpec(_Settings):
         The mean KL divergence of predictions on held-out text from those of the unedited model; none by default.
     edit_protocols : tuple of str
         Protocols of the edit metrics, as for `score_edits`.
+    assessed : int or None
+        Largest number of facts of the trajectory whose edit metrics are measured, spread evenly over it; all by
+        default. The cost of a long trajectory then grows with its edits, and not with their square.
     seed : int
         Seed of the draw of facts, the context templates and a random regularizer.
 
@@ -196,6 +199,7 @@ class ExperimentSpec(_Settings):
     perplexity: PerplexitySpec | None = PerplexitySpec()
     drift: DriftSpec | None = None
     edit_protocols: tuple[EditProtocol, ...] = DEFAULT_PROTOCOLS
+    assessed: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
 
     @field_validator("method")
@@ -231,6 +235,8 @@ class ExperimentSpec(_Settings):
         outside = [t for t in self.checkpoints if not 0 <= t <= self.n_operations]
         if outside:
             raise ValueError(f"checkpoint {outside[0]} lies outside 0 to n_operations, {self.n_operations}")
+        if self.assessed is not None and self.assessed >= self.n_facts:  # the same trajectory as without the field
+            object.__setattr__(self, "assessed", None)
         object.__setattr__(self, "checkpoints", tuple(sorted({*(self.checkpoints or (0,)), self.n_operations})))
         for t in (self.tasks and self.tasks.written_at) or ():
             if t not in self.checkpoints:
@@ -247,6 +253,12 @@ class ExperimentSpec(_Settings):
     def n_facts(self) -> int:
         """Number of facts of all operations."""
         return self.n_operations * self.batch_size
+
+    @property
+    def assessed_facts(self) -> tuple[int, ...]:
+        """Numbers of the facts, from 0, whose edit metrics are measured."""
+        count = self.assessed or self.n_facts
+        return tuple(i * self.n_facts // count for i in range(count))
 
     def make_regularizer(self, operation: int = 1) -> Regularizer:
         """Return the regularizer of an operation, from 1; a random one draws other entries in each operation."""

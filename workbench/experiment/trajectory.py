@@ -39,8 +39,7 @@ class Point:
     operation: int
     state: str
     update: WeightUpdate  # from the unedited model to this state
-    requests: tuple[EditRequest, ...]  # edited so far; before the first operation, those to come
-    scores: tuple[pd.DataFrame, ...] = ()  # of the facts of each operation, right after it
+    scores: tuple[pd.DataFrame, ...] = ()  # of the assessed facts of each operation, right after it
     operations: tuple[dict[str, Any], ...] = ()  # rows of `Store.operations`, without the columns of the trajectory
 
 
@@ -48,10 +47,9 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
     """Yield the model before the first operation and after each operation."""
     spec = run.spec
     unedited = base = _Base(unedited_state(lm), WeightUpdate({}))
-    point = Point(0, unedited.state, unedited.update, run.requests)
+    point = Point(0, unedited.state, unedited.update)
     watch = _PerplexityWatch(lm, store, spec.perplexity, unedited.state)
     yield point
-    done: tuple[EditRequest, ...] = ()
     accumulated = spec.make_accumulated()
     for operation, batch in enumerate(run.batches, start=1):
         base = base if spec.setting == "sequential" else unedited
@@ -79,12 +77,12 @@ def walk_trajectory(lm: LanguageModel, run: ResolvedRun, store: Store, editor: E
             plain = state_after(base.state, key, regularizer)
             state = state_of_sum(plain, accumulated)
             base = _Base(state if spec.feed_back else plain, sequence.base)
-        done += batch
+        facts = run.assessed_facts((operation - 1) * spec.batch_size, operation * spec.batch_size)
         with sequence.applied():
-            scores = measure_edits(lm, store, state, batch, spec.edit_protocols)
+            scores = (measure_edits(lm, store, state, facts, spec.edit_protocols),) if facts else ()
             row |= watch.measure(state)
-            so_far = (*point.scores, scores), (*point.operations, row)
-            point = Point(operation, state, sequence.total, done, *so_far)
+            so_far = (*point.scores, *scores), (*point.operations, row)
+            point = Point(operation, state, sequence.total, *so_far)
             yield point
 
 
