@@ -150,17 +150,17 @@ def test_tokens_before_the_subject_have_no_effect(tiny_lm):
 def test_batches_change_nothing(tiny_lm, monkeypatch):
     whole = CausalTrace(kind="mlp", **FEW)(tiny_lm, REQUEST)
     tiny_lm.memo.section("traces").clear()
-    monkeypatch.setattr("workbench.microscope.trace._TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr("workbench.microscope.trace._POSITIONS_AT_ONCE", 1)
     single = CausalTrace(kind="mlp", **FEW)(tiny_lm, REQUEST)
     assert single is not whole
     torch.testing.assert_close(single.restored, whole.restored, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("tokens_at_once", [1, 100, 1024])
+@pytest.mark.parametrize("positions_at_once", [1, 2, 100])
 @pytest.mark.parametrize("request_", [REQUEST, FIRST])
 @pytest.mark.parametrize("noise", [0, 3])
-def test_the_number_of_passes_is_known_before(tiny_lm, monkeypatch, tokens_at_once, request_, noise):
-    monkeypatch.setattr("workbench.microscope.trace._TOKENS_AT_ONCE", tokens_at_once)
+def test_the_number_of_passes_is_known_before(tiny_lm, monkeypatch, positions_at_once, request_, noise):
+    monkeypatch.setattr("workbench.microscope.trace._POSITIONS_AT_ONCE", positions_at_once)
     settings = CausalTrace(noise=noise, **FEW)
     embedding_deviation(tiny_lm)
     reported = []

@@ -5,8 +5,8 @@ makes the answer improbable; then one state at a time is set to its value in the
 state is P(answer | corrupted, this state restored) − P(answer | corrupted).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import pandas as pd
@@ -19,14 +19,15 @@ from workbench.editing.passes.hooks import Hook, Hooks, first_output, hooked
 from workbench.editing.passes.upper_blocks import BlockOutput, Prefix, UpperBlocks, compute_prefix
 from workbench.encoding import Batch, encode, encode_request, subject_tokens
 from workbench.errors import SpecError
-from workbench.forward import pad_texts, widen
+from workbench.forward import compute_logits, pad_texts, widen
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.storage.cache import compute_missing
 
 Kind = Literal["state", "mlp", "attention"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_TOKENS_AT_ONCE = 1024  # in a forward pass
+_RUNS = 3  # passes of the clean and the corrupted runs, and of the latter's head
+_POSITIONS_AT_ONCE = 2  # more would run more tokens that precede the restored ones
 _LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
 _TRACES_KEPT = 256
 
@@ -155,10 +156,8 @@ class CausalTrace:
     def count_passes(self, lm: LanguageModel, request: EditRequest) -> int:
         """Return how many forward passes a trace takes."""
         n_tokens = len(encode_request(lm.tokenizer, request, target="").ids)
-        first = subject_tokens(lm.tokenizer, request)[0]
-        at_once = _positions_at_once(lm, n_tokens - first, self.n_samples)
-        before = 3 + (self.noise > 0) + (first > 0)
-        return before + lm.n_layers * -(-(n_tokens - first) // at_once)
+        positions = range(subject_tokens(lm.tokenizer, request)[0], n_tokens)
+        return _RUNS + lm.n_layers * len(_split_positions(lm, positions, self.n_samples))
 
     def blocks_restored(self, layer: int, n_layers: int) -> range:
         """Return the blocks whose output, MLP or attention is restored for `layer`."""
@@ -197,73 +196,95 @@ def embedding_deviation(lm: LanguageModel) -> float:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """The clean and the corrupted runs of one prompt, from the subject's first token on (T' tokens).
+    """The clean run of one prompt (T tokens), and its corrupted runs, one row per sample.
 
     Attributes
     ----------
-    text : UpperBlocks
-        The prompt as one row.
-    kept : list of Tensor (T', d_model)
+    lm : LanguageModel
+        The model.
+    batch : Batch
+        The prompt, once per sample: (n_samples, T).
+    kept : list of Tensor (T, d_model)
         Per layer, what is restored of the clean run.
-    inputs : list of Tensor (n_samples, T', d_model)
+    inputs : list of Tensor (n_samples, T, d_model)
         Input of each block in the corrupted runs, then the output of the last one.
+    prefix : tuple
+        Attention keys and values of the corrupted runs.
+    blocks_return_tuples : bool
+        Whether the model's blocks return tuples of tensors.
     """
 
-    text: UpperBlocks
+    lm: LanguageModel
+    batch: Batch
     kept: list[Tensor]
     inputs: list[Tensor]
+    prefix: Prefix
+    blocks_return_tuples: bool
 
-    def restore(self, settings: CausalTrace, layer: int, positions: Sequence[int], answer: int) -> Tensor:
-        """Return the mean probability of the answer (positions,) with the state of each position restored."""
-        blocks, n_samples = settings.blocks_restored(layer, self.text.lm.n_layers), settings.n_samples
+    def restore(self, settings: CausalTrace, layer: int, positions: range, answer: int) -> Tensor:
+        """Return the mean probability of the answer (positions,) with the state of each position restored.
+
+        Neither the tokens before the first of the positions nor the blocks below the first restored one change.
+        """
+        blocks, n_samples = settings.blocks_restored(layer, self.lm.n_layers), len(self.batch.ids)
         rows = torch.arange(n_samples * len(positions))
         columns = torch.tensor(positions).repeat_interleave(n_samples)
-        first = layer + 1 if settings.kind == "state" else blocks[0]
-        states = self.inputs[first].repeat(len(positions), 1, 1)
+        upper = self.from_site(layer + 1 if settings.kind == "state" else blocks[0], positions[0])
+        upper = upper.select(rows % n_samples)
         if settings.kind == "state":
-            states[rows, columns] = self.kept[layer][columns]
-        upper = replace(self.text.select(torch.zeros_like(rows)), layer=first, block_input=states)
-        hooks = [] if settings.kind == "state" else self._restoring(settings.kind, blocks, rows, columns)
-        with Hooks(hooks):
+            upper.block_input[rows, columns - positions[0]] = self.kept[layer][columns].to(upper.block_input)
             return _probability(upper.logits(), answer).reshape(len(positions), n_samples).mean(dim=1)
 
-    def _restoring(self, kind: Kind, blocks: range, rows: Tensor, columns: Tensor) -> list[Hook]:
-        def restore_in(layer: int) -> Callable[..., object]:
+        def restore_in(block: int) -> Callable[..., object]:
             def restore(module: nn.Module, args: object, output: BlockOutput) -> BlockOutput:
                 given = first_output(output)
                 states = given.reshape(len(rows), -1, given.shape[-1]).clone()  # OPT flattens (B, T) for its MLP
-                states[rows, columns] = self.kept[layer][columns].to(states)
+                states[rows, columns - positions[0]] = self.kept[block][columns].to(states)
                 restored = states.reshape(given.shape)
                 return (restored, *output[1:]) if isinstance(output, tuple) else restored
 
             return restore
 
-        return [Hook(_module(self.text.lm, kind, layer), restore_in(layer)) for layer in blocks]
+        with Hooks([Hook(_module(self.lm, settings.kind, block), restore_in(block)) for block in blocks]):
+            return _probability(upper.logits(), answer).reshape(len(positions), n_samples).mean(dim=1)
+
+    def from_site(self, layer: int, position: int) -> UpperBlocks:
+        """Return the corrupted runs from one block and one token on, to be read at the last token."""
+        ids = self.batch.ids[:, position:]
+        read = torch.zeros_like(ids, dtype=torch.bool)
+        read[:, -1] = True
+        return UpperBlocks(
+            self.lm,
+            ids,
+            self.batch.positions[:, position:],
+            self.batch.mask,
+            read,
+            layer,
+            self.inputs[layer][:, position:],
+            self.blocks_return_tuples,
+            tuple((keys[:, :, :position], values[:, :, :position]) for keys, values in self.prefix) if position else None,
+        )
 
 
 def _trace(settings: CausalTrace, lm: LanguageModel, request: EditRequest, answer: str | None) -> Trace:
-    encoded, subject = encode_request(lm.tokenizer, request, target=""), subject_tokens(lm.tokenizer, request)
+    ids, subject = encode_request(lm.tokenizer, request, target="").ids, subject_tokens(lm.tokenizer, request)
     deviation = embedding_deviation(lm)
     wanted = None if answer is None else encode(lm.tokenizer, request.filled_prompt, answer).target_ids[0]
-    n_tail = len(encoded.ids) - subject[0]
-    at_once = _positions_at_once(lm, n_tail, settings.n_samples)
-    with tqdm(total=settings.count_passes(lm, request), desc=f"Causal trace ({settings.kind})", unit="pass") as bar:
-        with hooked(lm.model, lambda module, args: bar.update() and None, before=True):
-            text = _tail(lm, encoded.ids, subject[0])
-            text, kept, clean = _run_clean(text, settings.kind)
-            target = int(clean.argmax()) if wanted is None else wanted
-            inputs, corrupted = _run_corrupted(text, len(subject), settings, deviation)
-            runs, before = _Runs(text, kept, inputs), float(_probability(corrupted, target).mean())
-            restored = torch.full((len(encoded.ids), lm.n_layers), before)
-            for layer in range(lm.n_layers):
-                for start in range(0, n_tail, at_once):
-                    positions = range(start, min(start + at_once, n_tail))
-                    found = runs.restore(settings, layer, positions, target).cpu().float()
-                    restored[subject[0] + start : subject[0] + start + len(positions), layer] = found
+    passes = tqdm(total=settings.count_passes(lm, request), desc=f"Causal trace ({settings.kind})", unit="pass")
+    with passes, hooked(lm.model, lambda module, args: passes.update() and None, before=True):
+        clean, kept, returns_tuples = _run_clean(lm, ids, settings.kind)
+        target = int(clean.argmax()) if wanted is None else wanted
+        batch = pad_texts(lm, [ids] * settings.n_samples)
+        runs = _Runs(lm, batch, kept, *_run_corrupted(lm, batch, subject, settings, deviation), returns_tuples)
+        before = float(_probability(runs.from_site(lm.n_layers, len(ids) - 1).logits(), target).mean())
+        restored = torch.full((len(ids), lm.n_layers), before)  # what precedes the subject is as in the clean run
+        for layer in range(lm.n_layers):
+            for positions in _split_positions(lm, range(subject[0], len(ids)), settings.n_samples):
+                restored[positions, layer] = runs.restore(settings, layer, positions, target).cpu().float()
     return Trace(
         settings=settings,
         prompt=request.filled_prompt,
-        tokens=tuple(lm.tokenizer.batch_decode([[token] for token in encoded.ids])),
+        tokens=tuple(lm.tokenizer.batch_decode([[token] for token in ids])),
         subject=subject,
         answer=lm.tokenizer.decode([target]),
         deviation=deviation,
@@ -273,45 +294,41 @@ def _trace(settings: CausalTrace, lm: LanguageModel, request: EditRequest, answe
     )
 
 
-def _positions_at_once(lm: LanguageModel, n_tokens: int, n_samples: int) -> int:
-    rows = min(_TOKENS_AT_ONCE // n_tokens, _LOGITS_AT_ONCE // lm.vocabulary_size)
-    return min(n_tokens, max(1, rows // n_samples))
+def _split_positions(lm: LanguageModel, positions: range, n_samples: int) -> list[range]:
+    """Positions that are restored in one pass, each in rows of its own: adjacent ones share what precedes them."""
+    at_once = max(1, min(_POSITIONS_AT_ONCE, _LOGITS_AT_ONCE // (lm.vocabulary_size * n_samples)))
+    return [positions[start : start + at_once] for start in range(0, len(positions), at_once)]
 
 
-def _tail(lm: LanguageModel, ids: tuple[int, ...], first: int) -> UpperBlocks:
-    """A text from one token on, with the keys and values of the tokens before, which no noise changes."""
-    whole = pad_texts(lm, [ids])
-    tail = Batch(whole.ids[:, first:], whole.mask, whole.positions[:, first:])
-    read = torch.zeros_like(tail.ids, dtype=torch.bool)
-    read[:, -1] = True
-    return UpperBlocks.compute(lm, tail, read, 0, prefix=compute_prefix(lm, whole, first))
-
-
-def _run_clean(text: UpperBlocks, kind: Kind) -> tuple[UpperBlocks, list[Tensor], Tensor]:
-    """The text, ready for its blocks to be left out; what is restored, per layer (T', d_model); the logits (1, V)."""
+def _run_clean(lm: LanguageModel, ids: tuple[int, ...], kind: Kind) -> tuple[Tensor, list[Tensor], bool]:
+    """Logits (1, V); what is restored, per layer (T, d_model); whether blocks return tuples."""
     kept: list[Tensor] = []
     returns_tuples: list[bool] = []
+
+    def keep(module: nn.Module, args: object, output: BlockOutput) -> None:
+        kept.append(first_output(output).reshape(len(ids), -1))
 
     def keep_kind(module: nn.Module, args: object, output: BlockOutput) -> None:
         returns_tuples.append(isinstance(output, tuple))
 
-    def keep(module: nn.Module, args: object, output: BlockOutput) -> None:
-        kept.append(first_output(output).reshape(text.ids.shape[1], -1))
-
-    modules = [_module(text.lm, kind, layer) for layer in range(text.lm.n_layers)]
-    with Hooks([Hook(text.lm.blocks[0], keep_kind), *(Hook(module, keep) for module in modules)]):
-        logits = text.logits()
-    return replace(text, blocks_return_tuples=any(returns_tuples)), kept, logits
+    hooks = [Hook(_module(lm, kind, layer), keep) for layer in range(lm.n_layers)]
+    with Hooks([*hooks, Hook(lm.blocks[0], keep_kind)]):
+        logits = compute_logits(lm, [ids], [[len(ids) - 1]])
+    return logits, kept, any(returns_tuples)
 
 
 def _run_corrupted(
-    text: UpperBlocks, n_subject: int, settings: CausalTrace, deviation: float
-) -> tuple[list[Tensor], Tensor]:
-    """Inputs of all blocks, then the output of the last (each n_samples, T', d_model), and the logits (n_samples, V)."""
+    lm: LanguageModel, batch: Batch, subject: range, settings: CausalTrace, deviation: float
+) -> tuple[list[Tensor], Prefix]:
+    """Inputs of all blocks, then the output of the last (each n_samples, T, d_model); attention keys and values."""
     inputs: list[Tensor] = []
-    rows = text.select(torch.zeros(settings.n_samples, dtype=torch.long))
-    if settings.noise > 0:
-        rows = _corrupt(rows, rows.prefix, n_subject, settings, deviation)
+    generator = torch.Generator().manual_seed(settings.seed)
+
+    def add_noise(module: nn.Module, args: object, output: Tensor) -> Tensor:
+        noise = torch.randn((len(output), len(subject), output.shape[-1]), generator=generator)
+        corrupted = output.clone()
+        corrupted[:, subject[0] : subject[-1] + 1] += (settings.noise * deviation * noise).to(output)
+        return corrupted
 
     def keep_input(module: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.append(args[0])
@@ -319,28 +336,11 @@ def _run_corrupted(
     def keep_output(module: nn.Module, args: object, output: BlockOutput) -> None:
         inputs.append(first_output(output))
 
-    blocks = text.lm.blocks
-    inputs.append(rows.block_input)
-    with Hooks([*(Hook(block, keep_input, before=True) for block in blocks[1:]), Hook(blocks[-1], keep_output)]):
-        logits = rows.logits()
-    return inputs, logits
-
-
-def _corrupt(
-    rows: UpperBlocks, prefix: Prefix | None, n_subject: int, settings: CausalTrace, deviation: float
-) -> UpperBlocks:
-    """The rows with noise added to the embeddings of their first `n_subject` tokens."""
-    lm = rows.lm
-    generator = torch.Generator().manual_seed(settings.seed)
-
-    def add_noise(module: nn.Module, args: object, output: Tensor) -> Tensor:
-        shape = (len(output), n_subject, output.shape[-1])
-        noise = settings.noise * deviation * torch.randn(shape, generator=generator)
-        return torch.cat([output[:, :n_subject] + noise.to(output), output[:, n_subject:]], dim=1)
-
-    batch = Batch(rows.ids, rows.mask, rows.positions)
-    with hooked(lm.model.get_input_embeddings(), add_noise):
-        return UpperBlocks.compute(lm, batch, rows.read, 0, prefix=prefix)
+    keep = [*(Hook(block, keep_input, before=True) for block in lm.blocks), Hook(lm.blocks[-1], keep_output)]
+    with Hooks([Hook(lm.model.get_input_embeddings(), add_noise), *keep]):
+        prefix = compute_prefix(lm, batch, batch.ids.shape[1])
+    assert prefix is not None
+    return inputs, prefix
 
 
 def _module(lm: LanguageModel, kind: Kind, layer: int) -> nn.Module:
