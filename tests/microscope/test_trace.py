@@ -147,6 +147,15 @@ def test_tokens_before_the_subject_have_no_effect(tiny_lm):
     assert (trace.effects[trace.subject[0] :] != 0).any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_subjects_last_token_alone_has_the_effects_that_it_has_among_all(tiny_lm, kind):
+    whole, alone = (CausalTrace(kind=kind, tokens=tokens, **FEW)(tiny_lm, REQUEST) for tokens in ("all", "subject last"))
+    last = whole.subject[-1]
+    torch.testing.assert_close(alone.effects[last], whole.effects[last], rtol=1e-4, atol=1e-7)
+    assert alone.restored[[i for i in range(len(whole.tokens)) if i != last]].isnan().all()
+    assert set(alone.tabulate()["position"]) == {last}
+
+
 def test_batches_change_nothing(tiny_lm, monkeypatch):
     whole = CausalTrace(kind="mlp", **FEW)(tiny_lm, REQUEST)
     tiny_lm.memo.section("traces").clear()
@@ -158,10 +167,10 @@ def test_batches_change_nothing(tiny_lm, monkeypatch):
 
 @pytest.mark.parametrize("positions_at_once", [1, 2, 100])
 @pytest.mark.parametrize("request_", [REQUEST, FIRST])
-@pytest.mark.parametrize("noise", [0, 3])
-def test_the_number_of_passes_is_known_before(tiny_lm, monkeypatch, positions_at_once, request_, noise):
+@pytest.mark.parametrize("tokens", ["all", "subject last"])
+def test_the_number_of_passes_is_known_before(tiny_lm, monkeypatch, positions_at_once, request_, tokens):
     monkeypatch.setattr("workbench.microscope.trace._POSITIONS_AT_ONCE", positions_at_once)
-    settings = CausalTrace(noise=noise, **FEW)
+    settings = CausalTrace(tokens=tokens, **FEW)
     embedding_deviation(tiny_lm)
     reported = []
     monitor = ProgressMonitor(reported.append)
@@ -236,6 +245,7 @@ def test_a_window_is_centered_and_cut_off_at_the_ends():
 
 def test_bad_settings_are_one_sentence(tiny_lm):
     assert error_of(SpecError, partial(CausalTrace, kind="head")) == "kind must be one of state, mlp, attention; got 'head'."
+    assert error_of(SpecError, CausalTrace, tokens="few") == "tokens must be one of all, subject last; got 'few'."
     assert error_of(SpecError, CausalTrace, noise=-1) == "noise must be at least 0; got -1."
     assert error_of(SpecError, CausalTrace, n_samples=0) == "n_samples must be at least 1; got 0."
     assert error_of(SpecError, CausalTrace, window=0) == "window must be at least 1; got 0."

@@ -19,6 +19,7 @@ from workbench.encoding import encode
 from workbench.errors import RequestError
 from workbench.forward import pad_texts, widen
 from workbench.lm import LanguageModel
+from workbench.request import EditRequest
 from workbench.storage.cache import compute_missing
 
 EMBEDDING = -1  # the layer whose output is the input of block 0
@@ -266,3 +267,63 @@ def _read_logits(logits: Tensor, watched: Tensor, top: int) -> tuple[Tensor, Ten
     above = [np.count_nonzero((logits > each[:, None]).cpu().numpy(), axis=1) for each in chosen.unbind(1)]
     ranks = torch.from_numpy(np.stack(above, axis=1) + 1) if above else chosen.long()
     return most.indices.cpu(), (most.values - normalizers).exp().cpu(), (chosen - normalizers).cpu(), ranks.cpu()
+
+
+def tabulate_cells(before: LensReading, after: LensReading, *, answer: str) -> pd.DataFrame:
+    """Return one row per side and state, with the change of the probability of one watched token.
+
+    Parameters
+    ----------
+    before, after : LensReading
+        As for `compare_lenses`.
+    answer : str
+        Label of the watched token.
+
+    Returns
+    -------
+    DataFrame
+        Columns side (before, after), layer, position, token, top, probability (of top) and change (of the answer).
+
+    Raises
+    ------
+    RequestError
+        As `compare_lenses`.
+    """
+    cell = ["layer", "position"]
+    compared = compare_lenses(before, after)
+    changes = compared.loc[compared["answer"] == answer, [*cell, "change"]]
+    sides = [reading.tabulate_top().assign(side=side) for side, reading in (("before", before), ("after", after))]
+    table = pd.concat(sides, ignore_index=True).merge(changes, on=cell, validate="many_to_one")
+    return table[["side", *cell, "token", "top", "probability", "change"]]
+
+
+def watch_answers(request: EditRequest) -> dict[str, str]:
+    """Return the answers of a fact to watch, by label: the new one, and the true one if it is known."""
+    new = {"new answer": request.target_new}
+    return new if request.target_true is None else {**new, "true answer": request.target_true}
+
+
+def describe_entry(before: LensReading, after: LensReading, *, answer: str) -> str:
+    """Return a sentence: from which layer on the last token's state reads as one answer, before and after an edit.
+
+    Parameters
+    ----------
+    before, after : LensReading
+        As for `compare_lenses`.
+    answer : str
+        Label of the watched token.
+
+    Returns
+    -------
+    str
+    """
+    _check_comparable(before, after)
+    column = list(before.watched).index(answer)
+    said = []
+    for name, reading in (("unedited", before), ("edited", after)):
+        first = reading.ranks[:, -1, column] == 1
+        held = int(first.flip(0).cumprod(0).sum())  # rows from the last one down
+        where = f"from layer {reading.layers[-held]} on" if held else "in no last layer"
+        said.append(f"of the {name} model {where}")
+    word = before.words[before.watched[answer]].strip()
+    return f"The state of the last token reads as {word!r} ({answer}) {', '.join(said)}."

@@ -26,6 +26,7 @@ from workbench.storage.cache import compute_missing
 
 Kind = Literal["state", "mlp", "attention"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Tokens = Literal["all", "subject last"]
 _RUNS = 3  # passes of the clean and the corrupted runs, and of the latter's head
 _POSITIONS_AT_ONCE = 2  # more would run more tokens that precede the restored ones
 _LOGITS_AT_ONCE = 2**25  # 128 MiB in float32
@@ -54,6 +55,7 @@ class Trace:
         Probability of the answer without noise, and with it (mean over the samples).
     restored : Tensor (T, L)
         Probability with the state of one token at one layer restored, mean over the samples; float32, on the CPU.
+        NaN for tokens that are left out by `settings.tokens`.
     """
 
     settings: "CausalTrace"
@@ -72,14 +74,14 @@ class Trace:
         return self.restored - self.corrupted
 
     def tabulate(self) -> pd.DataFrame:
-        """Return one row per token and layer: kind, position, token, in_subject, layer, probability, effect."""
+        """Return one row per traced token and layer: kind, position, token, in_subject, layer, probability, effect."""
         rows = [
             (self.settings.kind, position, token, position in self.subject, layer, float(probability))
             for position, token in enumerate(self.tokens)
             for layer, probability in enumerate(self.restored[position])
         ]
         table = pd.DataFrame(rows, columns=["kind", "position", "token", "in_subject", "layer", "probability"])
-        return table.assign(effect=table["probability"] - self.corrupted)
+        return table.assign(effect=table["probability"] - self.corrupted).dropna(ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,13 @@ class CausalTrace:
         state is restored after one block, whatever the window.
     seed : int
         Seed of the noise.
+    tokens : str
+        Tokens whose states are restored: ``"all"``, or ``"subject last"``, which is what `suggest_layer` reads.
 
     Raises
     ------
     SpecError
-        If the kind is unknown or a number is out of range.
+        If the kind or the tokens are unknown or a number is out of range.
     """
 
     kind: Kind = "state"
@@ -115,10 +119,13 @@ class CausalTrace:
     n_samples: int = 10
     window: int = 10
     seed: int = 0
+    tokens: Tokens = "all"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise SpecError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}.")
+        if self.tokens not in get_args(Tokens):
+            raise SpecError(f"tokens must be one of {', '.join(get_args(Tokens))}; got {self.tokens!r}.")
         if not self.noise >= 0:
             raise SpecError(f"noise must be at least 0; got {self.noise!r}.")
         for name in ("n_samples", "window"):
@@ -156,8 +163,12 @@ class CausalTrace:
     def count_passes(self, lm: LanguageModel, request: EditRequest) -> int:
         """Return how many forward passes a trace takes."""
         n_tokens = len(encode_request(lm.tokenizer, request, target="").ids)
-        positions = range(subject_tokens(lm.tokenizer, request)[0], n_tokens)
+        positions = self.restored_positions(subject_tokens(lm.tokenizer, request), n_tokens)
         return _RUNS + lm.n_layers * len(_split_positions(lm, positions, self.n_samples))
+
+    def restored_positions(self, subject: range, n_tokens: int) -> range:
+        """Return the tokens that are restored: none before the subject, which the noise does not change."""
+        return range(subject[0], n_tokens) if self.tokens == "all" else subject[-1:]
 
     def blocks_restored(self, layer: int, n_layers: int) -> range:
         """Return the blocks whose output, MLP or attention is restored for `layer`."""
@@ -277,9 +288,9 @@ def _trace(settings: CausalTrace, lm: LanguageModel, request: EditRequest, answe
         batch = pad_texts(lm, [ids] * settings.n_samples)
         runs = _Runs(lm, batch, kept, *_run_corrupted(lm, batch, subject, settings, deviation), returns_tuples)
         before = float(_probability(runs.from_site(lm.n_layers, len(ids) - 1).logits(), target).mean())
-        restored = torch.full((len(ids), lm.n_layers), before)  # what precedes the subject is as in the clean run
+        restored = torch.full((len(ids), lm.n_layers), before if settings.tokens == "all" else torch.nan)
         for layer in range(lm.n_layers):
-            for positions in _split_positions(lm, range(subject[0], len(ids)), settings.n_samples):
+            for positions in _split_positions(lm, settings.restored_positions(subject, len(ids)), settings.n_samples):
                 restored[positions, layer] = runs.restore(settings, layer, positions, target).cpu().float()
     return Trace(
         settings=settings,
