@@ -173,7 +173,7 @@ def compare_lenses(before: LensReading, after: LensReading) -> pd.DataFrame:
     RequestError
         If the texts or the watched tokens differ.
     """
-    _check_comparable(before, after)
+    check_comparable(before, after)
     cell = ["layer", "position", "token"]
     sides = []
     for name, reading in (("before", before), ("after", after)):
@@ -186,7 +186,8 @@ def compare_lenses(before: LensReading, after: LensReading) -> pd.DataFrame:
     return both[[*order, "rank_before", "rank_after"]]
 
 
-def _check_comparable(before: LensReading, after: LensReading) -> None:
+def check_comparable(before: LensReading, after: LensReading) -> None:
+    """Raise `RequestError` unless two readings are of one text with the same watched tokens."""
     if (before.text, before.tokens) != (after.text, after.tokens):
         raise RequestError(f"the lenses are of two texts, {before.text!r} and {after.text!r}; read the same one twice.")
     if before.watched != after.watched:
@@ -317,7 +318,7 @@ def describe_entry(before: LensReading, after: LensReading, *, answer: str) -> s
     -------
     str
     """
-    _check_comparable(before, after)
+    check_comparable(before, after)
     column = list(before.watched).index(answer)
     said = []
     for name, reading in (("unedited", before), ("edited", after)):
