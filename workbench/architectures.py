@@ -16,7 +16,7 @@ from workbench.errors import ModelError
 class Architecture:
     """Names and orientation of the weights of a model family that the workbench reads and edits.
 
-    Module names are relative to the causal LM for `blocks`, and to a block for `mlp_in`, `mlp_out` and
+    Module names are relative to the causal LM for `blocks`, and to a block for `mlp_in`, `mlp_out`, `attention` and
     `mlp_norm`.
     """
 
@@ -28,11 +28,16 @@ class Architecture:
     conv1d: bool = False  # True if weights are (d_in, d_out), as in transformers' Conv1D; False for (d_out, d_in)
     mlp_bias: bool = False  # whether the MLP's projections have biases
     mlp_norm: str | None = None  # norm of the value before it is added to the residual stream; None if there is none
+    attention: str = "self_attn"  # attention of a block; its first output is added to the residual stream
     position_table: bool = False  # whether positions are rows of a table, so that no text can be longer
 
     def block(self, layer: int) -> str:
         """Return the module name of decoder block `layer`."""
         return f"{self.blocks}.{layer}"
+
+    def attention_module(self, layer: int) -> str:
+        """Return the module name of the attention in block `layer`."""
+        return f"{self.block(layer)}.{self.attention}"
 
     def mlp_out_module(self, layer: int) -> str:
         """Return the module name of the output projection of the MLP in block `layer`."""
@@ -55,9 +60,19 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "mlp.c_proj",
         conv1d=True,
         mlp_bias=True,
+        attention="attn",
         position_table=True,
     ),
-    Architecture("GPT-J", ("gptj",), "transformer.h", ("mlp.fc_in",), "mlp.fc_out", mlp_bias=True, position_table=True),
+    Architecture(
+        "GPT-J",
+        ("gptj",),
+        "transformer.h",
+        ("mlp.fc_in",),
+        "mlp.fc_out",
+        mlp_bias=True,
+        attention="attn",
+        position_table=True,
+    ),
     Architecture(
         "GPT-NeoX/Pythia",
         ("gpt_neox",),
@@ -65,6 +80,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         ("mlp.dense_h_to_4h",),
         "mlp.dense_4h_to_h",
         mlp_bias=True,
+        attention="attention",
     ),
     Architecture("OPT", ("opt",), "model.decoder.layers", ("fc1",), "fc2", mlp_bias=True, position_table=True),
     Architecture("Llama", ("llama",), "model.layers", _GATED, "mlp.down_proj"),

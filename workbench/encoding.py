@@ -153,6 +153,37 @@ def encode_request(
     return encode(tokenizer, prompt, request.target_new if target is None else target, subject_end=subject_end)
 
 
+def subject_tokens(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> range:
+    """Return the indices of the subject's tokens among those of a request's filled prompt.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        A fast tokenizer.
+    request : EditRequest
+        The request. Tokens that the subject shares with the text around it count as its own.
+
+    Returns
+    -------
+    range
+
+    Raises
+    ------
+    RequestError
+        If the request has no subject, or no token belongs to it.
+    """
+    if request.subject is None:
+        raise RequestError(f"no subject is marked in the prompt {request.prompt!r}; name it.")
+    start = request.prompt.index(PLACEHOLDER)
+    end = start + len(request.subject)
+    encoding = tokenizer(request.filled_prompt, return_offsets_mapping=True, return_special_tokens_mask=True)
+    places = zip(encoding["offset_mapping"], encoding["special_tokens_mask"], strict=True)
+    found = [i for i, ((first, last), special) in enumerate(places) if not special and first < end and last > start]
+    if not found:
+        raise RequestError(f"subject {request.subject!r} tokenizes to nothing; give a subject with text in it.")
+    return range(found[0], found[-1] + 1)
+
+
 def is_first_token(tokenizer: PreTrainedTokenizerBase, request: EditRequest) -> bool:
     """Return whether the subject is a single token that opens the prompt, special tokens left aside.
 

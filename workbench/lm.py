@@ -217,9 +217,9 @@ class LanguageModel:
         n_rows, n_cols = self.weight(name).shape
         return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
 
-    def unedited_memo(self, name: str) -> MutableMapping[Any, Any]:
+    def unedited_memo(self, name: str, max_entries: int = _MEMO_ENTRIES) -> MutableMapping[Any, Any]:
         """Return the section `name` of the memo; with an update applied, an empty mapping that is not kept."""
-        return {} if self._replaced.current else self.memo.section(name)
+        return {} if self._replaced.current else self.memo.section(name, max_entries)
 
     @property
     def applied_updates(self) -> "tuple[WeightUpdate, ...]":

@@ -13,7 +13,9 @@ from workbench.explorer.tabs.answers import AnswersTab
 from workbench.explorer.tabs.continuations import ContinuationsTab
 from workbench.explorer.tabs.export import ExportTab, Shown
 from workbench.explorer.tabs.history import HistoryTab
+from workbench.explorer.tabs.lens import LensTab
 from workbench.explorer.tabs.tab import Tab
+from workbench.explorer.tabs.trace import TraceTab
 from workbench.explorer.tabs.weights import WeightsTab
 from workbench.explorer.widgets import add_classes, card
 from workbench.html import render
@@ -59,6 +61,8 @@ class Results(widgets.VBox):
         self.tabs: tuple[Tab, ...] = (
             self.answers,
             self.weights,
+            LensTab(desk),
+            TraceTab(desk),
             self.continuations,
             self.abilities,
             self.history,
