@@ -76,10 +76,7 @@ def test_what_cannot_be_searched_is_refused():
 
 def test_a_timeline_of_real_edits_is_searched(tiny_lm):
     timeline = timeline_of(make_sequence(tiny_lm, 4))
-    factors = [timeline.measure(t).held_out.factor for t in range(5)]
-    limit = 1 + (max(factors) - 1) / 2
-    if factors[4] > limit > 1:
-        edit = find_drop(timeline.measure, 0, 4, by=perplexity_above(limit)).edit
-        assert factors[edit - 1] <= limit < factors[edit]
-    else:
-        assert find_drop(timeline.measure, 0, 4, by=perplexity_above(limit)) is None
+    kl = [timeline.measure(t).held_out.kl for t in range(5)]
+    limit = kl[4] / 2
+    edit = find_drop(timeline.measure, 0, 4, by=lambda measured: measured.held_out.kl > limit).edit
+    assert kl[edit - 1] <= limit < kl[edit]

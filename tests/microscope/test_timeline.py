@@ -6,6 +6,7 @@ import torch
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, ids_of, weights_of
 from tests.microscope.sequences import FACTS, make_sequence
+from tests.tiny_models import build_tiny_lm
 from workbench.errors import EditError, RunError
 from workbench.experiment.models import load_model
 from workbench.experiment.runner import read_updates
@@ -123,7 +124,7 @@ RUNS = {
     "random": {"regularizer": {"kind": "RandomK", "keep": 0.4}},
     "sum": {"accumulated": {"kind": "RECT", "keep": 0.4}},
     "fed back": {"accumulated": {"kind": "RECT", "keep": 0.4}, "feed_back": True},
-    "guard": {"guard": {"limit": 1e-9}},
+    "guard that admits": {"guard": {"limit": 1e9}},
     "memit": {"method": "memit", "batch_size": 2, "hyperparameters": {"layers": [1, 2], "v_num_grad_steps": 2}},
 }
 
@@ -144,13 +145,41 @@ def test_a_stored_trajectory_has_the_bits_that_it_measured_and_computes_no_edit(
     assert load_model(chosen.model).applied_updates == ()
 
 
-def test_an_edit_that_failed_leaves_the_model_as_it_was(spec, tmp_path):
-    chosen, store = spec(hyperparameters={"v_num_grad_steps": 3, "contexts": ["{}"], "v_lr": 1e30}), wb.Store(tmp_path)
-    table = wb.run(chosen, store=store)
-    assert (table[table["metric"] == "failed"]["value"] > 0).any()
+def test_an_edit_that_failed_leaves_the_model_as_it_was(spec, tmp_path, monkeypatch):
+    compute, store = wb.ROME.compute_update, wb.Store(tmp_path)
+    calls = []
+
+    def failing(self, lm, requests):
+        calls.append(requests)
+        if len(calls) == 2:
+            raise EditError("the loss is not finite.")
+        return compute(self, lm, requests)
+
+    monkeypatch.setattr(wb.ROME, "compute_update", failing)
+    table = wb.run(spec(), store=store)
     timeline = read_timeline(store, table["trajectory"].iloc[0])
+    name = next(iter(timeline.total(1)))
     assert len(timeline) == 3
-    assert len(timeline.total(3)) == 0
+    assert torch.equal(timeline.total(1).delta(name), timeline.total(2).delta(name))
+    assert not torch.equal(timeline.total(2).delta(name), timeline.total(3).delta(name))
+    assert timeline.describe(2).norm == 0
+
+
+def test_edits_that_a_guard_refused_are_not_applied(spec, tmp_path):
+    store = wb.Store(tmp_path)
+    [key] = wb.run(spec(guard={"limit": 1e-9}), store=store)["trajectory"].unique()
+    timeline = read_timeline(store, key)
+    assert (len(timeline), len(timeline.total(3))) == (3, 0)
+
+
+def test_a_model_that_is_loaded_already_is_used_and_another_one_refused(spec, tmp_path):
+    store, chosen = wb.Store(tmp_path), spec(n_operations=1, checkpoints=[])
+    [key] = wb.run(chosen, store=store)["trajectory"].unique()
+    own, other = build_tiny_lm("llama"), build_tiny_lm("gpt2")
+    assert read_timeline(store, key, own).lm is own
+    assert error_of(RunError, read_timeline, store, key, other) == (
+        f"the trajectory {key} is of {chosen.model}, not of tiny-gpt2; load that model first."
+    )
 
 
 def test_what_is_missing_in_a_store_is_named(spec, tmp_path):

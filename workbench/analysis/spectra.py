@@ -187,15 +187,35 @@ def _leading(W: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return (first, S, second) if wide else (second, S, first)
 
 
-@torch.no_grad()
 def _output_norm(lm: LanguageModel, name: str) -> float:
     """Return the mean norm of what the layer with this weight gives for held-out text, without its first tokens."""
-    rows = read_windows(lm, "articles", window=_WINDOW, limit=_TEXTS)
+    return float(output_norms(lm, name, texts=_TEXTS, window=_WINDOW)[:, 1:].mean())
+
+
+@torch.no_grad()
+def output_norms(lm: LanguageModel, name: str, *, texts: int, window: int) -> Tensor:
+    """Return the norm of what a layer gives at each token of held-out text, for the current weights.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    name : str
+        Name of the layer's weight.
+    texts, window : int
+        Number of windows of the bundled articles, and their tokens.
+
+    Returns
+    -------
+    Tensor (texts, window)
+        In float64.
+    """
+    rows = read_windows(lm, "articles", window=window, limit=texts)
     norms = []
 
     def keep(module: torch.nn.Module, args: object, output: Tensor) -> None:
-        norms.append(first_output(output)[:, 1:].double().norm(dim=-1).mean())
+        norms.append(first_output(output).double().norm(dim=-1))
 
     with hooked(lm.model.get_submodule(name.removesuffix(".weight")), keep):
         compute_logits(lm, rows, [[0] for _ in rows])
-    return float(torch.stack(norms).mean())
+    return torch.stack(norms).reshape(len(rows), window)

@@ -88,7 +88,7 @@ def admit(
 def read_admission(
     store: Store, guard: Guard, computed: WeightUpdate, key: str, regularizer: Regularizer
 ) -> Admission | None:
-    """Return the guard's decision about an edit from the store; None if it is not there. The arguments are `admit`'s."""
+    """Return the guard's decision about an edit, as `admit`; None if the store does not hold it."""
     record, tensors = _files_of(guard, key, regularizer)
     known = store.read_json(record)
     if known is None:

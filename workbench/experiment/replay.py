@@ -52,7 +52,7 @@ class Replay:
     operations: tuple[ReplayedOperation, ...]
 
 
-def replay_trajectory(store: Store, trajectory: str) -> Replay:
+def replay_trajectory(store: Store, trajectory: str, lm: LanguageModel | None = None) -> Replay:
     """Read the edits of a stored trajectory of sequential edits; no edit is computed.
 
     Parameters
@@ -61,6 +61,8 @@ def replay_trajectory(store: Store, trajectory: str) -> Replay:
         The store.
     trajectory : str
         Key of the trajectory.
+    lm : LanguageModel, optional
+        Its model; by default it is loaded.
 
     Returns
     -------
@@ -70,8 +72,8 @@ def replay_trajectory(store: Store, trajectory: str) -> Replay:
     Raises
     ------
     RunError
-        If the store has no such trajectory, it is not finished or not sequential, what it depends on has changed, or
-        an edit is missing, as where the store was read from an archive.
+        If the store has no such trajectory, it is not finished or not sequential, what it depends on has changed, an
+        edit is missing, as where the store was read from an archive, or `lm` is another model.
     ModelError, RequestError, DataError
         If the model, the facts or the examples of the trajectory cannot be loaded.
     """
@@ -80,14 +82,18 @@ def replay_trajectory(store: Store, trajectory: str) -> Replay:
         raise RunError(f"the store {store.url} has no finished trajectory {trajectory!r}; run it first.")
     spec = ExperimentSpec(**record["spec"])
     if spec.setting != "sequential":
-        raise RunError(f"the trajectory {trajectory} edits the unedited model in every operation; give a sequential one.")
+        raise RunError(
+            f"the trajectory {trajectory} edits the unedited model in every operation; give a sequential one."
+        )
     run = resolve(spec)
     if run.key != trajectory:
         raise RunError(
             f"the facts, the data, the model or the libraries of the trajectory {trajectory} have changed since it was "
             "run; run it again."
         )
-    lm = load_model(spec.model, spec.dtype)
+    lm = load_model(spec.model, spec.dtype) if lm is None else lm
+    if lm.fingerprint != record["fingerprint"]:
+        raise RunError(f"the trajectory {trajectory} is of {spec.model}, not of {lm.name}; load that model first.")
     with lm.unedited():
         return _replay(store, run, record, lm)
 

@@ -31,10 +31,12 @@ class Drop:
     looked_at: tuple[int, ...]
 
 
-def find_drop(measure: Callable[[int], Measured], low: int, high: int, *, by: Callable[[Measured], bool]) -> Drop | None:
+def find_drop(
+    measure: Callable[[int], Measured], low: int, high: int, *, by: Callable[[Measured], bool]
+) -> Drop | None:
     """Find an edit between two states after which something fell, by bisection.
 
-    Of the n = `high` − `low` edits between, log₂ n states are measured, and the one after the edit that is found.
+    With n = `high` − `low` edits between, it measures about log₂ n states, and the one after the edit that it finds.
     Where the curve is not monotone there may be other crossings, and the one that is found need not be the first: see
     `NOTE`, which belongs beside the result.
 

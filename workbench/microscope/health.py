@@ -1,4 +1,4 @@
-"""The health of a model during a sequence: perplexity, neighbors and facts after every edit, and edits that stand out."""
+"""The health of a model during a sequence: perplexity, neighbors and facts after every edit; edits that stand out."""
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ def choose_neighbors(requests: Iterable[EditRequest], *, count: int = NEIGHBORS,
     Returns
     -------
     list of Probe
-        Of the metric locality; `request` is their number.
+        Probes of the metric locality; `request` is their number.
 
     Raises
     ------

@@ -31,7 +31,8 @@ class Spectra(NamedTuple):
     parameter : str
         Name of the matrix.
     table : DataFrame
-        Columns matrix ("W₀", "W_t", "ΔW"), regularizer ("as computed", or a label; empty for W₀), index (from 1), value.
+        Columns matrix ("W₀", "W_t", "ΔW"), regularizer ("as computed", or a label; empty for W₀), index (from 1) and
+        value.
     """
 
     parameter: str
@@ -110,8 +111,9 @@ def score_sum(
     """
     _check(update, lm)
     version = update if regularizer is None else regularizer(update, lm)
+    asked = [replace(request, portability=()) for request in requests]
     with version.applied(lm):
-        scores = score_edits(lm, [replace(request, portability=()) for request in requests], protocols=["teacher_forced"])
+        scores = score_edits(lm, asked, protocols=["teacher_forced"])
         held_out = measure_held_out(lm)
     grouped = scores.groupby("metric", sort=False)["value"]
     of_facts = [{"metric": name, "value": values.mean(), "n": len(values)} for name, values in grouped]

@@ -4,7 +4,7 @@ A timeline is made from the edits of an `EditSequence`, or read from a store, wh
 measured before. Moving to another edit adds up updates; nothing is computed again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -267,7 +267,7 @@ def unregularized_timeline_of(sequence: EditSequence) -> Timeline:
     )
 
 
-def read_timeline(store: Store, trajectory: str) -> Timeline:
+def read_timeline(store: Store, trajectory: str, lm: LanguageModel | None = None) -> Timeline:
     """Return the timeline of a stored trajectory, from its edits in the store.
 
     Parameters
@@ -276,21 +276,23 @@ def read_timeline(store: Store, trajectory: str) -> Timeline:
         The store.
     trajectory : str
         Key of a finished trajectory of sequential edits.
+    lm : LanguageModel, optional
+        Its model; by default it is loaded.
 
     Returns
     -------
     Timeline
-        Of the model of the trajectory, which is loaded; an edit that failed leaves the model as it was.
+        An edit that failed leaves the model as it was.
 
     Raises
     ------
     RunError
         If the store has no such trajectory, it is not finished or not sequential, or an edit is missing, as where the
-        store was read from an archive.
+        store was read from an archive, or `lm` is another model.
     ModelError
         If the model cannot be loaded.
     """
-    replayed = replay_trajectory(store, trajectory)
+    replayed = replay_trajectory(store, trajectory, lm)
     return Timeline(
         replayed.sequence.lm,
         [WeightUpdate({}) if each.edit is None else each.edit.update for each in replayed.operations],
