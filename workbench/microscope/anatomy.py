@@ -28,6 +28,7 @@ from workbench.weightstats import change_singular_values, singular_values, spect
 UNEDITED, BEFORE, AFTER = "unedited", "before the edit", "after the edit"
 CHANGE = "ΔW of the edit"
 AS_COMPUTED = "ROME"
+KEY, RATIO = "uᵀk", "σ₁(ΔW) / σ₁(W₀)"
 COLUMNS = ("panel", "series", "x", "name", "value")
 _TEXTS, _WINDOW = 8, 16  # on which the activations are measured
 _VALUES = 64  # singular values per matrix
@@ -191,16 +192,13 @@ def describe_collapse(collapse: Collapse, table: pd.DataFrame) -> str:
     remedies = table[(table["panel"] == "remedies") & (table["name"] != AS_COMPUTED)]
     factors = remedies[remedies["series"] == "perplexity"].set_index("name")["value"]
     kept = remedies[remedies["series"] == "this fact"].set_index("name")["value"]
-    first, *more = [f"{name} {factors[name]:.3g} times (the fact itself: {kept[name]:.2f})" for name in factors.index]
+    would_be = [f"with {name} {factors[name]:.3g} times ({kept[name]:.2f})" for name in factors.index]
     return (
         f"Edit {collapse.fatal} of {len(collapse.sequence.edits)} ({collapse.request.name!r}) takes perplexity from "
         f"{before:.3g} to {after:.3g}: its uᵀk is {keys[KEY]:.2g} where the others have {others[KEY]:.2g}, so that "
-        f"σ₁(ΔW) is {keys[RATIO]:.2g} times σ₁(W₀), for the others {others[RATIO]:.2g}. In place of the edit "
-        f"as computed, perplexity would be at {first}, {', '.join(more)}, of the unedited model's."
+        f"σ₁(ΔW) is {keys[RATIO]:.2g} times σ₁(W₀), for the others {others[RATIO]:.2g}. Perplexity over the "
+        f"unedited model's, and in brackets the reliability of the fact, would be {', '.join(would_be)}."
     )
-
-
-KEY, RATIO = "uᵀk", "σ₁(ΔW) / σ₁(W₀)"
 
 
 def _perplexity(lm: LanguageModel, limit: int | None) -> float:

@@ -23,6 +23,14 @@ _STYLES = {
     "this fact": SeriesStyle(BLUE, "s", ""),
     "earlier facts": SeriesStyle(ORANGE, "^", ""),
 }
+_TITLES = {
+    "perplexity": "a · perplexity",
+    "key": "b · key and length of each edit",
+    "spectrum": "c · singular values of the matrix",
+    "activations": "d · what the edited layer gives",
+    "abilities": "e · abilities",
+    "remedies": "f · what a remedy would have left",
+}
 _LINES_ONLY = 24  # points of a line above which markers are left out
 _NEAR_ZERO = 0.1  # nats; smaller changes of log-likelihood are drawn on a linear scale
 
@@ -46,10 +54,9 @@ def collapse_panels(table: pd.DataFrame, figure: Figure, *, fatal: int) -> Figur
     require_columns(table, "panel", "series", "x", "name", "value")
     axes = figure.subplots(2, 3).ravel()
     draw = (_perplexity, _keys, _spectrum, _activations, _abilities, _remedies)
-    names = ("perplexity", "key", "spectrum", "activations", "abilities", "remedies")
-    for letter, ax, name, draw_panel in zip("abcdef", axes, names, draw, strict=True):
+    for ax, (name, title), draw_panel in zip(axes, _TITLES.items(), draw, strict=True):
         draw_panel(table[table["panel"] == name], ax)
-        ax.set_title(f"{letter} · {ax.get_title()}", loc="left", fontsize="medium")
+        ax.set_title(title, loc="left", fontsize="medium")
     for ax in axes[:2]:
         ax.axvline(fatal, color=GRAY, linewidth=6, alpha=0.25, zorder=0)
     return figure
@@ -66,14 +73,14 @@ def _draw_lines(rows: pd.DataFrame, ax: Axes) -> None:
 def _perplexity(rows: pd.DataFrame, ax: Axes) -> None:
     _draw_lines(rows, ax)
     set_perplexity_axis(ax, rows)
-    ax.set(title="perplexity", xlabel="edits", ylabel="perplexity of other text")
+    ax.set(xlabel="edits", ylabel="perplexity of other text")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _keys(rows: pd.DataFrame, ax: Axes) -> None:
     _draw_lines(rows.assign(value=rows["value"].abs()), ax)
     _set_log(ax, "y")
-    ax.set(title="key and length of each edit", xlabel="edit", ylabel="|uᵀk|, and σ₁(ΔW) / σ₁(W₀)")
+    ax.set(xlabel="edit", ylabel="|uᵀk|, and σ₁(ΔW) / σ₁(W₀)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(fontsize="small")
 
@@ -82,14 +89,14 @@ def _spectrum(rows: pd.DataFrame, ax: Axes) -> None:
     _draw_lines(rows, ax)
     for name in ("x", "y"):
         _set_log(ax, name)
-    ax.set(title="singular values of the matrix", xlabel="index", ylabel="singular value")
+    ax.set(xlabel="index", ylabel="singular value")
     ax.legend(fontsize="small")
 
 
 def _activations(rows: pd.DataFrame, ax: Axes) -> None:
     _draw_lines(rows, ax)
     _set_log(ax, "y")
-    ax.set(title="what the edited layer gives", xlabel="position in the text", ylabel="norm of its output")
+    ax.set(xlabel="position in the text", ylabel="norm of its output")
     ax.legend(fontsize="small")
 
 
@@ -104,7 +111,7 @@ def _abilities(rows: pd.DataFrame, ax: Axes) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.axvline(0, color="0.5", linewidth=1, linestyle=":")
     ax.set_xscale("symlog", linthresh=_NEAR_ZERO)
-    ax.set(title="abilities", xlabel="change of log-likelihood, nats per token")
+    ax.set(xlabel="change of log-likelihood, nats per token")
     ax.legend(fontsize="small", loc="lower left")
 
 
@@ -118,7 +125,7 @@ def _remedies(rows: pd.DataFrame, ax: Axes) -> None:
     ax.axhline(1, color="0.5", linewidth=1)
     ax.set_ylim(min(0.8, factors["value"].min() * 0.9), max(2.0, factors["value"].max() * 1.5))
     ax.set_xticks(names.index, names)
-    ax.set(title="what a remedy would have left", ylabel="perplexity / unedited (bars)")
+    ax.set(ylabel="perplexity / unedited (bars)")
     shares = ax.twinx()
     shares.spines["right"].set_visible(True)
     for series, dots in rows[rows["series"] != "perplexity"].groupby("series", sort=False):
