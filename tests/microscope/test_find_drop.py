@@ -17,7 +17,7 @@ def states(factors):
 
     def measure(t):
         asked.append(t)
-        return Measured(t, HeldOut(factors[t], 1.0, 0.0), 0, 0, 0, (1.0,) * t)
+        return Measured(t, HeldOut(factors[t], 1.0, 0.0), 0, 0, 0, (1.0,) * t, ("",) * t)
 
     return SimpleNamespace(measure=measure, asked=asked)
 
@@ -57,7 +57,7 @@ def test_a_perplexity_that_is_no_number_has_fallen():
 
 def test_a_fact_falls_only_after_its_own_edit():
     kept = [(), (1.0,), (1.0, 0.2), (0.4, 1.0)]
-    measured = [Measured(t, HeldOut(1, 1, 0), 0, 0, 0, scores) for t, scores in enumerate(kept)]
+    measured = [Measured(t, HeldOut(1, 1, 0), 0, 0, 0, scores, ("",) * t) for t, scores in enumerate(kept)]
     assert find_drop(measured.__getitem__, 0, 3, by=fact_below(0)).edit == 3
     assert find_drop(measured.__getitem__, 0, 2, by=fact_below(1)).edit == 2
 

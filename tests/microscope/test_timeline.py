@@ -49,16 +49,18 @@ def test_measures_are_those_of_the_model_in_that_state(tiny_lm):
     found = timeline_of(sequence).measure(2)
     with sequence.applied(upto=2):
         perplexity = wb.perplexity(tiny_lm, window=32, limit=8)["value"].item()
-        hits = []
+        hits, answers = [], []
         for fact in FACTS[:2]:
             prompt = ids_of(tiny_lm, fact.filled_prompt)
             ids = ids_of(tiny_lm, f"{fact.filled_prompt} {fact.target_new}")
             with torch.no_grad():
                 argmax = tiny_lm.model(torch.tensor([ids])).logits[0].argmax(dim=-1).tolist()
             hits.append([a == b for a, b in zip(argmax[len(prompt) - 1 :], ids[len(prompt) :], strict=False)])
+            answers.append(tiny_lm.tokenizer.decode(argmax[len(prompt) - 1 : -1]).strip())
     assert found.edits == 2
     assert found.held_out.perplexity == pytest.approx(perplexity, rel=1e-5)
     assert found.reliability == pytest.approx([sum(each) / len(each) for each in hits])
+    assert found.answers == tuple(answers)
     name = tiny_lm.arch.mlp_out_weight(1)
     dW, W = sequence.total_after(2).delta(name).double(), tiny_lm.weight(name).double()
     assert found.norm == pytest.approx(float(dW.norm()), rel=1e-5)

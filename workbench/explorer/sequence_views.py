@@ -48,7 +48,7 @@ def timeline_view(timeline: Timeline, current: int, *, drop: Drop | None = None)
     View
     """
     edits = [_describe(requests) for requests in timeline.requests]
-    states = {str(t): _state(measured) for t, measured in sorted(timeline.measured.items())}
+    states = {str(t): _state(each, timeline.abilities.get(t)) for t, each in sorted(timeline.measured.items())}
     marks = [] if drop is None else [[drop.edit, f"the edit after which this fell: {edits[drop.edit - 1]['subject']}"]]
     rows = [(t, *(format_number(state[name]) for name in ("factor", "kl", "norm"))) for t, state in states.items()]
     fallback = render_table("States", ("edits", "perplexity / unedited", "KL", "‖W − W₀‖"), rows)
@@ -81,28 +81,35 @@ def health_view(
     ]
     found = jumps[jumps["jumps"]]
     marks = [
-        [int(row.edit), f"{row.edit} {row.subject} (‖ΔW‖ {format_number(float(row.times_median))} times the median)"]
-        for row in found.itertuples()
+        [edit, f"{edit} {subject} (‖ΔW‖ {format_number(times)} times the median)"]
+        for edit, subject, times in zip(
+            *(found[name].tolist() for name in ("edit", "subject", "times_median")), strict=True
+        )
     ]
     values = [[finite(value) for value in row] for row in retention.to_numpy()]
     matrix = {"facts": [fact.name for fact in facts], "edits": list(map(int, retention.columns)), "values": values}
     heads = ("edits", "sum", "perplexity / unedited", "locality", "reliability")
-    rows = [
-        (row.edits, row.series, *map(format_number, (row.factor, row.locality, row.reliability)))
-        for row in health.itertuples()
-    ]
+    numbers = health[["factor", "locality", "reliability"]].to_numpy(dtype=float)
+    places = zip(health["edits"], health["series"], numbers, strict=True)
+    rows = [(edits, name, *map(format_number, each)) for edits, name, each in places]
     data = {"series": series, "jumps": marks, "retention": matrix}
     return View("health", data, render_table("Health after each edit", heads, rows))
 
 
 def spectrum_view(spectra: Spectra) -> View:
     """Return the singular values of W₀, W_t and ΔW on two log axes."""
-    series = []
-    for (matrix, label), part in spectra.table.groupby(["matrix", "regularizer"], sort=False):
-        name = str(matrix) if matrix == BEFORE else f"{matrix}, {label}"
-        points = [[int(i), float(value)] for i, value in zip(part["index"], part["value"], strict=True)]
-        series.append({"name": name, "points": points})
-    rows = [(line["name"], *(format_number(value) for _, value in line["points"][:4])) for line in series]
+    named = {
+        str(matrix) if matrix == BEFORE else f"{matrix}, {label}": part
+        for (matrix, label), part in spectra.table.groupby(["matrix", "regularizer"], sort=False)
+    }
+    series = [
+        {
+            "name": name,
+            "points": [list(pair) for pair in zip(part["index"].tolist(), part["value"].tolist(), strict=True)],
+        }
+        for name, part in named.items()
+    ]
+    rows = [(name, *map(format_number, part["value"].tolist()[:4])) for name, part in named.items()]
     fallback = render_table(f"Singular values of {spectra.parameter}", ("matrix", "σ₁", "σ₂", "σ₃", "σ₄"), rows)
     axes = {"x": {"label": "index", "log": True}, "y": {"label": "singular value", "log": True}}
     data = {"label": f"Singular values of {spectra.parameter}", "key": "spectrum", "series": series, **axes}
@@ -168,11 +175,12 @@ def _describe(requests: Sequence[EditRequest]) -> Mapping[str, str]:
     return {"subject": first.name + more, "prompt": first.filled_prompt, "answer": first.target_new}
 
 
-def _state(measured: Measured) -> dict[str, Any]:
+def _state(measured: Measured, abilities: float | None) -> dict[str, Any]:
     return {
         "factor": finite(measured.held_out.factor),
         "kl": finite(measured.held_out.kl),
         "norm": finite(measured.norm),
         "ratio": finite(measured.spectral_ratio),
-        "facts": list(measured.reliability),
+        "facts": [list(pair) for pair in zip(measured.reliability, measured.answers, strict=True)],
+        "abilities": None if abilities is None else finite(abilities),
     }

@@ -79,8 +79,11 @@ def measure_held_out(lm: LanguageModel, *, windows: int = WINDOWS, window: int =
     [before] = compute_missing(known, ((windows, window),), read_unedited)
     after = _read(lm, windows, window) if lm.applied_updates else before
     kl = float(divergence(before.log_probs, after.log_probs).mean())
-    perplexities = (float(torch.tensor(reading.nll, dtype=torch.float64).exp()) for reading in (after, before))
-    return HeldOut(*perplexities, kl)
+    return HeldOut(_exp(after.nll), _exp(before.nll), kl)
+
+
+def _exp(nll: float) -> float:
+    return float(torch.tensor(nll, dtype=torch.float64).exp())  # infinite where math.exp would raise
 
 
 def _read(lm: LanguageModel, windows: int, window: int) -> _Reading:

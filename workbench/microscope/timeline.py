@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from workbench.analysis.units import change_of_likelihood
 from workbench.errors import EditError
-from workbench.evaluation.edits import Probe, score_probes
+from workbench.evaluation.edits import Probe
+from workbench.evaluation.predictions import predict_probes
 from workbench.experiment.replay import replay_trajectory
 from workbench.experiment.store import Store
 from workbench.lm import BoundedCache, LanguageModel
@@ -61,6 +63,9 @@ class Measured:
         ‖W_t − W₀‖, the same over ‖W₀‖, and σ₁(W_t − W₀)/σ₁(W₀).
     reliability : tuple of float
         Teacher-forced reliability of each fact so far.
+    answers : tuple of str
+        What the model answers to the prompt of each: the most probable tokens in the places of those of the new answer,
+        given the tokens of the new answer before.
     """
 
     edits: int
@@ -69,6 +74,7 @@ class Measured:
     relative_norm: float
     spectral_ratio: float
     reliability: tuple[float, ...]
+    answers: tuple[str, ...]
 
 
 class Timeline:
@@ -88,6 +94,9 @@ class Timeline:
         Regularizer of the accumulated update.
     feed_back : bool
         Whether each update is added to the accumulated update after its regularizer.
+    abilities : mapping of int to float, optional
+        Change of the log-likelihood of reference answers of tasks, in nats per token, by number of edits, where a store
+        has it.
     """
 
     def __init__(
@@ -99,8 +108,10 @@ class Timeline:
         start: WeightUpdate | None = None,
         accumulated: Regularizer | None = None,
         feed_back: bool = False,
+        abilities: Mapping[int, float] | None = None,
     ) -> None:
         self.lm = lm
+        self.abilities = dict(abilities or {})
         self.requests = tuple(requests)
         self._updates, self._start = tuple(updates), WeightUpdate({}) if start is None else start
         self._accumulated, self._feed_back = accumulated, feed_back
@@ -185,10 +196,10 @@ class Timeline:
         if edits not in self._measured:
             total, requests = self.total(edits), self.requests_until(edits)
             with self.state(edits):
-                reliability = _score_facts(self.lm, requests)
+                facts = _ask_facts(self.lm, requests)
                 held_out = measure_held_out(self.lm)
             sizes = total.norm(), total.relative_norm(self.lm), spectral_ratio(total, self.lm)
-            self._measured[edits] = Measured(edits, held_out, *sizes, reliability)
+            self._measured[edits] = Measured(edits, held_out, *sizes, *facts)
         return self._measured[edits]
 
     def through(self, regularizer: Regularizer | None) -> "Timeline":
@@ -216,9 +227,12 @@ class Timeline:
         return edits
 
 
-def _score_facts(lm: LanguageModel, requests: Sequence[EditRequest]) -> tuple[float, ...]:
+def _ask_facts(lm: LanguageModel, requests: Sequence[EditRequest]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Return the teacher-forced reliability of each fact, and the answer in place of the new one."""
     probes = [Probe(i, "reliability", r.filled_prompt, r.target_new, None) for i, r in enumerate(requests)]
-    return tuple(score_probes(lm, probes, ["teacher_forced"])["value"])
+    found = predict_probes(lm, probes)
+    hits = tuple(sum(a == b for a, b in zip(p.argmax, p.target_ids, strict=True)) / len(p.argmax) for p in found)
+    return hits, tuple(text.strip() for text in lm.tokenizer.batch_decode([list(p.argmax) for p in found]))
 
 
 def timeline_of(sequence: EditSequence) -> Timeline:
@@ -299,4 +313,5 @@ def read_timeline(store: Store, trajectory: str, lm: LanguageModel | None = None
         [each.requests for each in replayed.operations],
         accumulated=replayed.sequence.accumulated,
         feed_back=replayed.sequence.feed_back,
+        abilities=change_of_likelihood(store.scores([trajectory])).droplevel("trajectory").to_dict(),
     )

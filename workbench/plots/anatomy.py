@@ -67,7 +67,8 @@ def _draw_lines(rows: pd.DataFrame, ax: Axes) -> None:
         style = _STYLES[str(series)].as_dict()
         if len(line) > _LINES_ONLY:
             style |= {"marker": ""}
-        ax.plot(line["x"], line["value"], label=series, **style)
+        [drawn] = ax.plot(line["x"], line["value"], label=series)
+        drawn.set(**style)
 
 
 def _perplexity(rows: pd.DataFrame, ax: Axes) -> None:

@@ -178,4 +178,5 @@ def make_beside(name: str) -> "Regularizer":
     from workbench.regularize import RECT
     from workbench.spectral import PRUNE, SPHERE
 
-    return {"PRUNE": PRUNE(), "RECT 40 %": RECT(0.4), "SPHERE": SPHERE()}[name]
+    known: dict[str, Regularizer] = {"PRUNE": PRUNE(), "RECT 40 %": RECT(0.4), "SPHERE": SPHERE()}
+    return known[name]

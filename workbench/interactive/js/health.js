@@ -10,7 +10,7 @@ views.health = (root, data, send, state) => {
   for (const [column, label, axis] of charts) {
     const place = h("div", {});
     state[column] ??= {};
-    views.curves(place, { label: `${label}, by number of edits`, key: `health-${column}`, x: { label: "edits", whole: true }, y: { label, ...axis },
+    views.curves(place, { label: `${label}, by number of edits`, key: `health-${column}`, x: { label: "edits", whole: true }, y: { label, ...axis }, width: 440, height: 250,
       series: lines(column), marks: data.jumps }, () => {}, state[column]);
     strip.append(place);
   }
@@ -35,8 +35,7 @@ views.health = (root, data, send, state) => {
       "data-key": `health-${row}-${column}`, tabindex: row || column ? "-1" : "0", "aria-label": name(row, column) },
       value === null ? "" : value >= 0.995 ? "1" : value < 0.005 ? "0" : value.toFixed(2).slice(1));
     if (value !== null) {
-      element.style.setProperty("background-color", sequential(value));
-      if (value > 0.55) element.classList.add("wb-health-dark");
+      element.style.setProperty("background-color", sequential(value / 2)); // darker, and text would not stand out
     }
     return element;
   };

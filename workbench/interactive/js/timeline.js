@@ -1,5 +1,5 @@
 // A model after each of its edits. data: edits [{subject, prompt, answer}]; states {t: {factor, kl, norm, ratio,
-// facts [reliability, …]}}, those that are measured; current. The slider reports {edits} where a state is not measured.
+// abilities, facts [[reliability, answer], …]}}, those that are measured; current. The slider reports {edits} where a state is not measured.
 views.timeline = (root, data, send, state) => {
   const last = data.edits.length;
   state.edits = Math.min(state.edits ?? data.current, last);
@@ -15,17 +15,17 @@ views.timeline = (root, data, send, state) => {
     const name = edits ? `After edit ${edits} of ${last}: ${edit.subject} → ${edit.answer}` : "Before the first edit";
     slider.setAttribute("aria-valuetext", name);
     const numbers = measured
-      ? `perplexity ${number(measured.factor)} times the unedited model's, KL ${number(measured.kl)} nats per token, ‖W − W₀‖ ${number(measured.norm)}, σ₁(ΔW) ${number(measured.ratio)} times σ₁(W₀)`
+      ? `perplexity ${number(measured.factor)} times the unedited model's, KL ${number(measured.kl)} nats per token, ‖W − W₀‖ ${number(measured.norm)}, σ₁(ΔW) ${number(measured.ratio)} times σ₁(W₀)${measured.abilities === null || measured.abilities === undefined ? "" : `, abilities ${measured.abilities >= 0 ? "+" : "−"}${number(Math.abs(measured.abilities))} nats per token (stored)`}`
       : "not measured";
     title.replaceChildren(h("b", {}, name), h("div", {}, numbers));
     const rows = data.edits.slice(0, edits).map((each, i) => {
-      const value = measured?.facts?.[i];
+      const [value, answer] = measured?.facts?.[i] ?? [];
       const sign = value === undefined ? "" : value >= 0.999 ? "✓ held" : value > 0 ? "partly" : "✗ lost";
-      return h("tr", {}, h("td", {}, String(i + 1)), h("td", {}, `${each.prompt} → ${each.answer}`), h("td", {}, number(value)), h("td", {}, sign));
+      return h("tr", {}, h("td", {}, String(i + 1)), h("td", {}, `${each.prompt} → ${each.answer}`), h("td", {}, answer ?? "–"), h("td", {}, number(value)), h("td", {}, sign));
     });
     facts.replaceChildren(
       rows.length
-        ? h("table", { class: "wb-table" }, h("thead", {}, h("tr", {}, ["Edit", "Prompt and new answer", "Reliability", ""].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows))
+        ? h("table", { class: "wb-table" }, h("thead", {}, h("tr", {}, ["Edit", "Prompt and new answer", "Answer then", "Reliability", ""].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows))
         : h("p", { class: "wb-small" }, "No fact is edited yet."));
   };
   const choose = (edits) => {
