@@ -129,12 +129,12 @@ def test_a_stored_trajectory_is_loaded_and_left_again(panel, tiny, tmp_path):
     [key] = wb.run(spec, store=tmp_path / "store")["trajectory"].unique()
     tab = open_tab(panel, TimelineTab)
     tab._folder.value = str(tmp_path / "nowhere")
-    press(panel, "List")
+    press(panel, "List trajectories")
     assert errors(panel) == [f"there is no folder &#39;{tmp_path / 'nowhere'}&#39;; give the folder of a store."]
     tab._folder.value = str(tmp_path / "store")
-    press(panel, "List")
+    press(panel, "List trajectories")
     assert [value for _, value in tab._stored.options] == [key]
-    press(panel, "Load")
+    press(panel, "Load trajectory")
     assert errors(panel) == []
     assert len(tab.views()[0].data["edits"]) == 2
     edit(panel, FACT)

@@ -44,9 +44,11 @@ class TimelineTab(Tab):
         )
         self._found = widgets.HTML()
         self._folder = widgets.Text(placeholder="Folder of a store, such as build/store", layout={"width": "300px"})
-        self._list = button("List", self._submit_list, tooltip="List the sequences of this model in the store")
+        self._list = button(
+            "List trajectories", self._submit_list, tooltip="The sequences of this model in the store", disabled=True
+        )
         self._stored = widgets.Dropdown(layout={"width": "min(420px, 100%)", "display": "none"})
-        self._load = button("Load", self._submit_load, layout={"width": "80px", "display": "none"})
+        self._load = button("Load trajectory", self._submit_load, layout={"width": "130px", "display": "none"})
         self._session = button("Back to the session", self._show_session, layout={"width": "160px", "display": "none"})
         self._source = small(_NO_EDIT)
         store = row(self._folder, self._list, self._stored, self._load, self._session)

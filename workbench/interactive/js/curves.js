@@ -1,7 +1,8 @@
 // Lines over one axis. data: label; x and y {label, log}; series [{name, points [[x, y], …]}]; marks [[x, text], …];
 // width and height in units of the text; picks: whether a click or Enter reports {x}. The cursor reads the values at one x, by mouse or arrow keys.
 views.curves = (root, data, send, state) => {
-  const [width, height, left, right, top, bottom] = [data.width ?? 680, data.height ?? 280, 62, 14, 12, 44];
+  const fitted = (element) => Math.max(340, Math.min(860, element.clientWidth || 680)); // text keeps its size on a phone
+  const [width, height, left, right, top, bottom] = [data.width ?? fitted(root), data.height ?? 280, 62, 14, 12, 44];
   const positive = (axis, value) => Number.isFinite(value) && (!axis.log || value > 0);
   const points = data.series.flatMap((line) => line.points).filter(([x, y]) => positive(data.x, x) && positive(data.y, y));
   if (!points.length) {

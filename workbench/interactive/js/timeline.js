@@ -25,7 +25,7 @@ views.timeline = (root, data, send, state) => {
     });
     facts.replaceChildren(
       rows.length
-        ? h("table", { class: "wb-table" }, h("thead", {}, h("tr", {}, ["Edit", "Prompt and new answer", "Answer then", "Reliability", ""].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows))
+        ? h("table", { class: "wb-table wb-timeline-facts" }, h("thead", {}, h("tr", {}, ["Edit", "Prompt and new answer", "Answer then", "Reliability", ""].map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows))
         : h("p", { class: "wb-small" }, "No fact is edited yet."));
   };
   const choose = (edits) => {
@@ -39,7 +39,7 @@ views.timeline = (root, data, send, state) => {
   const line = Object.entries(data.states).map(([t, each]) => [Number(t), each.factor ?? NaN]).sort((a, b) => a[0] - b[0]);
   views.curves(chart, { label: "Perplexity by number of edits", key: "timeline-chart", x: { label: "edits", whole: true },
     y: { label: "perplexity / unedited", log: true, include: [1, 1.5] }, series: [{ name: "perplexity, measured states", points: line }], marks: data.marks,
-    current: state.edits, picks: true }, ({ x }) => { slider.value = x; choose(x); }, state.chart);
+    current: state.edits, picks: true, width: Math.max(340, Math.min(860, root.clientWidth || 680)) }, ({ x }) => { slider.value = x; choose(x); }, state.chart);
   root.append(h("label", { class: "wb-timeline-label" }, h("span", {}, "0"), slider, h("span", {}, String(last))), title, chart, facts);
   show(state.edits);
 };
