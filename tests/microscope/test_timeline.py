@@ -69,6 +69,11 @@ def test_measures_are_those_of_the_model_in_that_state(tiny_lm):
     assert found.spectral_ratio == pytest.approx(largest[0] / largest[1], rel=1e-4)
 
 
+def test_before_the_first_edit_there_is_no_fact_to_ask(tiny_lm):
+    found = timeline_of(make_sequence(tiny_lm, 1)).measure(0)
+    assert (found.reliability, found.answers, found.norm, found.held_out.factor) == ((), (), 0, 1)
+
+
 def test_a_state_is_measured_once(tiny_lm):
     timeline = timeline_of(make_sequence(tiny_lm, 1))
     first = timeline.measure(1)

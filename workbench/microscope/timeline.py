@@ -232,7 +232,7 @@ def _ask_facts(lm: LanguageModel, requests: Sequence[EditRequest]) -> tuple[tupl
     probes = [Probe(i, "reliability", r.filled_prompt, r.target_new, None) for i, r in enumerate(requests)]
     found = predict_probes(lm, probes)
     hits = tuple(sum(a == b for a, b in zip(p.argmax, p.target_ids, strict=True)) / len(p.argmax) for p in found)
-    return hits, tuple(text.strip() for text in lm.tokenizer.batch_decode([list(p.argmax) for p in found]))
+    return hits, tuple(lm.tokenizer.decode(list(p.argmax)).strip() for p in found)
 
 
 def timeline_of(sequence: EditSequence) -> Timeline:

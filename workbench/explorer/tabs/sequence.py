@@ -72,7 +72,6 @@ class SequenceTab(Tab):
         run = [row(self._method, self._beside), row(self._run, self._pause, self._forget)]
         super().__init__(desk, [*pick, self._list, *run, self._message, self._live])
         self._source.observe(lambda change: self._offer(), "value")
-        self._beside.observe(lambda change: self._log.clear(), "value")
         self._offer()
         self._show_waiting()
 
@@ -166,7 +165,7 @@ class SequenceTab(Tab):
         self._show_lines(failed + paused)
 
     def _measure(self, session: "Session", regularizer: "Regularizer", monitor: ProgressMonitor) -> None:
-        self._log.bring_up_to_date(session, regularizer, monitor)
+        self._log.bring_up_to_date(session, regularizer, self._waiting, monitor)
         self._live.show(self._log.to_view())
 
     def _show_lines(self, lines: list[str]) -> None:
