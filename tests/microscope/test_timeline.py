@@ -8,6 +8,7 @@ from tests.helpers import assert_same_bits, error_of, ids_of, weights_of
 from tests.microscope.sequences import FACTS, make_sequence
 from tests.tiny_models import build_tiny_lm
 from workbench.errors import EditError, RunError
+from workbench.evaluation.tasks import TASKS
 from workbench.experiment.models import load_model
 from workbench.experiment.runner import read_updates
 from workbench.microscope.timeline import read_timeline, timeline_of, unregularized_timeline_of
@@ -56,7 +57,7 @@ def test_measures_are_those_of_the_model_in_that_state(tiny_lm):
             with torch.no_grad():
                 argmax = tiny_lm.model(torch.tensor([ids])).logits[0].argmax(dim=-1).tolist()
             hits.append([a == b for a, b in zip(argmax[len(prompt) - 1 :], ids[len(prompt) :], strict=False)])
-            answers.append(tiny_lm.tokenizer.decode(argmax[len(prompt) - 1 : -1]).strip())
+            answers.append(tiny_lm.tokenizer.decode(argmax[len(prompt) - 1 : -1], skip_special_tokens=True).strip())
     assert found.edits == 2
     assert found.held_out.perplexity == pytest.approx(perplexity, rel=1e-5)
     assert found.reliability == pytest.approx([sum(each) / len(each) for each in hits])
@@ -150,6 +151,15 @@ def test_a_stored_trajectory_has_the_bits_that_it_measured_and_computes_no_edit(
         for name in update:
             assert torch.equal(timeline.total(t).delta(name), update.delta(name))
     assert load_model(chosen.model).applied_updates == ()
+
+
+def test_abilities_are_those_that_the_store_has(spec, tmp_path):
+    tasks, store = {"tasks": ["nli"], "limit": 2, "written_at": []}, wb.Store(tmp_path)
+    table = wb.run(spec(tasks=tasks, n_operations=2, checkpoints=[]), store=store)
+    rows = table[(table["task"] == "nli") & (table["metric"] == TASKS["nli"].smooth)].set_index("operation")["value"]
+    timeline = read_timeline(store, table["trajectory"].iloc[0])
+    assert timeline.abilities == {0: 0, 2: pytest.approx(rows[2] - rows[0])}
+    assert rows[2] != rows[0]
 
 
 def test_an_edit_that_failed_leaves_the_model_as_it_was(spec, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def spectrum_view(spectra: Spectra) -> View:
     """Return the singular values of W₀, W_t and ΔW on two log axes."""
     named = {
         str(matrix) if matrix == BEFORE else f"{matrix}, {label}": part
-        for (matrix, label), part in spectra.table.groupby(["matrix", "regularizer"], sort=False)
+        for (matrix, label), part in spectra.table.groupby(["matrix", "version"], sort=False)
     }
     series = [
         {

@@ -1,6 +1,6 @@
 """The spectrum of an accumulated update, and what a regularizer of the sum does to it and to the facts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ from workbench.errors import EditError
 from workbench.evaluation.edits import score_edits
 from workbench.lm import LanguageModel
 from workbench.microscope.held_out import measure_held_out
-from workbench.regularize import Regularizer
 from workbench.request import EditRequest
 from workbench.update import WeightUpdate
 from workbench.weightstats import change_singular_values, singular_values, unedited_singular_values
@@ -31,8 +30,7 @@ class Spectra(NamedTuple):
     parameter : str
         Name of the matrix.
     table : DataFrame
-        Columns matrix ("W₀", "W_t", "ΔW"), regularizer ("as computed", or a label; empty for W₀), index (from 1) and
-        value.
+        Columns matrix ("W₀", "W_t", "ΔW"), version (its label; empty for W₀), index (from 1) and value.
     """
 
     parameter: str
@@ -40,23 +38,19 @@ class Spectra(NamedTuple):
 
 
 @torch.no_grad()
-def compare_spectra(
-    update: WeightUpdate, lm: LanguageModel, regularizer: Regularizer | None = None, *, name: str | None = None
-) -> Spectra:
-    """Return the singular values of W₀, W_t and ΔW of one matrix, as computed and after a regularizer of the sum.
+def compare_spectra(versions: Mapping[str, WeightUpdate], lm: LanguageModel, *, name: str | None = None) -> Spectra:
+    """Return the singular values of W₀, W_t and ΔW of one matrix, for several versions of an accumulated update.
 
     Those of W₀ are computed once and kept in the memo of `lm`. Values below 1e-6 times the largest are left out.
 
     Parameters
     ----------
-    update : WeightUpdate
-        Accumulated update W_t − W₀.
+    versions : mapping of str to WeightUpdate
+        W_t − W₀ by label, such as ``{PLAIN: update, "RECT 40 %": RECT()(update, lm)}``.
     lm : LanguageModel
         The unedited model.
-    regularizer : Regularizer, optional
-        Regularizer of the sum, such as RECT, PRUNE or SPHERE; none by default.
     name : str, optional
-        Name of a parameter of the update; by default that in which σ₁(ΔW)/σ₁(W₀) is largest.
+        Name of a parameter of the updates; by default that in which σ₁(ΔW)/σ₁(W₀) of the first is largest.
 
     Returns
     -------
@@ -65,14 +59,14 @@ def compare_spectra(
     Raises
     ------
     EditError
-        If the update is empty, does not change that parameter, or is applied to `lm`.
+        If the first update is empty or does not change that parameter, or an update is applied to `lm`.
     """
-    _check(update, lm)
-    name = main_matrix(update, lm) if name is None else name
-    if name not in update:
-        raise EditError(f"the edits do not change {name!r}; they change {', '.join(update)}.")
+    first = next(iter(versions.values()))
+    _check(first, lm)
+    name = main_matrix(first, lm) if name is None else name
+    if name not in first:
+        raise EditError(f"the edits do not change {name!r}; they change {', '.join(first)}.")
     parts = [_rows(BEFORE, "", unedited_singular_values(lm, name))]
-    versions = {PLAIN: update} if regularizer is None else {PLAIN: update, regularizer.label: regularizer(update, lm)}
     W = lm.unedited_weight(name).double()
     for label, version in versions.items():
         parts.append(_rows(EDITED, label, singular_values(W + version.delta(name).to(W))))
@@ -81,10 +75,8 @@ def compare_spectra(
 
 
 @torch.no_grad()
-def score_sum(
-    update: WeightUpdate, lm: LanguageModel, requests: Sequence[EditRequest], regularizer: Regularizer | None = None
-) -> pd.DataFrame:
-    """Return what is left of facts and model when the sum of all edits goes through a regularizer.
+def score_sum(update: WeightUpdate, lm: LanguageModel, requests: Sequence[EditRequest]) -> pd.DataFrame:
+    """Return what an accumulated update, possibly regularized, leaves of facts and model.
 
     Parameters
     ----------
@@ -94,8 +86,6 @@ def score_sum(
         The unedited model.
     requests : sequence of EditRequest
         The facts to score.
-    regularizer : Regularizer, optional
-        Regularizer of the sum; none by default.
 
     Returns
     -------
@@ -110,21 +100,20 @@ def score_sum(
         If the update is empty, or applied to `lm`.
     """
     _check(update, lm)
-    version = update if regularizer is None else regularizer(update, lm)
     asked = [replace(request, portability=()) for request in requests]
-    with version.applied(lm):
+    with update.applied(lm):
         scores = score_edits(lm, asked, protocols=["teacher_forced"])
         held_out = measure_held_out(lm)
     grouped = scores.groupby("metric", sort=False)["value"]
     of_facts = [{"metric": name, "value": values.mean(), "n": len(values)} for name, values in grouped]
-    of_model = {"perplexity": held_out.factor, "kl": held_out.kl, "norm": version.norm()}
+    of_model = {"perplexity": held_out.factor, "kl": held_out.kl, "norm": update.norm()}
     return pd.DataFrame([*of_facts, *({"metric": name, "value": value, "n": 0} for name, value in of_model.items())])
 
 
 def _rows(matrix: str, label: str, values: Tensor) -> pd.DataFrame:
     kept = values[values > values.max() * _ROUNDING] if len(values) else values
     index = range(1, len(kept) + 1)
-    return pd.DataFrame({"matrix": matrix, "regularizer": label, "index": index, "value": kept.tolist()})
+    return pd.DataFrame({"matrix": matrix, "version": label, "index": index, "value": kept.tolist()})
 
 
 def _check(update: WeightUpdate, lm: LanguageModel) -> None:

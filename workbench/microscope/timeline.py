@@ -12,6 +12,7 @@ import torch
 
 from workbench.analysis.units import change_of_likelihood
 from workbench.errors import EditError
+from workbench.evaluation.decoding import decode_text
 from workbench.evaluation.edits import Probe
 from workbench.evaluation.predictions import predict_probes
 from workbench.experiment.replay import replay_trajectory
@@ -232,7 +233,7 @@ def _ask_facts(lm: LanguageModel, requests: Sequence[EditRequest]) -> tuple[tupl
     probes = [Probe(i, "reliability", r.filled_prompt, r.target_new, None) for i, r in enumerate(requests)]
     found = predict_probes(lm, probes)
     hits = tuple(sum(a == b for a, b in zip(p.argmax, p.target_ids, strict=True)) / len(p.argmax) for p in found)
-    return hits, tuple(lm.tokenizer.decode(list(p.argmax)).strip() for p in found)
+    return hits, tuple(decode_text(lm, p.argmax).strip() for p in found)
 
 
 def timeline_of(sequence: EditSequence) -> Timeline:
@@ -307,11 +308,12 @@ def read_timeline(store: Store, trajectory: str, lm: LanguageModel | None = None
         If the model cannot be loaded.
     """
     replayed = replay_trajectory(store, trajectory, lm)
+    changes = change_of_likelihood(store.scores([trajectory]))
     return Timeline(
         replayed.sequence.lm,
         [WeightUpdate({}) if each.edit is None else each.edit.update for each in replayed.operations],
         [each.requests for each in replayed.operations],
         accumulated=replayed.sequence.accumulated,
         feed_back=replayed.sequence.feed_back,
-        abilities=change_of_likelihood(store.scores([trajectory])).droplevel("trajectory").to_dict(),
+        abilities=dict(zip(changes.index.get_level_values("operation").tolist(), changes.tolist(), strict=True)),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workbench.regularize import Regularizer
 
 _NO_EDIT = "Make an edit to see the singular values of what it adds to the weights."
-_FACTS = 5  # the last ones, which are scored after each move of a slider
+_FACTS = 3  # the last ones, which are scored after each move of a slider
 _NONE, _RECT, _PRUNE, _SPHERE = "none", "RECT", "PRUNE", "SPHERE"
 _FORMS = (("log (α = e)", "log"), ("log₂", "log2"), ("log₁.₅", "log1.5"), ("log₁.₂", "log1.2"), ("linear", "linear"))
 
@@ -104,7 +104,7 @@ class SpectrumTab(Tab):
         self, kind: str, chosen: dict[str, Any], name: str | None, state: int, monitor: ProgressMonitor
     ) -> None:
         from workbench.explorer.sequence_views import render_scores, spectrum_view
-        from workbench.microscope.spectrum import compare_spectra, score_sum
+        from workbench.microscope.spectrum import PLAIN, compare_spectra, score_sum
 
         session = self.desk.session
         if session is None or not session.edits:
@@ -112,11 +112,14 @@ class SpectrumTab(Tab):
         regularizer = _make_regularizer(kind, chosen)
         with session.unedited(monitor) as sequence:
             base, facts = sequence.base, sequence.requests[-_FACTS:]
-            self._live.show(spectrum_view(compare_spectra(base, session.lm, regularizer, name=name)))
+            versions = {PLAIN: base}
+            if regularizer is not None:
+                versions[regularizer.label] = regularizer(base, session.lm)
+            self._live.show(spectrum_view(compare_spectra(versions, session.lm, name=name)))
             if self._plain is None or self._plain[0] != state:
                 self._plain = state, score_sum(base, session.lm, facts)
-            after = None if regularizer is None else score_sum(base, session.lm, facts, regularizer)
-        label = "" if regularizer is None else regularizer.label
+            label, last = list(versions.items())[-1]
+            after = None if last is base else score_sum(last, session.lm, facts)
         self._scores.value = render_scores(self._plain[1], after, label)
 
 
