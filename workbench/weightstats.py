@@ -107,11 +107,7 @@ def share_changed(update: WeightUpdate) -> float:
 
 def spectral_norm(change: Change) -> float:
     """Return the largest singular value σ₁ of a ΔW, computed in float64; from its factors where it has some."""
-    if isinstance(change, LowRank):
-        triangles = (torch.linalg.qr(factor.double(), mode="r").R for factor in (change.rows, change.cols))
-        left, right = triangles
-        return float(torch.linalg.matrix_norm(left @ right.T, 2))
-    return largest_singular_value(change.dense())
+    return float(change_singular_values(change)[0])
 
 
 def spectral_ratio(update: WeightUpdate, lm: LanguageModel) -> float:
@@ -149,12 +145,34 @@ def largest_singular_value(matrix: Tensor) -> float:
     return extreme_singular_values(matrix)[1]
 
 
-def extreme_singular_values(matrix: Tensor) -> tuple[float, float]:
-    """Return the smallest and the largest singular value of a matrix, by the smaller Gram matrix in float64."""
+def singular_values(matrix: Tensor) -> Tensor:
+    """Return all singular values of a matrix (r,), descending, by the smaller Gram matrix in float64.
+
+    Values below about 1e-8 times the largest are rounding.
+    """
     M = matrix.double()
     values = torch.linalg.eigvalsh(M @ M.T if M.shape[0] <= M.shape[1] else M.T @ M)
-    smallest, largest = (math.sqrt(max(float(value), 0.0)) for value in (values[0], values[-1]))
-    return smallest, largest
+    return values.flip(0).clamp_min(0).sqrt()
+
+
+def unedited_singular_values(lm: LanguageModel, name: str) -> Tensor:
+    """Return all singular values of an unedited weight, as `singular_values`; they are kept in the memo of `lm`."""
+    known = lm.memo.section("singular values")
+    return compute_missing(known, (name,), lambda _: [singular_values(lm.unedited_weight(name))])[0]
+
+
+def change_singular_values(change: Change) -> Tensor:
+    """Return the singular values of a ΔW (r,), descending, in float64; from its factors where it has some."""
+    if isinstance(change, LowRank):
+        left, right = (torch.linalg.qr(factor.double(), mode="r").R for factor in (change.rows, change.cols))
+        return torch.linalg.svdvals(left @ right.T)
+    return singular_values(change.dense())
+
+
+def extreme_singular_values(matrix: Tensor) -> tuple[float, float]:
+    """Return the smallest and the largest singular value of a matrix, by the smaller Gram matrix in float64."""
+    values = singular_values(matrix)
+    return float(values[-1]), float(values[0])
 
 
 def condition_number(matrix: Tensor) -> float:

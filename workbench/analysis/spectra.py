@@ -19,7 +19,13 @@ from workbench.lm import LanguageModel
 from workbench.selection import quantiles
 from workbench.storage.cache import compute_missing
 from workbench.update import WeightUpdate
-from workbench.weightstats import relative_change, spectral_norm, unedited_spectral_norm
+from workbench.weightstats import (
+    relative_change,
+    singular_values,
+    spectral_norm,
+    unedited_singular_values,
+    unedited_spectral_norm,
+)
 
 LEADING = 10  # singular vectors that span a leading subspace
 _DELTA_QUANTILE = 0.9
@@ -65,13 +71,15 @@ def tabulate_singular_values(update: WeightUpdate, lm: LanguageModel, *, count: 
     DataFrame
         Columns parameter, matrix ("W₀", "W_t" or "ΔW"), index (from 1) and value.
     """
-    name = _main_matrix(update, lm)
-    W, dW = lm.weight(name).double(), update.delta(name).double().to(lm.weight(name).device)
+    name = main_matrix(update, lm)
+    W, dW = lm.unedited_weight(name).double(), update.delta(name).double()
+    matrices = {"W₀": unedited_singular_values(lm, name), "W_t": singular_values(W + dW.to(W.device))}
+    matrices["ΔW"] = singular_values(dW)
     parts = []
-    for label, matrix in (("W₀", W), ("W_t", W + dW), ("ΔW", dW)):
-        values = _leading(matrix, count)[1]
+    for label, of_matrix in matrices.items():
+        values = of_matrix[:count].tolist()
         index = range(1, len(values) + 1)
-        parts.append(pd.DataFrame({"parameter": name, "matrix": label, "index": index, "value": values.tolist()}))
+        parts.append(pd.DataFrame({"parameter": name, "matrix": label, "index": index, "value": values}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -138,7 +146,7 @@ def _tabulate(store: Store, files: Mapping[int, str], spec: Mapping[str, Any]) -
 
 
 def _describe(update: WeightUpdate, lm: LanguageModel) -> dict[str, object]:
-    name, risk = _main_matrix(update, lm), assess(update, lm)
+    name, risk = main_matrix(update, lm), assess(update, lm)
     W = lm.weight(name).double()
     dW = update.delta(name).double().to(W.device)
     (U, _, V), (U_t, _, V_t) = _leading(W, LEADING), _leading(W + dW, LEADING)
@@ -163,7 +171,8 @@ def _describe(update: WeightUpdate, lm: LanguageModel) -> dict[str, object]:
     }
 
 
-def _main_matrix(update: WeightUpdate, lm: LanguageModel) -> str:
+def main_matrix(update: WeightUpdate, lm: LanguageModel) -> str:
+    """Return the name of the matrix in which σ₁(ΔW)/σ₁(W₀) is largest."""
     return max(update, key=lambda name: spectral_norm(update[name]) / unedited_spectral_norm(lm, name))
 
 
@@ -178,15 +187,35 @@ def _leading(W: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return (first, S, second) if wide else (second, S, first)
 
 
-@torch.no_grad()
 def _output_norm(lm: LanguageModel, name: str) -> float:
     """Return the mean norm of what the layer with this weight gives for held-out text, without its first tokens."""
-    rows = read_windows(lm, "articles", window=_WINDOW, limit=_TEXTS)
+    return float(output_norms(lm, name, texts=_TEXTS, window=_WINDOW)[:, 1:].mean())
+
+
+@torch.no_grad()
+def output_norms(lm: LanguageModel, name: str, *, texts: int, window: int) -> Tensor:
+    """Return the norm of what a layer gives at each token of held-out text, for the current weights.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model.
+    name : str
+        Name of the layer's weight.
+    texts, window : int
+        Number of windows of the bundled articles, and their tokens.
+
+    Returns
+    -------
+    Tensor (texts, window)
+        In float64.
+    """
+    rows = read_windows(lm, "articles", window=window, limit=texts)
     norms = []
 
     def keep(module: torch.nn.Module, args: object, output: Tensor) -> None:
-        norms.append(first_output(output)[:, 1:].double().norm(dim=-1).mean())
+        norms.append(first_output(output).double().norm(dim=-1))
 
     with hooked(lm.model.get_submodule(name.removesuffix(".weight")), keep):
         compute_logits(lm, rows, [[0] for _ in rows])
-    return float(torch.stack(norms).mean())
+    return torch.stack(norms).reshape(len(rows), window)

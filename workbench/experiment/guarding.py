@@ -76,21 +76,41 @@ def admit(
     -------
     Admission
     """
-    own = key_of("guard", key, settings_of(regularizer), guard.limit, guard.repairs)
-    record, tensors = f"guards/{own}.json", f"guards/{own}.safetensors"
+    found = read_admission(store, guard, computed, key, regularizer)
+    if found is None:
+        record, tensors = _files_of(guard, key, regularizer)
+        store.write_json(record, _decide(sequence, store, tensors, guard, editor, computed, regularizer))
+        found = read_admission(store, guard, computed, key, regularizer)
+    assert found is not None
+    return found
+
+
+def read_admission(
+    store: Store, guard: Guard, computed: WeightUpdate, key: str, regularizer: Regularizer
+) -> Admission | None:
+    """Return the guard's decision about an edit, as `admit`; None if the store does not hold it."""
+    record, tensors = _files_of(guard, key, regularizer)
     known = store.read_json(record)
-    update = None if known is None or not known["replaced"] else store.read_update(tensors)
-    if known is None or (known["replaced"] and update is None):
-        known = _decide(sequence, store, tensors, guard, editor, computed, regularizer)
-        store.write_json(record, known)
-        update = store.read_update(tensors) if known["replaced"] else None
+    if known is None:
+        return None
     repair, failed, seconds = known["repair"], known["failed"], known["seconds"]
     if repair == REFUSED:
         return Admission(None, regularizer, key, repair, failed, seconds)
     chosen = from_settings(known["regularizer"])
-    if update is not None:
-        return Admission(update, chosen, own, repair, None, seconds)
-    return Admission(computed, chosen, key, repair, None, seconds)
+    if not known["replaced"]:
+        return Admission(computed, chosen, key, repair, None, seconds)
+    update = store.read_update(tensors)
+    own = _key_of_decision(guard, key, regularizer)
+    return None if update is None else Admission(update, chosen, own, repair, None, seconds)
+
+
+def _files_of(guard: Guard, key: str, regularizer: Regularizer) -> tuple[str, str]:
+    own = _key_of_decision(guard, key, regularizer)
+    return f"guards/{own}.json", f"guards/{own}.safetensors"
+
+
+def _key_of_decision(guard: Guard, key: str, regularizer: Regularizer) -> str:
+    return key_of("guard", key, settings_of(regularizer), guard.limit, guard.repairs)
 
 
 def _decide(

@@ -14,7 +14,10 @@ from workbench.explorer.tabs.continuations import ContinuationsTab
 from workbench.explorer.tabs.export import ExportTab, Shown
 from workbench.explorer.tabs.history import HistoryTab
 from workbench.explorer.tabs.lens import LensTab
+from workbench.explorer.tabs.sequence import SequenceTab
+from workbench.explorer.tabs.spectrum import SpectrumTab
 from workbench.explorer.tabs.tab import Tab
+from workbench.explorer.tabs.timeline import TimelineTab
 from workbench.explorer.tabs.trace import TraceTab
 from workbench.explorer.tabs.weights import WeightsTab
 from workbench.explorer.widgets import add_classes, card
@@ -66,6 +69,9 @@ class Results(widgets.VBox):
             self.continuations,
             self.abilities,
             self.history,
+            SpectrumTab(desk),
+            TimelineTab(desk),
+            SequenceTab(desk),
             self.export,
         )
         self._tabs = widgets.Tab(self.tabs, titles=[tab.title for tab in self.tabs], selected_index=0)

@@ -95,6 +95,12 @@ class Session:
         with self._exclusive(monitor), self._sequence.applied():
             yield self.lm
 
+    @contextmanager
+    def unedited(self, monitor: ProgressMonitor | None = None) -> Iterator[EditSequence]:
+        """Keep other threads from the model, which stays unedited, inside the ``with`` block; it binds the edits."""
+        with self._exclusive(monitor):
+            yield self._sequence
+
     def edit(
         self,
         request: EditRequest,
