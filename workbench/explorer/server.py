@@ -107,7 +107,7 @@ class Page(TornadoVoilaHandler):
         HTTPError
             403 if a page of another origin asks without the token.
         """
-        await super().prepare()  # type: ignore[misc]
+        await super().prepare()
         if self._finished:  # redirected to the login page
             return
         if not self.token_authenticated and not self._is_own_request():
@@ -124,7 +124,7 @@ class _Files(JupyterHandler):
     @allow_unauthenticated
     async def get(self, path: str, include_body: bool = True) -> None:
         """Send a file, or its headers alone."""
-        await super().get(path, include_body)
+        await super().get(path, include_body)  # type: ignore[misc]
 
 
 def _guarded(handler: type) -> type:
