@@ -124,6 +124,14 @@ def test_a_file_that_exists_is_not_replaced(refused, folder):
     )
 
 
+def test_force_replaces_no_pipe(refused, folder):
+    os.mkfifo("pipe")
+    assert refused("edit", *FACT, "--save", "pipe", "--force", "--model", "not looked at") == (
+        "--save pipe is a pipe; give the name of a file."
+    )
+    assert Path("pipe").is_fifo()
+
+
 def test_a_layer_out_of_range_is_named_with_the_range(refused, tiny):
     options = (*FACT, "--model", tiny, "--save", "e.safetensors")
     assert refused("edit", *options, "--layer", 4) == f"layer 4 is out of range: {tiny} has layers 0 to 3."

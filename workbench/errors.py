@@ -46,6 +46,10 @@ class SpecError(WorkbenchError, ValueError):
     """A requested figure, profile, parameter or setting does not exist."""
 
 
+class OutputError(WorkbenchError, ValueError):
+    """A file cannot be written under the name that was given."""
+
+
 class ReportError(WorkbenchError, ValueError):
     """A report cannot be made from the executed notebooks, or cannot be written to its destination."""
 

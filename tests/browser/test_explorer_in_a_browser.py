@@ -195,7 +195,7 @@ def test_a_walk_through_the_explorer(app, open_page, shots):
 
 
 def test_two_pages_do_not_disturb_each_other_in_the_dark_and_on_a_wide_screen(app, open_page, shots):
-    first, second = (Panel(open_page(f"{app}?theme=dark", WIDE)).ready() for _ in range(2))
+    first, second = (Panel(open_page(f"{app}&theme=dark", WIDE)).ready() for _ in range(2))
     before = second.text(".wb-answers")
     first.press("Edit")
     first.wait_for(".wb-verdict", "The model predicts Rome, unedited Paris")

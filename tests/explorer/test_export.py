@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -103,3 +104,27 @@ def test_a_folder_that_cannot_be_created_is_named(edited, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EditError, match=r"^no folder can be made in .*file \(.*\); choose another\.$"):
         export(edited, tmp_path / "file", [])
+
+
+def test_where_the_environment_names_a_folder_nothing_is_exported_elsewhere(edited, tmp_path, monkeypatch):
+    root, outside = tmp_path / "exports", tmp_path / "elsewhere"
+    root.mkdir()
+    outside.mkdir()
+    (root / "link").symlink_to(outside)
+    monkeypatch.setenv("WORKBENCH_EXPORTS", str(root))
+    for into in (outside, root / ".." / "elsewhere", root / "link", root / "link" / "deeper", f"{root}-2", "~"):
+        with pytest.raises(EditError) as caught:
+            export(edited, into, [])
+        place = Path(into).expanduser().resolve()
+        assert str(caught.value) == f"exports are written inside {root} only; {place} is elsewhere."
+    assert list(outside.iterdir()) == []
+    assert not Path(f"{root}-2").exists()
+    folder, _ = export(edited, root / "deeper", [])
+    assert folder.parent == root / "deeper"
+    monkeypatch.delenv("WORKBENCH_EXPORTS")
+    assert export(edited, outside, [])[0].parent == outside
+
+
+def test_what_can_be_no_folder_is_refused(edited):
+    with pytest.raises(EditError, match=r"^'a\\x00b' is no folder to export into \(.*\); choose another\.$"):
+        export(edited, "a\0b", [])

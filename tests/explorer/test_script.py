@@ -69,6 +69,26 @@ def test_the_users_texts_are_not_run_as_code(session, folder):
     assert_same_update(saved, session.update)
 
 
+ODD = ("\n1/0", "\r1/0", "\r\n1/0\n", "\f1/0", "\u20281/0", "\0", "\ud800", "'''\n1/0", "\\\n1/0", '"""\n1/0#')
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_no_character_of_a_name_or_a_text_ends_a_comment_or_a_string(session, odd):
+    session.edit(FACT, EDITOR)
+    request = replace(FACT, prompt=f"{odd} {{}} {odd}", target_new=f"Rome{odd}")
+    plain = script_of(session.lm, session.edits)
+    lm = replace(session.lm, name=f"model{odd}")
+    code = script_of(lm, [replace(session.edits[0], request=request)], file=f"u{odd}.safetensors")
+    assert {c for c in code if not c.isprintable()} == {"\n"}
+    texts = {node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)}
+    assert {lm.name, request.prompt, request.target_new, f"u{odd}.safetensors"} <= texts
+    assert number_of_statements(code) == number_of_statements(plain)
+
+
+def number_of_statements(code):
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(code)))
+
+
 def test_a_method_of_another_module_is_imported_from_there(session, monkeypatch):
     module = ModuleType("elsewhere")
     monkeypatch.setitem(sys.modules, "elsewhere", module)

@@ -111,3 +111,14 @@ def test_a_malformed_manifest_is_refused_with_the_place(tmp_path, text, sentence
     assert found.startswith(f"{tmp_path / 'figures.yaml'}{sentence}")
     assert found.endswith(".")
     assert len(found.splitlines()) == 1
+
+
+@pytest.mark.parametrize("field", ["figure", "notebook", "makes"])
+def test_no_name_in_the_manifest_leads_out_of_its_folder(notebooks, field):
+    evil = "../../evil"
+    write_manifest(notebooks, {**ENTRY, field: [evil] if field == "makes" else evil})
+    where = f"figures.0.{field}" + ".0" * (field == "makes")
+    assert error_of(SpecError, read_manifest, notebooks) == (
+        f"{notebooks / 'figures.yaml'}, {where}: {evil!r} cannot name a file; give letters, digits and _ - . without "
+        "folders; the README shows an entry."
+    )

@@ -93,6 +93,13 @@ class TestBeforeAnyKernelStarts:
         write_manifest(notebooks, {**ENTRY, "parameters": {"m": 1}})
         assert error_of(SpecError, plan_and_run, profile="smoke", notebooks=notebooks) == sentence
 
+    def test_a_figure_name_that_leads_elsewhere(self, notebooks):
+        sentence = (
+            "fig.ipynb, name: '../../evil' cannot name a file; give letters, digits and _ - . without folders."
+        )
+        given = {"profile": "smoke", "notebooks": notebooks, "overrides": {"name": "../../evil"}}
+        assert error_of(SpecError, plan_and_run, **given) == sentence
+
     def test_an_error_in_a_later_entry_stops_the_first_one_too(self, notebooks):
         write_manifest(notebooks, ENTRY, {**ENTRY, "figure": "gone", "makes": ["gone"], "notebook": "gone.ipynb"})
         assert error_of(SpecError, plan_and_run, profile="smoke", notebooks=notebooks) == (

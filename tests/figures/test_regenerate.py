@@ -130,3 +130,8 @@ def test_figures_of_other_profiles_are_not_drawn_from_results(notebooks):
     assert error_of(SpecError, regenerate, plan(profile="smoke"), from_results=True) == (
         "figures are drawn from results in the profiles study only."
     )
+
+
+def test_the_kernel_of_a_notebook_does_not_talk_in_plain_text(notebooks, capfd):
+    plan_and_run(profile="smoke")
+    assert "encryption" not in capfd.readouterr().err

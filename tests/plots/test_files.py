@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from tests.helpers import error_of
+from workbench.errors import OutputError
 from workbench.plots.files import draw_and_save, on_one_axes, save_figure, save_table
 from workbench.plots.overview import kept_share_curves
 from workbench.plots.weights import relative_change_panel, weight_heatmaps
@@ -72,3 +74,12 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_half_written(tmp_path):
         save_figure(Broken(), pd.DataFrame({"a": [2]}), tmp_path, "t")
     assert old.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/b", ""])
+def test_figures_and_tables_are_written_inside_their_folder_only(tmp_path, name):
+    folder = tmp_path / "figures"
+    sentence = f"{name!r} cannot name a file; give letters, digits and _ - . without folders."
+    for save in (save_table, lambda table, *place: save_figure(Figure(), table, *place)):
+        assert error_of(OutputError, save, SHARES, folder, name) == sentence
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,15 @@
 """Files are written completely or not at all."""
 
 import os
+import socket
+from pathlib import Path
 
 import pytest
 import torch
 
-from workbench.storage.files import write_atomically
+from tests.helpers import error_of
+from workbench.errors import OutputError
+from workbench.storage.files import check_file_name, write_atomically
 from workbench.storage.tensors import write_tensors
 
 
@@ -62,3 +66,39 @@ def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_a_pipe_a_socket_and_a_device_are_never_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    Path("folder").mkdir()
+    os.mkfifo("fifo")
+    Path("to-fifo").symlink_to("fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        kinds = {
+            "folder": "a folder",
+            "fifo": "a pipe",
+            "to-fifo": "a pipe",
+            "socket": "a socket",
+            "/dev/null": "a device",
+        }
+        for name, kind in kinds.items():
+            before = os.lstat(name)
+            sentence = error_of(OutputError, write_atomically, name, lambda scratch: pytest.fail("written"))
+            assert sentence == f"{name} is {kind}; give the name of a file."
+            assert (os.lstat(name).st_ino, os.lstat(name).st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "folder", "socket", "to-fifo"]
+
+
+@pytest.mark.parametrize("name", ["figure7_rome", "table1-2.b", "Größe 2", "a" * 200])
+def test_plain_names_can_name_a_file(name):
+    assert check_file_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../../evil", "a/b", "/etc/x", "a\\b", "C:x", ".hidden", "a\n", "a\0b", "a" * 201, None, 7]
+)
+def test_names_that_lead_elsewhere_or_name_nothing_are_refused(name):
+    assert error_of(OutputError, check_file_name, name) == (
+        f"{name!r} cannot name a file; give letters, digits and _ - . without folders."
+    )

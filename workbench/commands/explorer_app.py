@@ -19,6 +19,7 @@ from workbench.extras import require_extra
 NOTEBOOK = Path("notebooks", "00_explorer.ipynb")
 TEMPLATES = Path(__file__).parent.parent / "explorer"  # searched by Jupyter; holds voila/templates
 DEFAULT_PORT = 8866
+CULL_AFTER = 600  # seconds: a laptop that sleeps, or a tunnel that breaks, keeps its session
 
 
 def open_explorer(
@@ -29,38 +30,51 @@ def open_explorer(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     model: Annotated[str, typer.Option(help="The embedded model, a hub id or a folder.")] = DEFAULT_MODEL,
     facts: Annotated[str, typer.Option(help='File of facts, "bundled" or "bundled-hard".')] = BUNDLED,
-    exports: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("explorer-exports"),
+    exports: Annotated[Path, typer.Option(help="Folder of the exports; the page cannot write elsewhere.")] = Path(
+        "explorer-exports"
+    ),
     theme: Annotated[
         Literal["light", "dark"], typer.Option(help="Theme of the page; ?theme=dark in its address works, too.")
     ] = "light",
+    cull_after: Annotated[
+        int,
+        typer.Option(min=0, help="Seconds after which the model of a page that is gone is dropped; 0 keeps it."),
+    ] = CULL_AFTER,
 ) -> None:
-    """Open the explorer in a browser. It runs on this machine and cannot be reached from others; Ctrl-C ends it."""
+    """Open the explorer in a browser. It runs on this machine and cannot be reached from others; Ctrl-C ends it.
+
+    The address that is printed holds a token, without which the server answers nothing.
+    """
     require_extra("voila", "explorer")
     load_facts(facts)  # raises before the server starts
     if port is not None:
         _check_free(port)
     source = _notebook()
-    parameters = {
-        "model": _absolute(model),
-        "facts": _absolute(facts),
-        "exports_dir": str(exports.expanduser().resolve()),
-    }
+    folder_of_exports = str(exports.expanduser().resolve())
+    parameters = {"model": _absolute(model), "facts": _absolute(facts), "exports_dir": folder_of_exports}
+    _set_for_kernels(folder_of_exports)
     with tempfile.TemporaryDirectory(prefix="workbench-app-") as folder:
         notebook = _parameterized(source, parameters, Path(folder))
-        _serve(notebook, port, browser=browser, theme=theme)
+        _serve(notebook, port, browser=browser, theme=theme, cull_after=cull_after)
 
 
-def _serve(notebook: Path, port: int | None, *, browser: bool, theme: str) -> None:
-    # read by Voilà and by the kernels it starts
+def _set_for_kernels(exports: str) -> None:
+    """Set what the kernels inherit: the folder that they may export into, and where the page's template is found."""
+    from workbench.explorer.exports_root import EXPORTS_VARIABLE
+
+    os.environ[EXPORTS_VARIABLE] = exports
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [str(TEMPLATES), os.environ.get("JUPYTER_PATH")]))
-    from voila.app import Voila
 
-    options = ["--Voila.ip=localhost", f"--port={port or DEFAULT_PORT}", "--template=workbench", f"--theme={theme}"]
+
+def _serve(notebook: Path, port: int | None, *, browser: bool, theme: str, cull_after: int) -> None:
+    from workbench.explorer.server import ExplorerServer
+
+    options = [f"--port={port or DEFAULT_PORT}", "--template=workbench", f"--theme={theme}"]
     options += [] if port is None else ["--Voila.port_retries=0"]
     options += [] if browser else ["--no-browser"]
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # otherwise the kernels would outlive the server
     try:
-        Voila.launch_instance(argv=[str(notebook), *options])
+        ExplorerServer.launch_instance(argv=[str(notebook), *options], cull_after=cull_after)
     finally:
         signal.signal(signal.SIGTERM, before)
 

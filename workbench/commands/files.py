@@ -13,7 +13,7 @@ from workbench.errors import UpdateError, WorkbenchError
 from workbench.library_logging import quiet_libraries
 from workbench.lm import LanguageModel, load
 from workbench.regularize import Regularizer, make_regularizer
-from workbench.storage.files import write_atomically
+from workbench.storage.files import kind_if_no_file, write_atomically
 from workbench.update import WeightUpdate
 
 SavedUpdate = tuple[Path, WeightUpdate]
@@ -42,6 +42,8 @@ def check_file_option(option: str, path: Path, *, force: bool, error: type[Workb
         raise error(f"{option} {path}: the folder {path.parent} does not exist; make it first.")
     if path.is_dir():
         raise error(f"{option} {path} is a folder; give the name of a file in it.")
+    if kind := kind_if_no_file(path):
+        raise error(f"{option} {path} is {kind}; give the name of a file.")
     if path.exists() and not force:
         raise error(f"{option} {path} exists; give another name, or --force to replace it.")
     if not os.access(path.parent, os.W_OK):

@@ -22,7 +22,10 @@ StoreUrl = Annotated[
 ]
 Cluster = Annotated[
     str | None,
-    typer.Option(help="Dask cluster of the experiments: local, local:N, tcp://scheduler:8786, or a scheduler file."),
+    typer.Option(
+        help="Dask cluster of the experiments: local, local:N, local:auto, tcp://scheduler:8786, or a scheduler file. "
+        "Dask asks for no password: whoever reaches a scheduler or worker can run code there."
+    ),
 ]
 Accumulated = Annotated[
     str | None,

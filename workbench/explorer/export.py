@@ -11,6 +11,7 @@ import pandas as pd
 
 from workbench.errors import EditError, UpdateError
 from workbench.explorer.edits import Answers, Continuation
+from workbench.explorer.exports_root import export_folder
 from workbench.explorer.figures import Picture, drawing
 from workbench.explorer.page import render_page
 from workbench.explorer.script import script_of
@@ -73,13 +74,14 @@ def export(
     Raises
     ------
     EditError
-        If there is no edit, or the folder cannot be created.
+        If there is no edit, or the folder cannot be created or lies outside WORKBENCH_EXPORTS.
     """
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
+    into = export_folder(into)
     answers = [session.predict(edit.request) for edit in session.edits]
     page = render_page(session, answers, pictures, continued, views)
-    folder = _make_folder(Path(into).expanduser(), session)
+    folder = _make_folder(into, session)
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
     written.append(_export_adapter(session, folder))

@@ -9,6 +9,7 @@ import torch
 import workbench
 from workbench.explorer.edits import Edit
 from workbench.lm import LanguageModel
+from workbench.printable import printable
 from workbench.regularize import Regularizer
 from workbench.versions import library_versions
 
@@ -52,18 +53,22 @@ def script_of(
     names = {contexts: f"contexts_{i}" if i > 1 else "contexts" for i, contexts in enumerate(dict.fromkeys(sampled), 1)}
     dtype = next(lm.model.parameters()).dtype
     load = f"wb.load({lm.name!r})" if dtype == torch.float32 else f"wb.load({lm.name!r}, dtype={str(dtype)[6:]!r})"
-    lines = [f"# {count} of {lm.name}, made with {versions}", *_imports(edits, accumulated), "", f"lm = {load}"]
+    lines = [_comment(f"{count} of {lm.name}, made with {versions}"), *_imports(edits, accumulated), "", f"lm = {load}"]
     lines += [f"{name} = {_source(contexts, {})}" for contexts, name in names.items()]
     of_sum = "" if accumulated is None else f", accumulated={_source(accumulated, {})}"
     lines += [f"sequence = wb.EditSequence(lm{of_sum})  # each edit is computed on the model with all earlier edits"]
     for number, edit in enumerate(edits, start=1):
-        lines += ["", f"# edit {number}: {_comment(edit)}", *_edit_lines(edit, names)]
+        lines += ["", _comment(f"edit {number}: {_summary(edit)}"), *_edit_lines(edit, names)]
     lines += ["", f"sequence.total.save({file!r})"]
     return "\n".join(lines) + "\n"
 
 
-def _comment(edit: Edit) -> str:
-    """Return one line, whatever the texts hold."""
+def _comment(text: str) -> str:
+    """Return a comment of one line, whatever the text holds: a line break in it would make code of the rest."""
+    return f"# {printable(text)}"
+
+
+def _summary(edit: Edit) -> str:
     request = edit.request
     return f"{request.filled_prompt!r} -> {request.target_new!r}, {edit.editor.label}, {edit.regularizer.label}"
 

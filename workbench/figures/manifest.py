@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
-from workbench.errors import SpecError
+from workbench.errors import OutputError, SpecError
+from workbench.storage.files import check_file_name
 
 Profile = Literal["smoke", "default", "study", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -15,6 +17,17 @@ MANIFEST = "figures.yaml"
 COMMITTED: tuple[Profile, ...] = ("default", "study")  # profiles whose figures are kept in figures/
 ARCHIVED: tuple[Profile, ...] = ("study",)  # profiles whose results are kept beside the figures, in one file
 FIGURES_PARAMETER = "figures_dir"  # parameter of every notebook: the folder of its figure files
+NAME_PARAMETER = "name"  # parameter of notebooks that serve several figures: the stem of the files' names
+
+
+def _file_name(name: str) -> str:
+    try:
+        return check_file_name(name)
+    except OutputError as err:
+        raise PydanticCustomError("file_name", "{reason}", {"reason": str(err).removesuffix(".")}) from err
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]  # entries write inside the folders of a profile only
 
 
 class Entry(BaseModel):
@@ -46,11 +59,11 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    figure: str
+    figure: FileName
     also: tuple[str, ...] = ()
     title: str
-    notebook: str
-    makes: tuple[str, ...]
+    notebook: FileName
+    makes: tuple[FileName, ...]
     parameters: dict[str, Any] = Field(default_factory=dict)
     profiles: dict[Profile, dict[str, Any]]
     minutes: dict[Profile, float] = Field(default_factory=dict)

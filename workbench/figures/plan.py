@@ -7,17 +7,19 @@ from typing import Any, cast
 
 import papermill
 
-from workbench.errors import SpecError
+from workbench.errors import OutputError, SpecError
 from workbench.figures.manifest import (
     ARCHIVED,
     COMMITTED,
     FIGURES_PARAMETER,
+    NAME_PARAMETER,
     Entry,
     Profile,
     read_manifest,
     select_for_profile,
 )
 from workbench.figures.records import cause_of, last_run
+from workbench.storage.files import check_file_name
 
 ARCHIVE = "results.parquet"  # beside the figures of a profile whose results are kept
 ENDINGS = (".csv", ".png", ".svg")  # every notebook writes the first; those with pictures write the others too
@@ -111,6 +113,11 @@ def check_notebook_parameters(entry: Entry, notebooks: Path, parameters: dict[st
     known = set(papermill.inspect_notebook(str(path)))
     if unknown := sorted(set(parameters) - known):
         raise SpecError(f"{entry.notebook} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    if NAME_PARAMETER in parameters:
+        try:
+            check_file_name(parameters[NAME_PARAMETER])
+        except OutputError as err:
+            raise SpecError(f"{entry.notebook}, {NAME_PARAMETER}: {err}") from err
 
 
 def plan(

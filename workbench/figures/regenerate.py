@@ -11,6 +11,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
+from traitlets.config import Config
 
 from workbench.errors import NothingStoredError, RunError, SpecError
 from workbench.experiment.archive import read_archive, write_archive
@@ -19,6 +20,7 @@ from workbench.experiment.store_location import experiments_of_children, own_sto
 from workbench.figures.manifest import ARCHIVED, MANIFEST, Entry
 from workbench.figures.plan import ENDINGS, Locations, PlannedRun
 from workbench.figures.records import record_run
+from workbench.kernels import KERNEL_SETTINGS
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +129,7 @@ def _execute(planned: PlannedRun) -> Path:
             cwd=str(locations.notebooks),
             kernel_name="python3",
             progress_bar={"desc": entry.figure, "leave": False},
+            config=Config(KERNEL_SETTINGS),
         )
     except PapermillExecutionError as err:
         if err.ename == NothingStoredError.__name__:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from workbench.plots.style import styled
-from workbench.storage.files import write_atomically
+from workbench.storage.files import check_file_name, write_atomically
 
 
 def draw_and_save(
@@ -84,7 +84,13 @@ def save_figure(figure: Figure, table: pd.DataFrame, folder: str | Path, name: s
     -------
     list of Path
         The three files.
+
+    Raises
+    ------
+    OutputError
+        If the name holds a folder, or cannot name a file for another reason.
     """
+    check_file_name(name)
     png, svg = Path(folder) / f"{name}.png", Path(folder) / f"{name}.svg"
     return [
         write_atomically(png, lambda path: figure.savefig(path, format="png", metadata={"Software": None})),
@@ -94,7 +100,27 @@ def save_figure(figure: Figure, table: pd.DataFrame, folder: str | Path, name: s
 
 
 def save_table(table: pd.DataFrame, folder: str | Path, name: str) -> Path:
-    """Write ``name.csv``, numbers with six digits, to a folder, which is created if it does not exist."""
+    """Write ``name.csv``, numbers with six digits, to a folder, which is created if it does not exist.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    folder : str or Path
+        Folder of the file.
+    name : str
+        File name without ending.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If the name holds a folder, or cannot name a file for another reason.
+    """
     return write_atomically(
-        Path(folder) / f"{name}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g")
+        Path(folder) / f"{check_file_name(name)}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g")
     )

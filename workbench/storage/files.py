@@ -1,9 +1,50 @@
 """Atomic files: written under a temporary name beside the target, then renamed, so a file is whole or absent."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from workbench.errors import OutputError
+
+_FILE_NAME = re.compile(r"\w[\w .+=-]{0,199}")
+_KINDS = (
+    (Path.is_dir, "a folder"),
+    (Path.is_fifo, "a pipe"),
+    (Path.is_socket, "a socket"),
+    (Path.exists, "a device"),
+)
+
+
+def check_file_name(name: str) -> str:
+    """Return a name that a file may have in the folder where it belongs.
+
+    Parameters
+    ----------
+    name : str
+        Name without folders: letters, digits, and ``_ - . + =`` and spaces after the first, at most 200 characters.
+
+    Returns
+    -------
+    str
+        `name`.
+
+    Raises
+    ------
+    OutputError
+        If it is anything else, such as ``"../other"``, which would be written elsewhere.
+    """
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise OutputError(f"{name!r} cannot name a file; give letters, digits and _ - . without folders.")
+    return name
+
+
+def kind_if_no_file(path: Path) -> str | None:
+    """Return what a path leads to if that exists and is no regular file, such as "a folder" or "a pipe"."""
+    if path.is_file():
+        return None
+    return next((kind for is_kind, kind in _KINDS if is_kind(path)), None)
 
 
 def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
@@ -21,8 +62,15 @@ def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
     -------
     Path
         `path`.
+
+    Raises
+    ------
+    OutputError
+        If there is a folder, a device, a pipe or a socket at `path`, which a rename would replace.
     """
     path = Path(path)
+    if kind := kind_if_no_file(path):
+        raise OutputError(f"{path} is {kind}; give the name of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     os.close(handle)

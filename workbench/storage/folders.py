@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import UpdateError
+from workbench.storage.files import kind_if_no_file
 
 
 def check_folder(folder: str | Path, *, replace: bool = False) -> None:
@@ -25,7 +26,7 @@ def check_folder(folder: str | Path, *, replace: bool = False) -> None:
     """
     target = Path(folder).resolve()
     if target.exists() and not target.is_dir():
-        raise UpdateError(f"{folder} is a file; give the name of a folder to make.")
+        raise UpdateError(f"{folder} is {kind_if_no_file(target) or 'a file'}; give the name of a folder to make.")
     if target.is_dir() and any(target.iterdir()) and not replace:
         raise UpdateError(f"the folder {folder} exists and is not empty; give another name.")
     if not target.parent.is_dir():
