@@ -14,6 +14,7 @@ from workbench.explorer.tabs.continuations import ContinuationsTab
 from workbench.explorer.tabs.export import ExportTab, Shown
 from workbench.explorer.tabs.history import HistoryTab
 from workbench.explorer.tabs.tab import Tab
+from workbench.explorer.tabs.text import TextTab
 from workbench.explorer.tabs.weights import WeightsTab
 from workbench.explorer.widgets import add_classes, card
 from workbench.html import render
@@ -60,6 +61,7 @@ class Results(widgets.VBox):
             self.answers,
             self.weights,
             self.continuations,
+            TextTab(desk),
             self.abilities,
             self.history,
             self.export,

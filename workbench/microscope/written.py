@@ -101,11 +101,11 @@ def read_written(
     """Return the tokens that the leading left singular vectors of each ΔW promote and suppress.
 
     A linear layer whose output is added to the residual stream writes, for any input, a combination of the left
-    singular vectors u of ΔW. Each is put through the norm of the layer's output where the family has one, the model's own final
-    norm and its head (the logit lens, applied to a weight as by Dar et al. 2023, arXiv 2209.02535). A norm divides by
-    the length of the whole stream, of which u is only a part, so that only the direction is meaningful: u is given the
-    length √d_model, and the scores are (f(u) − f(−u)) / 2, from which the biases of norm and head cancel. Later blocks,
-    which also read what is written, are left out.
+    singular vectors u of ΔW. Each is put through the norm of the layer's output where the family has one, the model's
+    own final norm and its head: the logit lens, applied to weights as by Dar et al. 2023 (arXiv 2209.02535). A norm
+    divides by the length of the whole stream, of which u is only a part, so that only the direction is meaningful: u
+    is given the length √d_model, and the scores are (f(u) − f(−u)) / 2, from which the biases of norm and head cancel.
+    Later blocks, which also read what is written, are left out: in a low layer the tokens seldom name the new answer.
 
     Singular vectors come from the factors where the update has some, otherwise from the d_model × d_model Gram matrix.
 
