@@ -1,5 +1,7 @@
 """What updates write: updates that are made to write one token, and the plain formula of norm and unembedding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -135,6 +137,20 @@ def test_the_sign_is_that_of_what_is_written_at_the_key(tiny_lm):
         [vector] = read_written(other, tiny_lm)[0].vectors
         assert vector.suppressed[0].id == 42
         assert vector.promoted[0].id != 42
+
+
+def test_the_rank_of_the_new_answer_counts_the_tokens_above_it(tiny_lm):
+    name = tiny_lm.arch.mlp_out_weight(1)
+    prompt, whole = (
+        tiny_lm.tokenizer(text)["input_ids"] for text in ("The Eiffel Tower is in", "The Eiffel Tower is in Rome")
+    )
+    first = whole[len(prompt)]
+    update = update_writing(tiny_lm, name, torch.randn(32, generator=torch.Generator().manual_seed(1)))
+    [vector] = read_written(update, tiny_lm, n_tokens=500)[0].vectors
+    assert vector.answer.id == first
+    assert vector.promoted[vector.answer_rank - 1] == vector.answer
+    [both] = read_written(replace(update, records=update.records * 2), tiny_lm)
+    assert both.vectors[0].answer is None
 
 
 def test_factors_are_never_multiplied_out(tiny_lm, monkeypatch):

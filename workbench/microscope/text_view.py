@@ -38,7 +38,7 @@ def text_view(comparison: TextComparison, *, is_edited: bool = True) -> View:
     View
     """
     tokens = comparison.tokens
-    tops = {key: part for key, part in comparison.top.groupby(["position", "model"], sort=False)}
+    tops = dict(iter(comparison.top.groupby(["position", "model"], sort=False)))
     largest = float(tokens["change"].abs().replace(math.inf, math.nan).max())
     data = {
         "edited": is_edited,

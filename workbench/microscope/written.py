@@ -1,7 +1,7 @@
 """What an update writes: its leading output directions, read as tokens through the final norm and the unembedding."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from workbench.changes import Change, LowRank
 from workbench.editing.passes.upper_blocks import UpperBlocks
+from workbench.encoding import encode_request
 from workbench.forward import pad_rows, widen
 from workbench.lm import LanguageModel
 from workbench.spectral import singular_vectors
@@ -60,12 +61,18 @@ class WrittenVector:
     is_signed : bool
         Whether the sign is that with which the update writes the vector at the keys of its edits. Without keys, as in
         fine-tuning, it is arbitrary, and what is promoted may be suppressed.
+    answer : WrittenToken or None
+        First token of the new answer; None for an update of several facts, or of none.
+    answer_rank : int or None
+        Rank of that token among all by its score, from 1.
     """
 
     share: float
     promoted: tuple[WrittenToken, ...]
     suppressed: tuple[WrittenToken, ...]
     is_signed: bool
+    answer: WrittenToken | None = None
+    answer_rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -146,11 +153,27 @@ def _read_matrix(update: WeightUpdate, name: str, lm: LanguageModel, n_vectors: 
     scores = _score_tokens(lm, vectors, norms)
     if signs is None:  # the side that stands out is shown as promoted
         scores = scores * torch.where(scores.amax(dim=1) >= -scores.amin(dim=1), 1.0, -1.0)[:, None]
-    read = []
+    answer, read = _answer_of(update, lm), []
     for share, of_vector in zip(found.shares, scores, strict=True):
-        promoted, suppressed = (_top_tokens(lm, of_vector, n_tokens, largest=largest) for largest in (True, False))
-        read.append(WrittenVector(share, promoted, suppressed, is_signed=signs is not None))
+        count = min(n_tokens, len(of_vector))
+        promoted, suppressed = (
+            _tokens(lm, of_vector, of_vector.topk(count, largest=up).indices) for up in (True, False)
+        )
+        vector = WrittenVector(share, promoted, suppressed, is_signed=signs is not None)
+        if answer is not None:
+            [token], rank = (
+                _tokens(lm, of_vector, torch.tensor([answer])),
+                1 + int((of_vector > of_vector[answer]).sum()),
+            )
+            vector = replace(vector, answer=token, answer_rank=rank)
+        read.append(vector)
     return Written(name, tuple(read))
+
+
+def _answer_of(update: WeightUpdate, lm: LanguageModel) -> int | None:
+    """Return the first token of the new answer of an update of one fact."""
+    requests = [request for record in update.records for request in record.requests]
+    return encode_request(lm.tokenizer, requests[0]).target_ids[0] if len(requests) == 1 else None
 
 
 def _norms_on_the_way(lm: LanguageModel, name: str) -> list[nn.Module] | None:
@@ -208,8 +231,6 @@ def _score_tokens(lm: LanguageModel, vectors: Tensor, norms: list[nn.Module]) ->
     return ((up - down) / 2).cpu()
 
 
-def _top_tokens(lm: LanguageModel, scores: Tensor, n_tokens: int, *, largest: bool) -> tuple[WrittenToken, ...]:
-    found = scores.topk(min(n_tokens, len(scores)), largest=largest)
-    texts = lm.tokenizer.batch_decode(found.indices[:, None])
-    triples = zip(found.indices.tolist(), texts, found.values.tolist(), strict=True)
+def _tokens(lm: LanguageModel, scores: Tensor, ids: Tensor) -> tuple[WrittenToken, ...]:
+    triples = zip(ids.tolist(), lm.tokenizer.batch_decode(ids[:, None]), scores[ids].tolist(), strict=True)
     return tuple(WrittenToken(*each) for each in triples)
