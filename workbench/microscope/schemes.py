@@ -63,7 +63,7 @@ class SchemeResult:
     request : EditRequest
         The fact.
     label, settings : str
-        The method's name, and where it edits.
+        The method's name; where it edits, and the hyperparameters that differ from its preset.
     earlier : tuple of SequenceEdit
         The edits on which it was computed.
     editor : Editor or None
@@ -164,11 +164,12 @@ def scheme_table(results: Sequence[SchemeResult]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per scheme; columns row (from 1), method, settings (where it edits), regularizer, accumulated (their
-        labels); reliability, generalization and locality (protocol `natural`), and the same with the ending
-        ``_forced`` (protocol `teacher_forced`), NaN where the fact has no such prompts; answer; kl (of the whole
-        edited model from the unedited one, on the text of `assess`, in nats per token); norm (‖ΔW‖ of the regularized
-        edit), relative_norm (over that of the unedited weights), risk ("high" or "low"), seconds, is_shared, error.
+        One row per scheme; columns row (from 1), method, settings (where it edits, and what differs from the preset),
+        regularizer, accumulated (their labels); reliability, generalization and locality (protocol `natural`), and the
+        same with the ending ``_forced`` (protocol `teacher_forced`), NaN where the fact has no such prompts; answer;
+        kl (of the whole edited model from the unedited one, on the text of `assess`, in nats per token); norm (‖ΔW‖ of
+        the regularized edit), relative_norm (over that of the unedited weights), risk ("high" or "low"), seconds,
+        is_shared, error.
     """
     measured = [f"{metric}{ending}" for ending in _PROTOCOLS.values() for metric in METRICS]
     rows = [
@@ -202,8 +203,8 @@ def _edited(
     result = SchemeResult(scheme, request, scheme.method, "", sequence.edits)
     try:
         editor = make_editor(scheme.method, sequence.lm, scheme.fields)
-        where = ", ".join(describe_layers(editor))
-        result = replace(result, label=editor.label, settings=where, editor=editor)
+        words = describe_layers(editor) + _differences(editor, make_editor(scheme.method, sequence.lm))
+        result = replace(result, label=editor.label, settings=", ".join(words), editor=editor)
         key = json.dumps([type(editor).__name__, hyperparameters_of(editor)], sort_keys=True, default=str)
         if key in computed:
             return replace(computed[key], scheme=scheme, is_shared=True)
@@ -211,6 +212,16 @@ def _edited(
         return computed[key]
     except WorkbenchError as err:
         return replace(result, error=reason_of(err))
+
+
+def _differences(editor: "Editor", preset: "Editor") -> list[str]:
+    """Return the hyperparameters that differ from the preset, in a few words each; layers and contexts left aside."""
+    usual = hyperparameters_of(preset)
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in hyperparameters_of(editor).items()
+        if value != usual[name] and name not in ("layer", "layers", "contexts")
+    ]
 
 
 def _computed(sequence: EditSequence, request: EditRequest, result: SchemeResult, editor: "Editor") -> SchemeResult:
