@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -167,16 +167,37 @@ class Guard:
         raise RiskError(f"the edit of {subjects} was not applied because of its {given}.", given)
 
 
+def repairs_for(editor: "Editor", regularizer: Regularizer | None) -> tuple[str, ...]:
+    """Return the repairs that an edit can have: names of `REPAIRS`, in the order in which a guard tries them.
+
+    Parameters
+    ----------
+    editor : Editor
+        The method that computed the edit: ``"r-rome"`` is for published ROME.
+    regularizer : Regularizer or None
+        The regularizer of the edit: ``"prune"`` is for an edit without one.
+
+    Returns
+    -------
+    tuple of str
+    """
+    known = {
+        "r-rome": isinstance(editor, ROME) and editor.variant != "r-rome",
+        "prune": regularizer is None or regularizer == Unregularized(),
+    }
+    return tuple(name for name in REPAIRS if known[name])
+
+
 def _repaired(
     repair: str, computed: WeightUpdate, editor: "Editor", regularizer: Regularizer | None, lm: LanguageModel
 ) -> tuple[WeightUpdate, Regularizer | None] | None:
     """Return the repaired update with its regularizer; None if the repair is not for this edit."""
-    if repair == "prune":
-        return (computed, PRUNE()) if regularizer is None or regularizer == Unregularized() else None
-    if not isinstance(editor, ROME) or editor.variant == "r-rome":
+    if repair not in repairs_for(editor, regularizer):
         return None
+    if repair == "prune":
+        return computed, PRUNE()
     requests = [request for record in computed.records for request in record.requests]
-    return replace(editor, variant="r-rome").compute_update(lm, requests), regularizer
+    return replace(cast(ROME, editor), variant="r-rome").compute_update(lm, requests), regularizer
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """What a session of the explorer keeps of its edits and shows of its prompts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from workbench.assessment import Assessment
 from workbench.editing.editor import Editor
 from workbench.editing.kn import KN
 from workbench.editing.passes.attribution import count_passes
+from workbench.errors import EditError
 from workbench.evaluation.predictions import BeforeAfter
 from workbench.lm import LanguageModel
 from workbench.registry import methods
@@ -71,3 +73,13 @@ def expected_passes(editor: Editor, lm: LanguageModel) -> int | None:
         if (steps := getattr(editor, field, None)) is not None:
             return int(steps) + _BEFORE_STEPS
     return None
+
+
+def check_prompts(lm: LanguageModel, prompts: Sequence[str], ids: Sequence[tuple[int, ...]], n_tokens: int) -> None:
+    """Raise `EditError` unless the model can continue all prompts, with their token ids, by `n_tokens`."""
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise EditError("there is no prompt to continue; type at least one.")
+    if n_tokens < 1:
+        raise EditError(f"the number of tokens must be at least 1; got {n_tokens}.")
+    if lm.max_tokens and (length := max(map(len, ids)) + n_tokens) > lm.max_tokens:
+        raise EditError(f"prompt and continuation have {length} tokens; {lm.name} takes {lm.max_tokens}.")

@@ -4,14 +4,14 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets as widgets
 from markupsafe import escape
 
 from workbench.data.facts import load_facts
-from workbench.errors import ModelError, WorkbenchError, first_line
-from workbench.explorer.desk import Desk
+from workbench.errors import ModelError, RiskError, WorkbenchError, first_line
+from workbench.explorer.desk import Choice, Chosen, Desk
 from workbench.explorer.fact_form import FactForm
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.progress import Cancelled, Progress, ProgressMonitor
@@ -23,13 +23,12 @@ from workbench.explorer.worker import Job, Work, Worker
 from workbench.html import render
 
 if TYPE_CHECKING:
+    from workbench.explorer.edits import Edit
     from workbench.explorer.session import Session
     from workbench.regularize import Regularizer
     from workbench.request import EditRequest
 
 log = logging.getLogger(__name__)
-
-Chosen = tuple[str, float | None]  # name of a regularizer, and the share it keeps
 
 MODELS = ("smollm2-135m", "gemma3-270m", "gpt2", "gpt2-xl", "EleutherAI/gpt-j-6b", "meta-llama/Llama-2-7b-hf")
 _REFRESH_EVERY = 0.1  # seconds
@@ -73,8 +72,9 @@ class Explorer(widgets.VBox):
             self._read_fact,
             self._submit,
             lambda: self._state,
-            self._show_edits,
+            self._show_changed,
             self._method.set_layer,
+            self._read_choice,
         )
         self._results = Results(
             desk,
@@ -82,6 +82,7 @@ class Explorer(widgets.VBox):
             Path(exports_dir).expanduser().resolve(),
             self._undo,
             lambda: self._submit("figures", lambda monitor: self._show_figures()),
+            lambda: self._submit("edit", self._do_repair, slow=True),
         )
         super().__init__([widgets.HTML(f"<style>{read_style()}</style>"), self._head(model), self._columns()])
         self.add_class("wb-explorer")
@@ -162,17 +163,22 @@ class Explorer(widgets.VBox):
             self._show_error(err)
             return None
 
-    def _edit(self) -> None:
-        # a second click may be under way when the button is disabled
-        if self._edit_button.disabled or (request := self._read_fact()) is None:
-            return
+    def _read_choice(self) -> Choice | None:
+        """Return what the forms choose; show the error and return None if a hyperparameter is not allowed."""
         try:
             method, fields = self._method.read_choice()
         except WorkbenchError as err:
             self._show_error(err)
+            return None
+        return Choice(method, fields, self._regularizer.read_choice(), self._of_sum.read_choice())
+
+    def _edit(self) -> None:
+        # a second click may be under way when the button is disabled
+        if self._edit_button.disabled or (request := self._read_fact()) is None:
             return
-        chosen = self._regularizer.read_choice()
-        work = partial(self._do_edit, request=request, method=method, fields=fields, chosen=chosen)
+        if (choice := self._read_choice()) is None:
+            return
+        work = partial(self._do_edit, request=request, choice=choice)
         self._edit_button.disabled = True
         self._submit("edit", work, slow=True)
 
@@ -220,16 +226,28 @@ class Explorer(widgets.VBox):
             raise ModelError("no model is loaded; name one and press Load.")
         return self.session
 
-    def _do_edit(
-        self, monitor: ProgressMonitor, *, request: "EditRequest", method: str, fields: dict[str, Any], chosen: Chosen
-    ) -> None:
-        session = self._require_session()
-        session.edit(request, session.editor(method, fields), _make_regularizer(chosen), cautious=True, monitor=monitor)
+    def _do_edit(self, monitor: ProgressMonitor, *, request: "EditRequest", choice: Choice) -> None:
+        session, regularizer = self._require_session(), _make_regularizer(choice.of_edit)
+        try:
+            editor = session.editor(choice.method, choice.fields)
+            session.edit(request, editor, regularizer, cautious=True, monitor=monitor)
+        except RiskError:
+            if session.refused is not None:
+                self._show_card(session.refused, is_refused=True)
+            raise
         self._show_edit(session, request)
 
     def _do_apply_refused(self, monitor: ProgressMonitor) -> None:
         session = self._require_session()
         self._show_edit(session, session.apply_refused().request)
+
+    def _do_repair(self, monitor: ProgressMonitor) -> None:
+        from workbench.explorer.proposals import repair_refused
+
+        session = self._require_session()
+        edit = repair_refused(session, monitor=monitor)
+        self._regularizer.set(edit.regularizer)
+        self._show_edit(session, edit.request)
 
     def _show_edit(self, session: "Session", request: "EditRequest") -> None:
         self._results.continuations.suggest([request.filled_prompt, request.name])
@@ -257,6 +275,21 @@ class Explorer(widgets.VBox):
             self._show_kept(None)
             self._show_edits(undone[0].request)
 
+    def _show_changed(self, request: "EditRequest") -> None:
+        """Show edits that a tab has changed, and the regularizers that it has chosen."""
+        from workbench.regularize import Unregularized
+
+        session = self._require_session()
+        if session.edits:
+            self._regularizer.set(session.edits[-1].regularizer)
+        self._of_sum.set(session.accumulated or Unregularized())
+        self._show_edits(request)
+
+    def _show_card(self, edit: "Edit", *, is_refused: bool) -> None:
+        self._results.card.show(edit, is_refused=is_refused)
+        show_written = partial(self._results.card.show_written, self._require_session())
+        self._submit("card", show_written, idle_only=True)
+
     def _show_edits(self, request: "EditRequest") -> None:
         """Show all that depends on the edits, and the answers to a fact; the slower parts once nothing else waits."""
         session = self._require_session()
@@ -265,6 +298,7 @@ class Explorer(widgets.VBox):
             self._results.weights.offer_matrices(session.matrices())
             self._show_figures()
             self._show_kept(session)
+            self._show_card(session.edits[-1], is_refused=False)
         answers, history = session.predict(request)
         self._results.show_answers(answers, len(session.edits))
         if session.edits:
@@ -346,7 +380,7 @@ class Explorer(widgets.VBox):
         if not job.slow or (now - self._refreshed < _REFRESH_EVERY and progress.done):
             return
         self._refreshed = now
-        self._stage.value = escape(_progress_line(progress))
+        self._stage.value = escape(progress.line)
         self._bar.max = progress.expected or 1
         self._bar.value = min(progress.done, progress.expected) if progress.expected else 1
         self._bar.bar_style = "" if progress.expected else "info"
@@ -361,9 +395,3 @@ def _make_regularizer(chosen: Chosen) -> "Regularizer":
 
 def _regularizer_of_sum(chosen: Chosen) -> "Regularizer | None":
     return None if chosen[0] == "none" else _make_regularizer(chosen)
-
-
-def _progress_line(progress: Progress) -> str:
-    if progress.expected:
-        return f"{progress.stage}: {progress.done} of {'' if progress.exact else 'at most '}{progress.expected}"
-    return progress.stage + (f": {progress.done} passes" if progress.done else "")

@@ -39,6 +39,13 @@ class Progress:
     expected: int | None = None
     exact: bool = False
 
+    @property
+    def line(self) -> str:
+        """The progress in a few words."""
+        if self.expected:
+            return f"{self.stage}: {self.done} of {'' if self.exact else 'at most '}{self.expected}"
+        return self.stage + (f": {self.done} passes" if self.done else "")
+
 
 class ProgressMonitor:
     """Receives the progress of a piece of work and cancels it on request.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import ipywidgets as widgets
 
 from workbench.explorer.desk import Desk
+from workbench.explorer.edit_card import EditCardBox
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.tabs.abilities import AbilitiesTab
 from workbench.explorer.tabs.answers import AnswersTab
@@ -14,9 +15,11 @@ from workbench.explorer.tabs.continuations import ContinuationsTab
 from workbench.explorer.tabs.export import ExportTab, Shown
 from workbench.explorer.tabs.history import HistoryTab
 from workbench.explorer.tabs.lens import LensTab
+from workbench.explorer.tabs.schemes import SchemesTab
 from workbench.explorer.tabs.sequence import SequenceTab
 from workbench.explorer.tabs.spectrum import SpectrumTab
 from workbench.explorer.tabs.tab import Tab
+from workbench.explorer.tabs.text import TextTab
 from workbench.explorer.tabs.timeline import TimelineTab
 from workbench.explorer.tabs.trace import TraceTab
 from workbench.explorer.tabs.weights import WeightsTab
@@ -44,6 +47,8 @@ class Results(widgets.VBox):
         Called with the number of the edit to undo.
     on_matrix : callable
         Called when the user chooses another matrix.
+    on_repair : callable
+        Called when the user asks for the repair of a refused edit.
     """
 
     def __init__(
@@ -53,8 +58,10 @@ class Results(widgets.VBox):
         exports: Path,
         on_undo: Callable[[int], None],
         on_matrix: Callable[[], None],
+        on_repair: Callable[[], None],
     ) -> None:
         self._verdict = add_classes(widgets.HTML(), "wb-verdict")
+        self.card = EditCardBox(on_repair)
         self.answers = AnswersTab(desk)
         self.weights = WeightsTab(desk, on_matrix)
         self.history = HistoryTab(desk, on_undo)
@@ -63,26 +70,29 @@ class Results(widgets.VBox):
         self.export = ExportTab(desk, exports, self._collect)
         self.tabs: tuple[Tab, ...] = (
             self.answers,
-            self.weights,
+            TextTab(desk),
             LensTab(desk),
             TraceTab(desk),
-            self.continuations,
-            self.abilities,
-            self.history,
+            SchemesTab(desk),
+            self.weights,
             SpectrumTab(desk),
-            TimelineTab(desk),
+            self.abilities,
+            self.continuations,
             SequenceTab(desk),
+            TimelineTab(desk),
+            self.history,
             self.export,
         )
         self._tabs = widgets.Tab(self.tabs, titles=[tab.title for tab in self.tabs], selected_index=0)
         self._tabs.observe(lambda change: self.refresh(), "selected_index")
         verdict = add_classes(widgets.VBox([self._verdict]), "wb-card")
-        super().__init__([card("Regularizer", *regularizers), verdict, self._tabs])
+        super().__init__([card("Regularizer", *regularizers), verdict, self.card, self._tabs])
         self.add_class("wb-right")
         self.clear()
 
     def clear(self) -> None:
         """Show no edit."""
+        self.card.clear()
         for tab in self.tabs:
             tab.clear()
 
@@ -93,6 +103,7 @@ class Results(widgets.VBox):
 
     def enable(self, *, asking: bool, edited: bool) -> None:
         """Enable or disable the buttons that ask the model, and those that need an edit."""
+        self.card.enable(asking=asking)
         for tab in self.tabs:
             tab.enable(asking=asking, edited=edited)
 

@@ -22,7 +22,7 @@ from workbench.evaluation.decoding import continue_texts
 from workbench.evaluation.edits import Probe, probes_of
 from workbench.evaluation.predictions import BeforeAfter, PromptPrediction, predict_probes
 from workbench.evaluation.tasks import TASKS
-from workbench.explorer.edits import Answers, Continuation, Edit, expected_passes
+from workbench.explorer.edits import Answers, Continuation, Edit, check_prompts, expected_passes
 from workbench.explorer.progress import ProgressMonitor, passes_counted
 from workbench.explorer.weights import KeptShare, WeightView, growth_row, measure_kept, thresholds_of, weight_view
 from workbench.lm import LanguageModel
@@ -71,6 +71,11 @@ class Session:
         return tuple(self._edits)
 
     @property
+    def sequence(self) -> EditSequence:
+        """The edits as the model sees them; the methods of the session change it."""
+        return self._sequence
+
+    @property
     def update(self) -> WeightUpdate:
         """Sum of all edits, after the regularizer of the sum; empty without edits."""
         return self._sequence.total
@@ -92,7 +97,7 @@ class Session:
     @contextmanager
     def edited(self, monitor: ProgressMonitor | None = None) -> Iterator[LanguageModel]:
         """Apply all edits to the model inside the ``with`` block."""
-        with self._exclusive(monitor), self._sequence.applied():
+        with self.exclusive(monitor), self._sequence.applied():
             yield self.lm
 
     @contextmanager
@@ -140,7 +145,7 @@ class Session:
             If `monitor` cancels the edit.
         """
         monitor = monitor or ProgressMonitor()
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             monitor.stage("Reading the prompts")
             self.predict(request)  # raises where an answer has no token
             monitor.stage(f"Preparing {editor.label}")
@@ -150,8 +155,6 @@ class Session:
             computed = self._sequence.compute([request], editor)
             seconds = time.perf_counter() - start
             monitor.stage("Measuring")
-            if not self._edits:
-                self.thresholds = thresholds_of(computed, self.lm)
             edit = self._add(request, editor, computed, regularizer, seconds)
             if cautious and edit.risk.is_high:
                 self._sequence.undo()
@@ -163,9 +166,20 @@ class Session:
         """Make the edit that was refused last, without computing it again; raise `EditError` if there is none."""
         if (refused := self._refused) is None:
             raise EditError("no edit has been refused since the last one.")
-        with self._exclusive(None):
-            parts = (refused.request, refused.editor, refused.computed, refused.regularizer, refused.seconds)
-            return self._accept(self._add(*parts))
+        parts = (refused.request, refused.editor, refused.computed, refused.regularizer, refused.seconds)
+        return self.add(*parts)
+
+    def add(
+        self,
+        request: EditRequest,
+        editor: Editor,
+        computed: WeightUpdate,
+        regularizer: Regularizer | None,
+        seconds: float,
+    ) -> Edit:
+        """Add an edit whose update has been computed on the model with all earlier edits; see `edit`."""
+        with self.exclusive(None):
+            return self._accept(self._add(request, editor, computed, regularizer, seconds))
 
     def _accept(self, edit: Edit) -> Edit:
         self._edits.append(edit)
@@ -192,7 +206,7 @@ class Session:
         EditError
             If there is no edit.
         """
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             last = self._last()
             self._sequence.undo()
             try:
@@ -214,7 +228,7 @@ class Session:
         monitor : ProgressMonitor, optional
             Cancels the call.
         """
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             before = self._sequence.accumulated
             self._sequence.regularize_sum(regularizer)
             try:
@@ -272,7 +286,7 @@ class Session:
         """
         probes = probes_of([request])
         probes += [probes_of([replace(edit.request, rephrase=(), locality=())])[0] for edit in self._edits]
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             before = self._unedited_predictions(probes)
             after = before
             if self._edits:
@@ -307,8 +321,8 @@ class Session:
             If there is no prompt, one is empty, or one is too long for the model.
         """
         ids = [encode(self.lm.tokenizer, prompt).ids for prompt in prompts]
-        self._check_prompts(prompts, ids, n_tokens)
-        with self._exclusive(monitor):
+        check_prompts(self.lm, prompts, ids, n_tokens)
+        with self.exclusive(monitor):
             before = compute_missing(
                 self.lm.unedited_memo("explorer continuations"),
                 [(row, n_tokens) for row in ids],
@@ -343,7 +357,7 @@ class Session:
         monitor = monitor or ProgressMonitor()
         states = {0: nullcontext} | ({len(self._edits): self._sequence.applied} if self._edits else {})
         parts: list[pd.DataFrame] = []
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             for n_edits, state in states.items():
                 with state():
                     for task in TASKS.values():
@@ -383,7 +397,7 @@ class Session:
         if name not in last.update:
             raise EditError(f"the last edit does not change {name!r}; it changes {', '.join(self.matrices())}.")
         earlier = self._sequence.base_after(len(self._edits) - 1)
-        with self._exclusive(None), self._on(earlier):
+        with self.exclusive(None), self.on(earlier):
             return weight_view(self.lm, last, name)
 
     def measure_kept(self) -> KeptShare:
@@ -397,7 +411,7 @@ class Session:
         return measure_kept(self._sequence.base, self._sequence.total)
 
     @contextmanager
-    def _exclusive(self, monitor: ProgressMonitor | None) -> Iterator[None]:
+    def exclusive(self, monitor: ProgressMonitor | None) -> Iterator[None]:
         """Keep other threads from the model inside the block; `monitor` counts its forward passes."""
         with self.lm.lock, torch.no_grad():
             self._check_unedited()
@@ -408,7 +422,7 @@ class Session:
                 with passes_counted(self.lm, monitor):
                     yield
 
-    def _on(self, earlier: WeightUpdate) -> AbstractContextManager[object]:
+    def on(self, earlier: WeightUpdate) -> AbstractContextManager[object]:
         """Apply the sum of earlier edits inside a ``with`` block; without any, the model counts as unedited."""
         return earlier.applied(self.lm) if len(earlier) else nullcontext()
 
@@ -430,9 +444,11 @@ class Session:
         seconds: float,
     ) -> Edit:
         earlier = self._sequence.base
+        if not self._edits:
+            self.thresholds = thresholds_of(computed, self.lm)
         added = self._sequence.add(computed, regularizer, seconds=seconds)
         try:
-            with self._on(earlier):
+            with self.on(earlier):
                 risk = assess(added.update, self.lm)
             growth = growth_row(self._sequence.total, self.lm, self.thresholds)
         except Exception:  # such as too little memory
@@ -447,12 +463,3 @@ class Session:
             [(probe.prompt, probe.target, probe.rival) for probe in probes],
             lambda missing: predict_probes(self.lm, [by_key[key] for key in missing]),
         )
-
-    def _check_prompts(self, prompts: Sequence[str], ids: Sequence[tuple[int, ...]], n_tokens: int) -> None:
-        if not prompts or not all(prompt.strip() for prompt in prompts):
-            raise EditError("there is no prompt to continue; type at least one.")
-        if n_tokens < 1:
-            raise EditError(f"the number of tokens must be at least 1; got {n_tokens}.")
-        longest = self.lm.max_tokens
-        if longest and (length := max(map(len, ids)) + n_tokens) > longest:
-            raise EditError(f"prompt and continuation have {length} tokens; {self.lm.name} takes {longest}.")

@@ -1,0 +1,262 @@
+"""Editing schemes side by side: one fact under several methods, hyperparameters and regularizers, on the same state."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from workbench.assessment import Assessment, assess
+from workbench.editing.editor import describe_layers, hyperparameters_of
+from workbench.errors import SpecError, WorkbenchError, reason_of
+from workbench.evaluation.edits import EditProtocol, score_edits
+from workbench.evaluation.natural import answer_naturally
+from workbench.registry import make_editor
+from workbench.regularize import Regularizer, Unregularized
+from workbench.request import EditRequest
+from workbench.sequence import EditSequence, SequenceEdit
+from workbench.update import WeightUpdate
+
+if TYPE_CHECKING:
+    from workbench.editing.editor import Editor
+    from workbench.lm import LanguageModel
+
+MAX_SCHEMES = 6
+METRICS = ("reliability", "generalization", "locality")
+_PROTOCOLS: dict[EditProtocol, str] = {"natural": "", "teacher_forced": "_forced"}  # ending of the columns of each
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """One way to make an edit.
+
+    Attributes
+    ----------
+    method : str
+        Name of a row of `workbench.registry.methods`.
+    fields : mapping of str to object
+        Hyperparameters that differ from the method's preset for the model.
+    regularizer : Regularizer or None
+        Regularizer of the edit.
+    accumulated : Regularizer or None
+        Regularizer of the sum of all edits.
+    """
+
+    method: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    regularizer: Regularizer | None = None
+    accumulated: Regularizer | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SchemeResult:
+    """What a scheme did to a fact.
+
+    Attributes
+    ----------
+    scheme : Scheme
+        The scheme.
+    request : EditRequest
+        The fact.
+    label, settings : str
+        The method's name; where it edits, and the hyperparameters that differ from its preset.
+    earlier : tuple of SequenceEdit
+        The edits on which it was computed.
+    editor : Editor or None
+        The method with all its hyperparameters; None if there is no such method.
+    computed : WeightUpdate or None
+        The update as the method computed it; None if it failed.
+    seconds : float
+        Time to compute the update; that of the row it is shared with, if `is_shared`.
+    is_shared : bool
+        Whether an earlier row computed the same update.
+    scores : mapping of str to float
+        The columns of `scheme_table` that are measured; empty if the scheme failed.
+    answer : str
+        What the edited model says after the prompt when it may say what it likes.
+    risk : Assessment or None
+        What the edit does to the model with the earlier edits.
+    error : str or None
+        Why the scheme failed, in one sentence.
+    """
+
+    scheme: Scheme
+    request: EditRequest
+    label: str
+    settings: str
+    earlier: tuple[SequenceEdit, ...]
+    editor: "Editor | None" = None
+    computed: WeightUpdate | None = None
+    seconds: float = 0.0
+    is_shared: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)
+    answer: str = ""
+    risk: Assessment | None = None
+    error: str | None = None
+
+
+@torch.no_grad()
+def compare_schemes(
+    sequence: EditSequence,
+    request: EditRequest,
+    schemes: Sequence[Scheme],
+    *,
+    before_row: Callable[[int, Scheme], None] = lambda number, scheme: None,
+    after_row: Callable[[SchemeResult], None] = lambda result: None,
+) -> list[SchemeResult]:
+    """Make one edit of a fact by several schemes, each on the same model, and measure what each does.
+
+    An update is computed once for all schemes with the same method and hyperparameters. Nothing is added to the
+    sequence. A scheme that fails has a sentence instead of scores, and the others are not affected.
+
+    Parameters
+    ----------
+    sequence : EditSequence
+        The edits so far, on top of which each scheme edits.
+    request : EditRequest
+        The fact.
+    schemes : sequence of Scheme
+        One to six schemes.
+    before_row : callable
+        Called with the index of each scheme and the scheme before its work begins; an error that it raises ends the
+        comparison.
+    after_row : callable
+        Called with each result.
+
+    Returns
+    -------
+    list of SchemeResult
+        One per scheme.
+
+    Raises
+    ------
+    SpecError
+        If there is no scheme, or too many.
+    EditError
+        If an update is applied to the model.
+    """
+    if not 1 <= len(schemes) <= MAX_SCHEMES:
+        raise SpecError(f"compare 1 to {MAX_SCHEMES} schemes; got {len(schemes)}.")
+    computed: dict[str, SchemeResult] = {}
+    results = []
+    for number, scheme in enumerate(schemes):
+        before_row(number, scheme)
+        result = _edited(sequence, request, scheme, computed)
+        if result.computed is not None:
+            result = _measured(sequence, result, result.computed)
+        results.append(result)
+        after_row(result)
+    return results
+
+
+def scheme_table(results: Sequence[SchemeResult]) -> pd.DataFrame:
+    """Return results as a table.
+
+    Parameters
+    ----------
+    results : sequence of SchemeResult
+        From `compare_schemes`.
+
+    Returns
+    -------
+    DataFrame
+        One row per scheme; columns row (from 1), method, settings (where it edits, and what differs from the preset),
+        regularizer, accumulated (their labels); reliability, generalization and locality (protocol `natural`), and the
+        same with the ending ``_forced`` (protocol `teacher_forced`), NaN where the fact has no such prompts; answer;
+        kl (of the whole edited model from the unedited one, on the text of `assess`, in nats per token); norm (‖ΔW‖ of
+        the regularized edit), relative_norm (over that of the unedited weights), risk ("high" or "low"), seconds,
+        is_shared, error.
+    """
+    measured = [f"{metric}{ending}" for ending in _PROTOCOLS.values() for metric in METRICS]
+    rows = [
+        {
+            "row": number,
+            "method": result.label,
+            "settings": result.settings,
+            "regularizer": _label_of(result.scheme.regularizer),
+            "accumulated": _label_of(result.scheme.accumulated),
+            **dict.fromkeys([*measured, "kl", "norm", "relative_norm"], float("nan")),
+            **result.scores,
+            "answer": result.answer,
+            "risk": "" if result.risk is None else result.risk.level,
+            "seconds": result.seconds,
+            "is_shared": result.is_shared,
+            "error": result.error or "",
+        }
+        for number, result in enumerate(results, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _label_of(regularizer: Regularizer | None) -> str:
+    return (regularizer or Unregularized()).label
+
+
+def _edited(
+    sequence: EditSequence, request: EditRequest, scheme: Scheme, computed: dict[str, SchemeResult]
+) -> SchemeResult:
+    """Compute the update of a scheme, or take it from the results by method and hyperparameters."""
+    result = SchemeResult(scheme, request, scheme.method, "", sequence.edits)
+    try:
+        editor = make_editor(scheme.method, sequence.lm, scheme.fields)
+        words = describe_layers(editor) + _differences(editor, make_editor(scheme.method, sequence.lm))
+        result = replace(result, label=editor.label, settings=", ".join(words), editor=editor)
+        key = json.dumps([type(editor).__name__, hyperparameters_of(editor)], sort_keys=True, default=str)
+        if key in computed:
+            return replace(computed[key], scheme=scheme, is_shared=True)
+        computed[key] = _computed(sequence, request, result, editor)
+        return computed[key]
+    except WorkbenchError as err:
+        return replace(result, error=reason_of(err))
+
+
+def _differences(editor: "Editor", preset: "Editor") -> list[str]:
+    """Return the hyperparameters that differ from the preset, in a few words each; layers and contexts left aside."""
+    usual = hyperparameters_of(preset)
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in hyperparameters_of(editor).items()
+        if value != usual[name] and name not in ("layer", "layers", "contexts")
+    ]
+
+
+def _computed(sequence: EditSequence, request: EditRequest, result: SchemeResult, editor: "Editor") -> SchemeResult:
+    try:
+        prepared = editor.prepared(sequence.lm)
+        start = time.perf_counter()
+        update = sequence.compute([request], prepared)
+        return replace(result, editor=prepared, computed=update, seconds=time.perf_counter() - start)
+    except (WorkbenchError, RuntimeError) as err:  # such as too little memory for one of the methods
+        return replace(result, error=reason_of(err))
+
+
+def _measured(sequence: EditSequence, result: SchemeResult, computed: WeightUpdate) -> SchemeResult:
+    """Regularize the update of a scheme in a sequence of its own, and measure it."""
+    lm, scheme, base = sequence.lm, result.scheme, sequence.base
+    try:
+        fork = EditSequence(lm, accumulated=scheme.accumulated, feed_back=sequence.feed_back, start=base)
+        update = fork.add(computed, scheme.regularizer).update
+        with base.applied(lm) if len(base) else nullcontext():
+            risk = assess(update, lm)
+        is_alone = not len(base) and scheme.accumulated is None
+        kl = risk.kl if is_alone else assess(fork.total, lm).kl
+        with fork.applied():
+            scores = _scores(lm, result.request)
+            [answer] = answer_naturally(lm, [result.request.filled_prompt])
+        sizes = {"kl": kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
+        return replace(result, scores={**scores, **sizes}, answer=answer, risk=risk)
+    except (WorkbenchError, RuntimeError) as err:
+        return replace(result, error=reason_of(err))
+
+
+def _scores(lm: "LanguageModel", request: EditRequest) -> dict[str, float]:
+    table = score_edits(lm, [request], protocols=tuple(_PROTOCOLS))
+    return {
+        f"{metric}{_PROTOCOLS[protocol]}": float(value)
+        for metric, protocol, value in zip(table["metric"], table["protocol"], table["value"], strict=True)
+        if metric in METRICS
+    }
