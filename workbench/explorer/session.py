@@ -103,7 +103,7 @@ class Session:
     @contextmanager
     def unedited(self, monitor: ProgressMonitor | None = None) -> Iterator[EditSequence]:
         """Keep other threads from the model, which stays unedited, inside the ``with`` block; it binds the edits."""
-        with self._exclusive(monitor):
+        with self.exclusive(monitor):
             yield self._sequence
 
     def edit(
