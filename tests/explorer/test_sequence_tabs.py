@@ -113,6 +113,7 @@ def test_the_search_says_which_edit_it_found_and_what_bisection_cannot_say(panel
     tab = open_tab(panel, TimelineTab)
     assert [label for label, _ in tab._fell.options][1:] == ["fact 1: The Eiffel Tower", "fact 2: Edith Piaf"]
     press(panel, "Find the edit after which this fell")
+    assert errors(panel) == []
     factors = [tab._timeline.measure(t).held_out.factor for t in (0, 2)]
     text = shown(tab)
     if factors[1] > 1.5:

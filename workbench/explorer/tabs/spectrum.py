@@ -74,7 +74,7 @@ class SpectrumTab(Tab):
     def _offer(self, names: list[str]) -> None:
         if list(self._matrix.options) != names:
             self._is_setting = True
-            self._matrix.options = names
+            self._matrix.options, self._matrix.index = names, 0
             self._is_setting = False
         self._matrix.layout.display = "" if len(names) > 1 else "none"
 

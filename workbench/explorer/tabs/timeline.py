@@ -148,7 +148,7 @@ class TimelineTab(Tab):
                 options.append((f"{record['method']}, {spec['regularizer']['kind']}, {size} ({key[:6]})", key))
         if not options:
             raise SpecError(f"{folder} holds no finished sequence of {session.lm.name}; run one there first.")
-        self._stored.options = options
+        self._stored.options, self._stored.index = options, 0
         for widget in (self._stored, self._load):
             widget.layout.display = ""
 
@@ -174,6 +174,7 @@ class TimelineTab(Tab):
         facts = [] if timeline is None else timeline.requests_until(len(timeline))
         options = [("perplexity above 1.5 times the unedited model's", _PERPLEXITY)]
         self._fell.options = options + [(f"fact {i}: {fact.name}", i - 1) for i, fact in enumerate(facts, start=1)]
+        self._fell.index = 0
         self._find.disabled = timeline is None
         if timeline is None:
             self._live.show(None)
