@@ -43,9 +43,9 @@ class SchemesTab(Tab):
         self._rows = widgets.VBox()
         self._add = button("Add the settings on the left", self._add_settings, layout={"width": "auto"})
         self._suggest = button("Suggest six", partial(self._set_choices, _SUGGESTED), layout={"width": "auto"})
-        self._compare = button("Compare", self._submit, button_style="primary", disabled=True)
+        self._compare_button = button("Compare", self._submit, button_style="primary", disabled=True)
         self._live = LiveView(self._use)
-        buttons = row(self._add, self._suggest, self._compare)
+        buttons = row(self._add, self._suggest, self._compare_button)
         super().__init__(desk, [small(_ABOUT), self._rows, buttons, self._live])
         self._set_choices([])
 
@@ -60,7 +60,7 @@ class SchemesTab(Tab):
 
     def enable(self, *, asking: bool, edited: bool) -> None:
         """Enable or disable the button that compares."""
-        self._compare.disabled = not asking
+        self._compare_button.disabled = not asking
 
     def views(self) -> list[View]:
         """Return the results that are shown."""
