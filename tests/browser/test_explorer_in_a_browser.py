@@ -32,7 +32,7 @@ class Panel:
         return self
 
     def field(self, label):
-        return self.page.get_by_label(label, exact=True)
+        return self.page.get_by_label(label, exact=True).first  # those of the fact and the method come first
 
     def fill(self, **texts):
         for label, text in texts.items():
