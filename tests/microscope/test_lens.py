@@ -1,4 +1,4 @@
-"""The logit lens: its last row is the model's own output, and every other row passes the model's own final norm and head."""
+"""The logit lens: its last row is the model's own output, and the others pass the model's own final norm and head."""
 
 from dataclasses import replace
 
@@ -107,7 +107,7 @@ def test_a_rank_counts_the_tokens_that_are_more_probable(every_tiny_lm):
     for i, answer in enumerate(WATCH.values()):
         mine = first_id(every_tiny_lm, answer)
         better = sum(value > log_probs[mine] for value in log_probs.tolist())
-        assert abs(int(reading.ranks[-1, -1, i]) - 1 - better) <= 1  # rounding may turn two neighbours
+        assert abs(int(reading.ranks[-1, -1, i]) - 1 - better) <= 1  # rounding may turn two neighbors
 
 
 def test_reading_in_chunks_changes_nothing(tiny_lm, monkeypatch):

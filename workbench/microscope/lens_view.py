@@ -12,7 +12,8 @@ _ALWAYS = 5  # tokens listed in each cell; others from this probability on
 _LISTED = 0.01
 _FALLBACK = """
 <table class="wb-table"><caption>What the state of the last token predicts after each layer</caption>
-<thead><tr><th scope="col">Layer</th>{% for side in sides %}<th scope="col">{{ side }}</th>{% endfor %}</tr></thead><tbody>
+<thead><tr><th scope="col">Layer</th>{% for side in sides %}<th scope="col">{{ side }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for layer, tops in rows %}
 <tr><th scope="row">{{ layer }}</th>{% for word, p in tops %}<td>{{ word }} ({{ "%.1f"|format(100 * p) }} %)</td>\
 {% endfor %}</tr>
@@ -37,7 +38,7 @@ def lens_view(before: LensReading, after: LensReading | None = None) -> View:
     Returns
     -------
     View
-        Of the kind ``lens``.
+        The view of the kind ``lens``.
 
     Raises
     ------
