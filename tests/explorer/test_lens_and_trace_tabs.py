@@ -4,6 +4,7 @@ import pytest
 
 from tests.explorer.conftest import FACT
 from tests.explorer.test_panel import PATIENCE, button, errors, panel, press, shown  # noqa: F401  panel is a fixture
+from tests.helpers import ids_of
 from workbench.explorer.tabs.lens import LensTab
 from workbench.explorer.tabs.trace import TraceTab
 from workbench.microscope.lens import OWN, read_lenses, watch_answers
@@ -21,7 +22,7 @@ def test_the_lens_shows_the_prompt_of_the_fact_when_the_tab_is_opened(panel):  #
     tab = open_tab(panel, LensTab)
     [view] = tab.views()
     lm = panel.session.lm
-    assert view.data["tokens"] == lm.tokenizer.batch_decode([[i] for i in lm.tokenizer(FACT.filled_prompt)["input_ids"]])
+    assert view.data["tokens"] == lm.tokenizer.batch_decode([[token] for token in ids_of(lm, FACT.filled_prompt)])
     assert view.data["layers"] == list(range(-1, lm.n_layers))
     assert [side["name"] for side in view.data["sides"]] == ["before"]
     assert [each["label"] for each in view.data["watched"]] == ["new answer", "true answer", OWN]

@@ -1,4 +1,6 @@
-"""The logit lens: its last row is the model's own output, and every other row passes the model's own final norm and head."""
+"""The logit lens: its last row is the model's own output, and the others pass the model's own final norm and head."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +10,16 @@ import workbench as wb
 from tests.helpers import error_of, hooks_and_forwards, ids_of
 from tests.tiny_models import FLOAT32_INSIDE, build_tiny_lm
 from workbench.errors import RequestError
-from workbench.microscope.lens import EMBEDDING, OWN, compare_lenses, read_lens, read_lenses
+from workbench.microscope.lens import (
+    EMBEDDING,
+    OWN,
+    compare_lenses,
+    describe_entry,
+    read_lens,
+    read_lenses,
+    tabulate_cells,
+    watch_answers,
+)
 
 TEXT = "I think that the Eiffel Tower is located in the city of"
 WATCH = {"new": "Rome", "true": "Paris"}
@@ -96,7 +107,7 @@ def test_a_rank_counts_the_tokens_that_are_more_probable(every_tiny_lm):
     for i, answer in enumerate(WATCH.values()):
         mine = first_id(every_tiny_lm, answer)
         better = sum(value > log_probs[mine] for value in log_probs.tolist())
-        assert abs(int(reading.ranks[-1, -1, i]) - 1 - better) <= 1  # rounding may turn two neighbours
+        assert abs(int(reading.ranks[-1, -1, i]) - 1 - better) <= 1  # rounding may turn two neighbors
 
 
 def test_reading_in_chunks_changes_nothing(tiny_lm, monkeypatch):
@@ -168,6 +179,38 @@ def test_a_comparison_is_the_difference_of_the_two_tables(tiny_lm):
         assert row["probability_before"] == pytest.approx(float(before.log_probs[at].exp()), abs=1e-7)
         assert row["change"] == pytest.approx(float(after.log_probs[at].exp() - before.log_probs[at].exp()), abs=1e-7)
         assert row["top_after"] == after.words[int(after.top_ids[at[0], at[1], 0])]
+
+
+def test_cells_of_both_sides_carry_the_change_of_one_answer(tiny_lm):
+    with change_of(tiny_lm).applied(tiny_lm):
+        before, after = read_lenses(tiny_lm, TEXT, watch=WATCH)
+    cells = tabulate_cells(before, after, answer="new")
+    assert cells["side"].value_counts().to_dict() == dict.fromkeys(["before", "after"], len(before.tokens) * 5)
+    compared = compare_lenses(before, after).query("answer == 'new'").set_index(["layer", "position"])["change"]
+    for row in cells.sample(20, random_state=0).to_dict("records"):
+        assert row["change"] == compared[row["layer"], row["position"]]
+        reading = before if row["side"] == "before" else after
+        at = before.layers.index(row["layer"]), row["position"], 0
+        assert row["probability"] == pytest.approx(float(reading.top_probabilities[at]), abs=1e-7)
+
+
+def test_a_sentence_says_from_which_layer_on_the_last_token_reads_as_the_answer(tiny_lm):
+    reading = read_lens(tiny_lm, TEXT, watch={"new": "Rome"})
+    ranks = torch.full_like(reading.ranks, 2)
+    never = replace(reading, ranks=ranks)
+    some = ranks.clone()
+    some[[1, 3, 4], -1, 0] = 1  # rows; row 2 does not
+    word = reading.words[reading.watched["new"]].strip()
+    assert describe_entry(never, replace(reading, ranks=some), answer="new") == (
+        f"The state of the last token reads as {word!r}, the new: not at the last layer (unedited), "
+        "from layer 2 on (edited)."
+    )
+
+
+def test_the_answers_of_a_fact_are_watched():
+    request = wb.EditRequest(subject="a", prompt="{} is", target_new="Rome")
+    assert watch_answers(request) == {"new answer": "Rome"}
+    assert watch_answers(replace(request, target_true="Paris")) == {"new answer": "Rome", "true answer": "Paris"}
 
 
 def test_tables_have_a_row_for_every_state(tiny_lm):

@@ -22,8 +22,6 @@ LAST = wb.EditRequest(subject="Edith Piaf", prompt="The mother tongue of {}", ta
 FEW = {"n_samples": 3, "window": 3}
 
 
-
-
 def module_of(lm, kind, layer):
     names = {"gpt2": "attn", "gptj": "attn", "gpt_neox": "attention"}
     if kind == "attention":
@@ -82,9 +80,10 @@ def plain_trace(lm, request, settings, positions, layers):
         return modules[layer], hook
 
     def mean(hooks):
-        return sum(
-            float(plain_run(lm, ids, [corrupt(sample), *hooks])[answer]) for sample in range(settings.n_samples)
-        ) / settings.n_samples
+        return (
+            sum(float(plain_run(lm, ids, [corrupt(sample), *hooks])[answer]) for sample in range(settings.n_samples))
+            / settings.n_samples
+        )
 
     def window(layer):
         if settings.kind == "state":
@@ -149,7 +148,9 @@ def test_tokens_before_the_subject_have_no_effect(tiny_lm):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_subjects_last_token_alone_has_the_effects_that_it_has_among_all(tiny_lm, kind):
-    whole, alone = (CausalTrace(kind=kind, tokens=tokens, **FEW)(tiny_lm, REQUEST) for tokens in ("all", "subject last"))
+    whole, alone = (
+        CausalTrace(kind=kind, tokens=tokens, **FEW)(tiny_lm, REQUEST) for tokens in ("all", "subject last")
+    )
     last = whole.subject[-1]
     torch.testing.assert_close(alone.effects[last], whole.effects[last], rtol=1e-4, atol=1e-7)
     assert alone.restored[[i for i in range(len(whole.tokens)) if i != last]].isnan().all()
@@ -244,7 +245,8 @@ def test_a_window_is_centered_and_cut_off_at_the_ends():
 
 
 def test_bad_settings_are_one_sentence(tiny_lm):
-    assert error_of(SpecError, partial(CausalTrace, kind="head")) == "kind must be one of state, mlp, attention; got 'head'."
+    unknown = partial(CausalTrace, kind="head")
+    assert error_of(SpecError, unknown) == "kind must be one of state, mlp, attention; got 'head'."
     assert error_of(SpecError, CausalTrace, tokens="few") == "tokens must be one of all, subject last; got 'few'."
     assert error_of(SpecError, CausalTrace, noise=-1) == "noise must be at least 0; got -1."
     assert error_of(SpecError, CausalTrace, n_samples=0) == "n_samples must be at least 1; got 0."

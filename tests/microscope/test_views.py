@@ -55,6 +55,17 @@ def test_the_watched_tokens_have_their_logarithms_at_every_state(tiny_lm):
         torch.testing.assert_close(found, reading.log_probs.exp(), rtol=0.015, atol=0)
 
 
+def test_labels_of_one_token_share_a_line(tiny_lm):
+    own = read_lenses(tiny_lm, TEXT, watch={})[0].own_id
+    reading = read_lens(tiny_lm, TEXT, watch={"new answer": "Rome", "true answer": own, "own answer": own})
+    data = lens_view(reading).data
+    assert [each["label"] for each in data["watched"]] == ["new answer", "true answer, own answer"]
+    assert len(data["sides"][0]["watched"]) == 2
+    assert data["sides"][0]["watched"][1][-1] == pytest.approx(
+        float(reading.log_probs[-1, -1, 1]) / 2.302585, abs=0.006
+    )
+
+
 def test_the_view_of_one_model_has_one_side(tiny_lm):
     reading = read_lens(tiny_lm, TEXT, watch=WATCH)
     assert [side["name"] for side in lens_view(reading).data["sides"]] == ["before"]
@@ -85,7 +96,7 @@ def test_lenses_of_two_texts_have_no_view(tiny_lm):
 
 def test_what_a_model_says_is_escaped_where_no_script_runs(tiny_lm):
     reading = read_lens(tiny_lm, TEXT, watch={})
-    hostile = {token: "<img src=x onerror=alert(1)>" for token in reading.words}
+    hostile = dict.fromkeys(reading.words, "<img src=x onerror=alert(1)>")
     view = lens_view(LensReading(**{**vars(reading), "words": hostile}))
     assert "<img" not in view.fallback
     assert "<img" not in view.to_html()

@@ -11,8 +11,8 @@ from workbench.errors import SpecError
 from workbench.microscope.trace import Trace
 
 CAVEAT = (
-    "A trace shows where a fact is carried, which need not be where an edit succeeds: across facts, the two were nearly "
-    "unrelated (Hase et al. 2023, arXiv 2301.04213)."
+    "A trace shows where a fact is carried, which need not be where an edit succeeds: across facts, the two were "
+    "nearly unrelated (Hase et al. 2023, arXiv 2301.04213)."
 )
 _SWEEPS = "layer_sweeps.csv"
 
@@ -74,8 +74,8 @@ def suggest_layer(traces: Sequence[Trace]) -> LayerSuggestion:
 def read_layer_sweep(model: str) -> pd.DataFrame:
     """Return what edits at each layer did, for a model whose preset of ROME was chosen by a sweep.
 
-    The table is that of notebook 04 (``figures/default/rome_sweep_layers.csv``): teacher-forced scores of the same facts,
-    edited one at a time at each layer.
+    The table is that of notebook 04 (``figures/default/rome_sweep_layers.csv``): teacher-forced scores of the same
+    facts, edited one at a time at each layer.
 
     Parameters
     ----------

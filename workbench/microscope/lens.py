@@ -17,7 +17,7 @@ from workbench.editing.passes.hooks import Hook, Hooks, first_output
 from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
 from workbench.encoding import encode
 from workbench.errors import RequestError
-from workbench.forward import pad_texts, widen
+from workbench.forward import compute_logits, pad_texts, widen
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.storage.cache import compute_missing
@@ -121,9 +121,7 @@ def read_lens(lm: LanguageModel, text: str, *, watch: Mapping[str, str | int], t
     """
     if not 1 <= top <= lm.vocabulary_size:
         raise RequestError(f"top must lie between 1 and {lm.vocabulary_size}; got {top}.")
-    ids = encode(lm.tokenizer, text).ids if text else ()
-    if not ids:
-        raise RequestError(f"the text {text!r} has no token; give a text to read.")
+    ids = _encode(lm, text)
     watched = {label: _first_id(lm, text, answer) for label, answer in watch.items()}
     known = lm.unedited_memo("lens", _READINGS_KEPT)
     [reading] = compute_missing(
@@ -148,8 +146,7 @@ def read_lenses(
         The same reading twice if no update is applied.
     """
     with lm.unedited():
-        own = read_lens(lm, text, watch={}, top=1).own_id
-        watch = {**watch, OWN: own}
+        watch = {**watch, OWN: _find_own(lm, text)}
         before = read_lens(lm, text, watch=watch, top=top)
     return before, read_lens(lm, text, watch=watch, top=top)
 
@@ -196,6 +193,23 @@ def check_comparable(before: LensReading, after: LensReading) -> None:
         )
 
 
+def _find_own(lm: LanguageModel, text: str) -> int:
+    """Return the token that the model finds most probable after a text."""
+    ids = _encode(lm, text)
+
+    def predict(_: object) -> list[int]:
+        return [int(compute_logits(lm, [ids], [[len(ids) - 1]]).argmax())]
+
+    [own] = compute_missing(lm.unedited_memo("own answers"), [ids], predict)
+    return own
+
+
+def _encode(lm: LanguageModel, text: str) -> tuple[int, ...]:
+    if not (ids := encode(lm.tokenizer, text).ids if text else ()):
+        raise RequestError(f"the text {text!r} has no token; give a text to read.")
+    return ids
+
+
 def _first_id(lm: LanguageModel, text: str, answer: str | int) -> int:
     if isinstance(answer, str):
         return encode(lm.tokenizer, text, answer).target_ids[0]
@@ -213,7 +227,9 @@ def _read(lm: LanguageModel, text: str, ids: tuple[int, ...], watched: dict[str,
         _read_logits(_read_out(head, piece), watched_ids, top)
         for piece in flat.split(max(1, _LOGITS_AT_ONCE // lm.vocabulary_size))
     ]
-    found, probabilities, log_probs, ranks = (torch.cat(part).unflatten(0, states.shape[:2]) for part in zip(*pieces))
+    found, probabilities, log_probs, ranks = (
+        torch.cat(part).unflatten(0, states.shape[:2]) for part in zip(*pieces, strict=True)
+    )
     needed = sorted({*found.flatten().tolist(), *watched.values()})
     return LensReading(
         text=text,
@@ -324,7 +340,7 @@ def describe_entry(before: LensReading, after: LensReading, *, answer: str) -> s
     for name, reading in (("unedited", before), ("edited", after)):
         first = reading.ranks[:, -1, column] == 1
         held = int(first.flip(0).cumprod(0).sum())  # rows from the last one down
-        where = f"from layer {reading.layers[-held]} on" if held else "in no last layer"
-        said.append(f"of the {name} model {where}")
+        where = f"from layer {reading.layers[-held]} on" if held else "not at the last layer"
+        said.append(f"{where} ({name})")
     word = before.words[before.watched[answer]].strip()
-    return f"The state of the last token reads as {word!r} ({answer}) {', '.join(said)}."
+    return f"The state of the last token reads as {word!r}, the {answer}: {', '.join(said)}."

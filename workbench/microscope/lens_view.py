@@ -1,5 +1,6 @@
 """The logit lens as a view: a grid of layers and tokens, and the answers' probabilities through the layers."""
 
+import math
 from typing import Any
 
 from workbench.html import render
@@ -11,7 +12,8 @@ _ALWAYS = 5  # tokens listed in each cell; others from this probability on
 _LISTED = 0.01
 _FALLBACK = """
 <table class="wb-table"><caption>What the state of the last token predicts after each layer</caption>
-<thead><tr><th scope="col">Layer</th>{% for side in sides %}<th scope="col">{{ side }}</th>{% endfor %}</tr></thead><tbody>
+<thead><tr><th scope="col">Layer</th>{% for side in sides %}<th scope="col">{{ side }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for layer, tops in rows %}
 <tr><th scope="row">{{ layer }}</th>{% for word, p in tops %}<td>{{ word }} ({{ "%.1f"|format(100 * p) }} %)</td>\
 {% endfor %}</tr>
@@ -36,7 +38,7 @@ def lens_view(before: LensReading, after: LensReading | None = None) -> View:
     Returns
     -------
     View
-        Of the kind ``lens``.
+        The view of the kind ``lens``.
 
     Raises
     ------
@@ -48,13 +50,14 @@ def lens_view(before: LensReading, after: LensReading | None = None) -> View:
         check_comparable(before, after)
         readings["after"] = after
     words: dict[str, int] = {}
+    labels = _labels(before)
     sides = [
-        {"name": name, "cells": _list_cells(reading, words), "watched": _list_watched(reading)}
+        {"name": name, "cells": _list_cells(reading, words), "watched": _list_watched(reading, list(labels))}
         for name, reading in readings.items()
     ]
     watched = [
-        {"label": label, "word": words.setdefault(before.words[token], len(words))}
-        for label, token in before.watched.items()
+        {"label": label, "word": words.setdefault(before.words[before.watched[first]], len(words))}
+        for first, label in labels.items()
     ]
     data: dict[str, Any] = {
         "tokens": list(before.tokens),
@@ -79,9 +82,18 @@ def _list_cells(reading: LensReading, words: dict[str, int]) -> list[list[int]]:
     return cells
 
 
-def _list_watched(reading: LensReading) -> list[list[float]]:
-    """Per watched token, the decimal logarithm of its probability at each state, layer by layer."""
-    logs = reading.log_probs.flatten(0, 1).double() / 2.302585092994046  # ln 10
+def _labels(reading: LensReading) -> dict[str, str]:
+    """One label for each watched token, by the first of its labels: the true answer may be the model's own."""
+    of_token: dict[int, list[str]] = {}
+    for label, token in reading.watched.items():
+        of_token.setdefault(token, []).append(label)
+    return {labels[0]: ", ".join(labels) for labels in of_token.values()}
+
+
+def _list_watched(reading: LensReading, labels: list[str]) -> list[list[float]]:
+    """Per label, the decimal logarithm of its token's probability at each state, layer by layer."""
+    columns = [list(reading.watched).index(label) for label in labels]
+    logs = reading.log_probs[..., columns].flatten(0, 1).double() / math.log(10)
     return [[round(value, 2) for value in column] for column in logs.T.tolist()]
 
 

@@ -264,6 +264,8 @@ class _Runs:
         ids = self.batch.ids[:, position:]
         read = torch.zeros_like(ids, dtype=torch.bool)
         read[:, -1] = True
+        whole = self.prefix if position else ()
+        earlier = tuple((keys[:, :, :position], values[:, :, :position]) for keys, values in whole)
         return UpperBlocks(
             self.lm,
             ids,
@@ -273,7 +275,7 @@ class _Runs:
             layer,
             self.inputs[layer][:, position:],
             self.blocks_return_tuples,
-            tuple((keys[:, :, :position], values[:, :, :position]) for keys, values in self.prefix) if position else None,
+            earlier or None,
         )
 
 
@@ -297,7 +299,7 @@ def _trace(settings: CausalTrace, lm: LanguageModel, request: EditRequest, answe
         prompt=request.filled_prompt,
         tokens=tuple(lm.tokenizer.batch_decode([[token] for token in ids])),
         subject=subject,
-        answer=lm.tokenizer.decode([target]),
+        answer=lm.tokenizer.batch_decode([[target]])[0],
         deviation=deviation,
         clean=float(_probability(clean, target)),
         corrupted=before,

@@ -9,7 +9,8 @@ from workbench.microscope.trace import Trace
 
 _FALLBACK = """
 <table class="wb-table"><caption>Largest indirect effect on P({{ answer }}) of each token, and its layer</caption>
-<thead><tr><th scope="col">Token</th>{% for kind in kinds %}<th scope="col">{{ kind }}</th>{% endfor %}</tr></thead><tbody>
+<thead><tr><th scope="col">Token</th>{% for kind in kinds %}<th scope="col">{{ kind }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for token, best in rows %}
 <tr><th scope="row">{{ token }}</th>{% for effect, layer in best %}<td>{{ "%+.1f"|format(100 * effect) }} % \
 (layer {{ layer }})</td>{% endfor %}</tr>
@@ -33,7 +34,7 @@ def trace_view(traces: Sequence[Trace], *, layer: int | None = None) -> View:
     Returns
     -------
     View
-        Of the kind ``trace``.
+        The view of the kind ``trace``.
 
     Raises
     ------
@@ -66,7 +67,8 @@ def trace_view(traces: Sequence[Trace], *, layer: int | None = None) -> View:
     }
     best = [trace.effects.max(dim=1) for trace in traces]
     rows = [
-        (token, [(float(each.values[i]), int(each.indices[i])) for each in best]) for i, token in enumerate(first.tokens)
+        (token, [(float(each.values[i]), int(each.indices[i])) for each in best])
+        for i, token in enumerate(first.tokens)
     ]
     names = [trace.settings.kind for trace in traces]
     return View("trace", data, render(_FALLBACK, answer=first.answer.strip(), kinds=names, rows=rows))

@@ -42,9 +42,7 @@ def lens_grid(cells: pd.DataFrame, ax: Axes, *, value: str, norm: Normalize, cma
         red, green, blue, _ = cmap(norm(row[value]))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
         where = row["position"] + 0.5, row["layer"] - lowest + 0.5
-        ax.text(
-            *where, _short(row["top"]), ha="center", va="center", fontsize=4.5, color="white" if dark else "black"
-        )
+        ax.text(*where, _short(row["top"]), ha="center", va="center", fontsize=4.5, color="white" if dark else "black")
     tokens = cells.drop_duplicates("position").sort_values("position")["token"]
     ax.set_xticks([i + 0.5 for i in range(len(tokens))], [_short(token) for token in tokens], rotation=60, fontsize=6)
     shown = [layer for layer in grid.index if layer % 5 == 0]
@@ -82,8 +80,9 @@ def lens_figure(cells: pd.DataFrame, figure: Figure, *, answer: str) -> Figure:
         ax.set_title(title)
     axes[0].set_ylabel("output of layer")
     labels = "probability of the most probable token", "after − before"
-    for drawn, of, label in zip((axes[1], axes[2]), (axes[:2], axes[2]), labels, strict=True):
-        figure.colorbar(drawn.collections[0], ax=of, location="bottom", shrink=0.6, aspect=30, pad=0.02).set_label(label)
+    below = {"location": "bottom", "shrink": 0.6, "aspect": 30, "pad": 0.02}
+    for of, label in zip((axes[:2], axes[2:]), labels, strict=True):
+        figure.colorbar(of[-1].collections[0], ax=of, **below).set_label(label)
     return figure
 
 

@@ -38,7 +38,7 @@ def trace_heatmap(effects: pd.DataFrame, ax: Axes, *, limit: float) -> Axes:
         for token, of_subject in zip(tokens["token"], tokens["in_subject"], strict=True)
     ]
     ax.set_yticks([i + 0.5 for i in range(len(names))], names)
-    shown = [layer for layer in grid.columns if layer % 5 == 0]
+    shown = range(0, grid.shape[1], 5)
     ax.set_xticks([layer + 0.5 for layer in shown], list(map(str, shown)))
     ax.tick_params(length=0)
     ax.invert_yaxis()
@@ -82,12 +82,13 @@ def effects_and_scores(effects: pd.DataFrame, sweep: pd.DataFrame, figure: Figur
     top = axes[0]
     for _, part in effects.groupby("fact", sort=False):
         top.plot(part["layer"], part["effect"], color="0.75", linewidth=0.8)
-    means = effects.groupby("layer")["effect"].mean()
-    top.plot(means.index, means, color=BLACK, linewidth=2)
+    means = effects.groupby("layer", as_index=False)["effect"].mean()
+    best = int(means.loc[means["effect"].idxmax(), "layer"])
+    top.plot(means["layer"], means["effect"], color=BLACK, linewidth=2)
     top.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
-    top.axvline(float(means.idxmax()), color=BLACK, linewidth=0.8, linestyle="--")
+    top.axvline(best, color=BLACK, linewidth=0.8, linestyle="--")
     top.set_ylabel("indirect effect of MLPs\nat the subject's last token")
-    top.set_title(f"largest mean effect at layer {int(means.idxmax())} ({effects['fact'].nunique()} facts)")
+    top.set_title(f"largest mean effect at layer {best} ({effects['fact'].nunique()} facts)")
     if len(sweep):
         scores_by_layer(sweep, axes[1])
         axes[1].set_ylabel("score of ROME edits")

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from workbench.request import EditRequest
 
 _ABOUT = (
-    "Every hidden state of a text, read by the model's own final norm and head as if it were the last one. A click on a "
-    "cell pins its token and chooses the position of the lines."
+    "Every hidden state of a text, read by the model's own final norm and head as if it were the last one. A click on "
+    "a cell pins its token and chooses the position of the lines."
 )
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from workbench.request import EditRequest
 
 _ABOUT = (
-    "Noise on the subject makes the unedited model lose its answer; then one state at a time is put back. Where the answer "
-    "returns, the fact is carried. A click on a cell sets the layer of the method."
+    "Noise on the subject makes the unedited model lose its answer; then one state at a time is put back. Where the "
+    "answer returns, the fact is carried. A click on a cell sets the layer of the method."
 )
 _KINDS = {
     "Hidden states": ("state",),

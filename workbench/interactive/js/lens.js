@@ -51,7 +51,7 @@ views.lens = (root, data, send, state) => {
   const unpin = state.pin === undefined ? null
     : h("button", { type: "button", "data-key": "unpin", click: () => { state.pin = undefined; redraw(); } }, "Unpin");
   const what = state.mode === "difference"
-    ? `Color: change of the probability of ${state.pin === undefined ? data.watched[0]?.label ?? "" : visible(state.pin)}, from blue (falls) to orange (rises).`
+    ? `Color: change of the probability of ${state.pin === undefined ? `the ${data.watched[0]?.label ?? ""}` : visible(state.pin)}, from blue (falls) to orange (rises).`
     : `Color: probability of ${state.pin === undefined ? "the token in the cell" : visible(state.pin)}. A click on a cell pins its token.`;
 
   const cellOf = (row, column) => {
@@ -82,9 +82,14 @@ views.lens = (root, data, send, state) => {
     keydown: (event) => moveInGrid(event, root),
   }, h("thead", null, head), h("tbody", null, rows));
 
+  const scroll = h("div", {
+    class: "wb-lens-scroll", scroll: () => { state.left = scroll.scrollLeft; state.top = scroll.scrollTop; },
+  }, grid);
   root.append(
     h("div", { class: "wb-lens-bar" }, toggles, unpin, h("span", { class: "wb-lens-note" }, what)),
-    h("div", { class: "wb-lens-parts" }, h("div", { class: "wb-lens-scroll" }, grid), drawAnswers()));
+    h("div", { class: "wb-lens-parts" }, scroll, drawAnswers()));
+  scroll.scrollLeft = state.left ?? scroll.scrollWidth; // the last token, which predicts the answer
+  scroll.scrollTop = state.top ?? 0;
 
   function drawAnswers() {
     const [left, top, right, bottom, plotWidth, plotHeight, lowest] = [34, 8, 8, 30, 360, 220, -6];
