@@ -31,7 +31,13 @@ import pandas as pd
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.decoding import continue_greedily, decode_text
-from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_naturally, answer_unedited, has_form
+from workbench.evaluation.natural import (
+    NATURAL_PROTOCOLS,
+    NaturalProtocol,
+    answer_naturally,
+    answer_unedited,
+    has_form,
+)
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import answers_match
 from workbench.forward import batch_by_length, score_targets
@@ -253,13 +259,32 @@ def _score_natural(
         for name, protocol in asked.items():
             if protocol.form != form:
                 continue
-            accepted = [
-                (protocol.expects_of_unedited(unedited[i], p.target),) if i in unedited else (p.target, *p.aliases)
-                for i, p in enumerate(probes)
-            ]
-            pairs = zip(texts, accepted, strict=True)
-            values[name] = [float(any(protocol.accepts(text, answer) for answer in each)) for text, each in pairs]
+            answered = enumerate(zip(probes, texts, strict=True))
+            values[name] = [float(gives_answer(protocol, p, text, unedited.get(i))) for i, (p, text) in answered]
     return values
+
+
+def gives_answer(protocol: NaturalProtocol, probe: Probe, text: str, unedited: str | None) -> bool:
+    """Return whether what a model says to a probe is the answer that its metric expects.
+
+    Parameters
+    ----------
+    protocol : NaturalProtocol
+        How texts are compared with answers.
+    probe : Probe
+        The prompt with its expected answer.
+    text : str
+        What the model says, as from `answer_naturally`.
+    unedited : str or None
+        What the unedited model says, for a probe of locality; None for the others.
+
+    Returns
+    -------
+    bool
+    """
+    if unedited is not None:
+        return protocol.accepts(text, protocol.expects_of_unedited(unedited, probe.target))
+    return any(protocol.accepts(text, answer) for answer in (probe.target, *probe.aliases))
 
 
 def _rival_log_probs(lm: LanguageModel, probes: list[Probe], batch_size: int) -> list[float | None]:

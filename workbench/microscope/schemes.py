@@ -13,8 +13,8 @@ import torch
 from workbench.assessment import Assessment, assess
 from workbench.editing.editor import describe_layers, hyperparameters_of
 from workbench.errors import SpecError, WorkbenchError, reason_of
-from workbench.evaluation.edits import EditProtocol, score_edits
-from workbench.evaluation.natural import answer_naturally
+from workbench.evaluation.edits import Probe, gives_answer, probes_of, score_probes
+from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_naturally, answer_unedited
 from workbench.registry import make_editor
 from workbench.regularize import Regularizer, Unregularized
 from workbench.request import EditRequest
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_SCHEMES = 6
 METRICS = ("reliability", "generalization", "locality")
-_PROTOCOLS: dict[EditProtocol, str] = {"natural": "", "teacher_forced": "_forced"}  # ending of the columns of each
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def scheme_table(results: Sequence[SchemeResult]) -> pd.DataFrame:
         the regularized edit), relative_norm (over that of the unedited weights), risk ("high" or "low"), seconds,
         is_shared, error.
     """
-    measured = [f"{metric}{ending}" for ending in _PROTOCOLS.values() for metric in METRICS]
+    measured = [f"{metric}{ending}" for ending in ("", "_forced") for metric in METRICS]
     rows = [
         {
             "row": number,
@@ -244,19 +243,24 @@ def _measured(sequence: EditSequence, result: SchemeResult, computed: WeightUpda
             risk = assess(update, lm)
         is_alone = not len(base) and scheme.accumulated is None
         kl = risk.kl if is_alone else assess(fork.total, lm).kl
+        probes = [probe for probe in probes_of([result.request]) if probe.metric in METRICS]
         with fork.applied():
-            scores = _scores(lm, result.request)
-            [answer] = answer_naturally(lm, [result.request.filled_prompt])
+            forced = score_probes(lm, probes, ["teacher_forced"])
+            texts = answer_naturally(lm, [probe.prompt for probe in probes])
+        scores = {f"{metric}_forced": value for metric, value in zip(forced["metric"], forced["value"], strict=True)}
+        scores |= _natural_scores(lm, probes, texts)
         sizes = {"kl": kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
-        return replace(result, scores={**scores, **sizes}, answer=answer, risk=risk)
+        return replace(result, scores={**scores, **sizes}, answer=texts[0], risk=risk)
     except (WorkbenchError, RuntimeError) as err:
         return replace(result, error=reason_of(err))
 
 
-def _scores(lm: "LanguageModel", request: EditRequest) -> dict[str, float]:
-    table = score_edits(lm, [request], protocols=tuple(_PROTOCOLS))
-    return {
-        f"{metric}{_PROTOCOLS[protocol]}": float(value)
-        for metric, protocol, value in zip(table["metric"], table["protocol"], table["value"], strict=True)
-        if metric in METRICS
-    }
+def _natural_scores(lm: "LanguageModel", probes: Sequence[Probe], texts: Sequence[str]) -> dict[str, float]:
+    """Return the score of each metric by what the edited model says to probes: the natural protocol."""
+    local = [probe.prompt for probe in probes if probe.metric == "locality"]
+    unedited = dict(zip(local, answer_unedited(lm, local), strict=True))
+    hits: dict[str, list[bool]] = {}
+    for probe, text in zip(probes, texts, strict=True):
+        before = unedited[probe.prompt] if probe.metric == "locality" else None
+        hits.setdefault(probe.metric, []).append(gives_answer(NATURAL_PROTOCOLS["natural"], probe, text, before))
+    return {metric: sum(each) / len(each) for metric, each in hits.items()}

@@ -14,7 +14,7 @@ views.schemes = (root, data, send, state) => {
     { key: "reliability", title: "Reliability", cell: score },
     { key: "generalization", title: "Rephrasings", cell: score },
     { key: "locality", title: "Locality", cell: score },
-    { key: "kl", title: "KL on text", cell: (row) => `${short(row.kl)} nats` },
+    { key: "kl", title: "KL, nats", cell: (row) => short(row.kl) },
     { key: "relative_norm", title: "‖ΔW‖/‖W‖", cell: (row) => [short(row.relative_norm), h("span", { class: "wb-schemes-small" }, ` ‖ΔW‖ ${short(row.norm)}`)] },
     { key: "risk", title: "Risk", text: true, cell: (row) => h("span", { class: row.risk === "high" ? "wb-schemes-high" : null }, risks[row.risk] ?? "–") },
     { key: "seconds", title: "Seconds", cell: (row) => (row.shared ? "shared" : short(row.seconds)) },
@@ -65,6 +65,6 @@ views.schemes = (root, data, send, state) => {
         h("thead", null, h("tr", null, columns.map(head), h("th", { scope: "col", class: "wb-schemes-use" }, h("span", { class: "wb-schemes-hidden" }, "Use")))),
         h("tbody", null, body))),
     h("p", { class: "wb-schemes-small" }, "Scores in bold: the model answers by itself. “Forced”: share of the answer’s tokens that are the most probable, given the ones before. "
-      + "KL: of the whole edited model from the unedited one, per token of other text."),
+      + "KL: how far the predictions of the whole edited model are from the unedited ones, per token of other text."),
   );
 };
