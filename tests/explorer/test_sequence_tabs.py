@@ -177,10 +177,13 @@ def test_a_sequence_runs_fact_by_fact_with_its_health_and_its_retention(panel):
     assert np.isnan(values[np.tril_indices(3, -1)]).all()
     assert not np.isnan(values[np.triu_indices(3)]).any()
     press(panel, "Undo last")
+    assert tab.views() == []
+    assert "wb-stale" in tab._live._dom_classes
     tab._choice.value = (9,)
     tab._add.click()
     press(panel, "Run")
     [again] = tab.views()
+    assert "wb-stale" not in tab._live._dom_classes
     assert again.data["series"][0]["rows"][:3] == view.data["series"][0]["rows"][:3]
     assert again.data["retention"]["facts"][2] == tab._facts[9].name
 

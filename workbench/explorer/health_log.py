@@ -77,6 +77,12 @@ class HealthLog:
                     self._columns.append(retention_matrix(plain, [t]))
             self._edits = computed
 
+    def is_of(self, session: "Session") -> bool:
+        """Return whether all edits of a session, and no others, have been measured."""
+        edits = session.edits
+        pairs = zip(self._edits, edits, strict=False)
+        return len(self._edits) == len(edits) and all(known is edit.computed for known, edit in pairs)
+
     def to_view(self) -> View:
         """Return what has been measured as a view; `bring_up_to_date` comes first."""
         import pandas as pd

@@ -109,11 +109,13 @@ def _abilities(rows: pd.DataFrame, ax: Axes) -> None:
     ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color=GRAY, linewidth=1, zorder=0)
     names = rows.drop_duplicates("x").set_index("x")["name"]
     ax.set_yticks(names.index, names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_ylim(len(names) + 0.5, -0.5)  # the last row is for the legend
     ax.axvline(0, color="0.5", linewidth=1, linestyle=":")
     ax.set_xscale("symlog", linthresh=_NEAR_ZERO)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(left=min(1.6 * rows["value"].min(), -_NEAR_ZERO))
     ax.set(xlabel="change of log-likelihood, nats per token")
-    ax.legend(fontsize="small", loc="lower left")
+    ax.legend(fontsize="small", loc="lower left", ncols=2)
 
 
 def _remedies(rows: pd.DataFrame, ax: Axes) -> None:
@@ -135,7 +137,7 @@ def _remedies(rows: pd.DataFrame, ax: Axes) -> None:
         shares.plot(dots["x"] + shift, dots["value"], color=style.color, marker=style.marker, linestyle="", zorder=3)
     shares.set(ylim=(-0.05, 1.05), ylabel="reliability (points)")
     present = [name for name in ("this fact", "earlier facts") if (rows["series"] == name).any()]
-    shares.legend(handles=[legend_line(_STYLES[name], name) for name in present], fontsize="small")
+    shares.legend(handles=[legend_line(_STYLES[name], name) for name in present], fontsize="small", loc="center right")
 
 
 def _set_log(ax: Axes, name: Literal["x", "y"]) -> None:

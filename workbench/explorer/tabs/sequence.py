@@ -85,9 +85,19 @@ class SequenceTab(Tab):
         self._run.disabled = not asking or not (self._waiting or edited)
         self._pause.disabled = asking or not self._waiting
 
+    def refresh(self) -> None:
+        """Fade what is shown if the edits have changed since; *Run* or *Measure* brings it up to date."""
+        self._show_waiting()
+        if self._is_stale():
+            self._live.add_class("wb-stale")
+
     def views(self) -> list[View]:
-        """Return the health of the sequence."""
-        return [] if self._live.shown is None else [self._live.shown]
+        """Return the health of the sequence, unless the edits have changed since."""
+        return [] if self._live.shown is None or self._is_stale() else [self._live.shown]
+
+    def _is_stale(self) -> bool:
+        session = self.desk.session
+        return session is not None and not self._log.is_of(session)
 
     # choosing facts
 
@@ -167,6 +177,7 @@ class SequenceTab(Tab):
     def _measure(self, session: "Session", regularizer: "Regularizer", monitor: ProgressMonitor) -> None:
         self._log.bring_up_to_date(session, regularizer, self._waiting, monitor)
         self._live.show(self._log.to_view())
+        self._live.remove_class("wb-stale")
 
     def _show_lines(self, lines: list[str]) -> None:
         self._message.value = render(_FAILED, lines=lines) if lines else ""

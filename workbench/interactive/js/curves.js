@@ -20,7 +20,7 @@ views.curves = (root, data, send, state) => {
     if (axis.log) {
       const wide = high - low > 2.5;
       const every = Math.max(1, Math.ceil((high - low) / 6));
-      for (let e = Math.floor(low); e <= Math.ceil(high); e += wide ? every : 1) for (const m of wide ? [1] : [1, 2, 5]) steps.push(m * 10 ** e);
+      for (let e = Math.floor(low); e <= Math.ceil(high); e += wide ? every : 1) for (const m of wide ? [1] : high - low > 1 ? [1, 2, 5] : [1, 1.5, 2, 3, 5, 7]) steps.push(m * 10 ** e);
     } else {
       const raw = (high - low) / 5;
       const power = 10 ** Math.floor(Math.log10(raw));

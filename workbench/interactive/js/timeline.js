@@ -20,7 +20,7 @@ views.timeline = (root, data, send, state) => {
     title.replaceChildren(h("b", {}, name), h("div", {}, numbers));
     const rows = data.edits.slice(0, edits).map((each, i) => {
       const [value, answer] = measured?.facts?.[i] ?? [];
-      const sign = value === undefined ? "" : value >= 0.999 ? "✓ held" : value > 0 ? "partly" : "✗ lost";
+      const sign = value === undefined ? "" : value >= 0.999 ? "✓ held" : value > 0 ? "partly" : "✗ not held";
       return h("tr", {}, h("td", {}, String(i + 1)), h("td", {}, `${each.prompt} → ${each.answer}`), h("td", {}, answer ?? "–"), h("td", {}, number(value)), h("td", {}, sign));
     });
     facts.replaceChildren(
