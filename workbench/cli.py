@@ -20,6 +20,7 @@ from typer.main import get_command
 
 from workbench.commands.printing import tell
 from workbench.errors import WorkbenchError, reason_of
+from workbench.threads import set_wait_policy
 from workbench.versions import workbench_version
 
 EXIT_UNEXPECTED = 1
@@ -127,6 +128,7 @@ def main() -> None:
         Always: 0 on success, 1 if `facts check` rejected records or an error was unexpected, 2 for bad input, 130 for
         Ctrl-C.
     """
+    set_wait_policy()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show δ prints "?" instead of a traceback
             with contextlib.suppress(ValueError):

@@ -104,3 +104,27 @@ def test_a_spec_that_cannot_be_run_is_refused_and_nothing_is_written(folder, cli
     assert refused.code == 2
     assert refused.err.startswith("workbench: spec.yaml, method: no method 'wizardry'; known: rome,")
     assert not (folder / "store").exists()
+
+
+def test_jobs_name_a_cluster_of_this_machine(spec, cli, monkeypatch):
+    asked = []
+    monkeypatch.setattr("workbench.commands.run.run_resolved", lambda *args, cluster, **kwargs: asked.append(cluster))
+    for options in (("--jobs", "auto"), ("--jobs", 3), ("--cluster", "tcp://host:1"), ()):
+        assert cli("run", spec, *options).code == 0
+    assert asked == ["local:auto", "local:3", "tcp://host:1", None]
+
+
+@pytest.mark.parametrize("command", [("run", "none.yaml"), ("regenerate", "--list")])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--jobs", "2", "--cluster", "local"), "give --jobs or --cluster, not both: --jobs N is --cluster local:N."),
+        *(
+            (("--jobs", jobs), f"--jobs must be auto or a whole number of at least 1; got {jobs!r}.")
+            for jobs in ("0", "-1", "two", "2.5", "²", "99999", "auto\n")
+        ),
+    ],
+)
+def test_jobs_that_cannot_be_are_refused(cli, command, options, sentence):
+    done = cli(*command, *options)
+    assert (done.code, done.err.splitlines()[-1]) == (2, f"workbench: {sentence}")

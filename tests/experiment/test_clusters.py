@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 
 from workbench.errors import SpecError
 from workbench.experiment.clusters import connect, distribute
@@ -14,6 +15,7 @@ from workbench.experiment.resolved import resolve, resolve_all
 from workbench.experiment.runner import run
 from workbench.experiment.spec import ExperimentSpec, grid
 from workbench.experiment.store import Store
+from workbench.threads import usable_cores
 
 PATIENCE = 120  # seconds
 
@@ -60,6 +62,16 @@ def test_a_cluster_on_this_machine_leaves_the_environment_unchanged():
 
 
 @pytest.mark.slow
+def test_a_job_per_core_has_one_thread_which_sleeps_while_it_waits(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with connect("local:auto") as client:
+        workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]))
+    assert list(workers.values()) == [("1", "PASSIVE")] * usable_cores()
+
+
+@pytest.mark.slow
 def test_a_unit_that_fails_is_named_and_the_others_are_finished(specs, tmp_path):
     store = Store(tmp_path)
     bad = specs[0].model_copy(update={"hyperparameters": {"layer": 99, "contexts": ("{}",)}})
@@ -75,6 +87,7 @@ def test_a_unit_that_fails_is_named_and_the_others_are_finished(specs, tmp_path)
     ("cluster", "sentence"),
     [
         ("local:0", "cluster 'local:0': the number of processes must be at least 1, as in local:2."),
+        ("local:²", "cluster 'local:²': the number of processes must be at least 1, as in local:2."),
         ("local:x", "cluster 'local:x': the number of processes must be at least 1, as in local:2."),
         ("no-such-file.json", "cluster 'no-such-file.json' is neither local, local:N, an address such as"),
     ],

@@ -135,3 +135,11 @@ def test_figures_of_other_profiles_are_not_drawn_from_results(notebooks):
 def test_the_kernel_of_a_notebook_does_not_talk_in_plain_text(notebooks, capfd):
     plan_and_run(profile="smoke")
     assert "encryption" not in capfd.readouterr().err
+
+
+def test_the_threads_of_a_notebook_sleep_while_they_wait(notebooks, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    write_notebook(notebooks / "fig.ipynb", "import os; assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'", WRITE)
+    assert len(plan_and_run(profile="smoke")) == 1
+    assert "OMP_WAIT_POLICY" not in os.environ

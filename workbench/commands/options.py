@@ -1,10 +1,12 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from workbench.errors import SpecError
 from workbench.registry import regularizers
 
 FACT, METHOD, MODEL, FILES = "The fact", "Method and regularizer", "Model", "Files"
@@ -27,6 +29,14 @@ Cluster = Annotated[
         "Dask asks for no password: whoever reaches a scheduler or worker can run code there."
     ),
 ]
+Jobs = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Trajectories to run at a time, each in a process with a model of its own and a share of the cores; auto: "
+        "one per GPU or, without GPUs, one per core. The same as --cluster local:N.",
+    ),
+]
 Accumulated = Annotated[
     str | None,
     typer.Option(
@@ -42,3 +52,14 @@ FiguresFolder = Annotated[
     typer.Option("--figures", help="Folder of the figures; by default figures/PROFILE, or a folder in --build."),
 ]
 Build = Annotated[Path, typer.Option(help="Folder of the executed notebooks.")]
+
+
+def choose_cluster(cluster: str | None, jobs: str | None) -> str | None:
+    """Return the cluster that --cluster or --jobs names; raise `SpecError` if both do, or --jobs is malformed."""
+    if jobs is None:
+        return cluster
+    if cluster is not None:
+        raise SpecError("give --jobs or --cluster, not both: --jobs N is --cluster local:N.")
+    if not re.fullmatch("auto|[1-9][0-9]{0,3}", jobs):
+        raise SpecError(f"--jobs must be auto or a whole number of at least 1; got {jobs!r}.")
+    return f"local:{jobs}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.options import Build, Cluster, FiguresFolder, Notebooks, Profile
+from workbench.commands.options import Build, Cluster, FiguresFolder, Jobs, Notebooks, Profile, choose_cluster
 from workbench.commands.printing import show
 from workbench.commands.settings import parse_setting
 from workbench.figures.manifest import Entry, read_manifest, select_entries
@@ -29,6 +29,7 @@ def regenerate(
     folder: FiguresFolder = None,
     build: Build = Path("build"),
     cluster: Cluster = None,
+    jobs: Jobs = None,
     from_results: Annotated[
         bool, typer.Option("--from-results", help="Draw the study's figures from its committed results; run nothing.")
     ] = False,
@@ -37,6 +38,7 @@ def regenerate(
     plan_only: Annotated[bool, typer.Option("--plan", help="Show what would be run, and stop.")] = False,
 ) -> None:
     """Run the notebooks that make the given figures, or all figures of a profile; up-to-date figures are skipped."""
+    cluster = choose_cluster(cluster, jobs)
     if list_only:
         _show_list(select_entries(read_manifest(notebooks), figures or []))
         return

@@ -22,8 +22,10 @@ from workbench.experiment.resolved import ResolvedRun, resolve
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
+from workbench.threads import usable_cores, wait_policy
 
 LOCAL = "local"
+AUTO = "auto"
 _CONNECT_SECONDS = 30
 _one_at_a_time = Lock()  # the model of a process is edited in place
 
@@ -34,7 +36,8 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
     Parameters
     ----------
     cluster : str
-        ``local``, ``local:N``, the address of a scheduler, or its scheduler file.
+        ``local`` (one process per GPU or, without GPUs, per two cores), ``local:N``, ``local:auto`` (one process per
+        GPU or per core), the address of a scheduler, or its scheduler file.
     runs : sequence of ResolvedRun
         The trajectories to run.
     store : Store
@@ -93,11 +96,12 @@ def connect(cluster: str) -> Iterator[Client]:
     """
     name, _, number = cluster.partition(":")
     if name == LOCAL:
-        n_workers = int(number) if number.isdigit() else 0 if number else _default_workers()
+        n_workers = _count_workers(number)
         if n_workers < 1:
             raise SpecError(f"cluster {cluster!r}: the number of processes must be at least 1, as in local:2.")
-        share = str(max(1, (os.cpu_count() or 1) // n_workers))  # threads of several processes wait for one another
-        settings = {"threads_per_worker": 1, "dashboard_address": None, "env": {"OMP_NUM_THREADS": share}}
+        share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
+        variables = {"OMP_NUM_THREADS": share, **wait_policy()}
+        settings = {"threads_per_worker": 1, "dashboard_address": None, "env": variables}
         with _environment_restored(), LocalCluster(n_workers=n_workers, **settings) as local, Client(local) as client:
             yield client
         return
@@ -126,9 +130,12 @@ def _environment_restored() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _default_workers() -> int:
-    """Return one process per GPU; without a GPU, one process per two cores."""
-    return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)
+def _count_workers(number: str) -> int:
+    """Return the number of processes that ``local:number`` asks for; 0 if it is malformed."""
+    if number in ("", AUTO):
+        cores = usable_cores()
+        return torch.cuda.device_count() or (cores if number else max(1, cores // 2))
+    return int(number) if number.isascii() and number.isdecimal() else 0
 
 
 def _device() -> str | None:

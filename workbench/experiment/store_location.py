@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from workbench.threads import wait_policy
+
 STORE_VARIABLE = "WORKBENCH_STORE"
 CLUSTER_VARIABLE = "WORKBENCH_CLUSTER"
 STORED_ONLY_VARIABLE = "WORKBENCH_STORED_ONLY"
@@ -32,7 +34,7 @@ def stored_only() -> bool:
 
 @contextmanager
 def experiments_of_children(store: str, *, cluster: str | None = None, stored_only: bool = False) -> Iterator[None]:
-    """Set how processes started in the ``with`` block run experiments.
+    """Set how processes started in the ``with`` block run experiments, and how their threads wait.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def experiments_of_children(store: str, *, cluster: str | None = None, stored_on
         Whether `workbench.run` only reads what the store holds.
     """
     wanted = {STORE_VARIABLE: store, CLUSTER_VARIABLE: cluster, STORED_ONLY_VARIABLE: "1" if stored_only else None}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    given = {name: value for name, value in wanted.items() if value is not None} | wait_policy()
     before = {name: os.environ.get(name) for name in given}
     _set_environment(given)
     try:
