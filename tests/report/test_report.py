@@ -12,9 +12,14 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from markupsafe import Markup
+from nbformat.v4 import new_code_cell
 
-from tests.report.conftest import CLAIMS, CURVE, HOSTILE, LATER, claims_cells, curve_cells
+from tests.report.conftest import CLAIMS, CURVE, HOSTILE, LATER, claims_cells, curve_cells, result
 from workbench.errors import ReportError, SpecError
+from workbench.html import content_policy
+from workbench.interactive import View, page_script
+from workbench.interactive.view import kinds
 from workbench.report import write
 
 ROOT = Path(__file__).parent.parent.parent
@@ -177,6 +182,24 @@ def test_the_policy_allows_no_script_and_this_style_sheet_only(written):
         assert rules["style-src"] == f"'sha256-{style}'"
         assert soup(attrs={"style": True}) == []
         assert not re.search(r"url\(|@import|@font-face", soup.style.string)
+
+
+def test_a_view_responds_on_its_own_page_and_nowhere_else(project):
+    view = View(kinds()[0], {"text": HOSTILE}, Markup(f"<table><tr><td onclick='x()'>1</td></tr></table>{HOSTILE}"))
+    project.write_notebook(CURVE, [*curve_cells(), new_code_cell("view", outputs=[result(view._repr_mimebundle_())])])
+    written = project.report().path.parent
+    soup = page(written / PAGES[0])
+    data, script = soup("script")
+    assert json.loads(data.string) == {"kind": view.kind, "data": view.data}
+    assert script.string == page_script()
+    [policy] = [meta["content"] for meta in soup("meta", attrs={"http-equiv": "Content-Security-Policy"})]
+    assert policy == content_policy(soup.style.string, script.string)
+    fallback = soup.find(class_="wb-view-fallback")
+    assert fallback.td.attrs == {"class": ["num"]}
+    assert fallback("script") == []
+    for name in PAGES[1:]:
+        assert page(written / name)("script") == []
+    assert len(page(project.report(single_file=True).path)("script")) == 2
 
 
 def test_a_page_has_what_a_phone_and_a_screen_reader_need(written):
