@@ -62,7 +62,7 @@ class EditCardBox(widgets.VBox):
             layout={"width": "150px", "display": "none"},
         )
         super().__init__([self._card, self.button, self._written])
-        add_classes(self, "wb-card", "wb-edit-card")
+        add_classes(self, "wb-edit-card")
         self.clear()
 
     def clear(self) -> None:

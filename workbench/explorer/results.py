@@ -85,8 +85,8 @@ class Results(widgets.VBox):
         )
         self._tabs = widgets.Tab(self.tabs, titles=[tab.title for tab in self.tabs], selected_index=0)
         self._tabs.observe(lambda change: self.refresh(), "selected_index")
-        verdict = add_classes(widgets.VBox([self._verdict]), "wb-card")
-        super().__init__([card("Regularizer", *regularizers), verdict, self.card, self._tabs])
+        verdict = add_classes(widgets.VBox([self._verdict, self.card]), "wb-card")
+        super().__init__([card("Regularizer", *regularizers), verdict, self._tabs])
         self.add_class("wb-right")
         self.clear()
 

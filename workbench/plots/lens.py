@@ -80,9 +80,9 @@ def lens_figure(cells: pd.DataFrame, figure: Figure, *, answer: str) -> Figure:
         ax.set_title(title)
     axes[0].set_ylabel("output of layer")
     labels = "probability of the most probable token", "after − before"
-    below = {"location": "bottom", "shrink": 0.6, "aspect": 30, "pad": 0.02}
     for of, label in zip((axes[:2], axes[2:]), labels, strict=True):
-        figure.colorbar(of[-1].collections[0], ax=of, **below).set_label(label)
+        bar = figure.colorbar(of[-1].collections[0], ax=of, location="bottom", shrink=0.6, aspect=30, pad=0.02)
+        bar.set_label(label)
     return figure
 
 
