@@ -93,6 +93,7 @@ def test_a_row_that_fails_is_shown_with_its_sentence(panel):  # noqa: F811
     [view] = tab.views()
     assert view.data["rows"][0]["error"] == f"layer 9 is out of range: {panel.session.lm.name} has layers 0 to 3."
     assert view.data["rows"][0]["error"] in view.fallback
+    assert view.data["rows"][0]["seconds"] is None
 
 
 def test_comparing_no_row_is_refused(panel):  # noqa: F811

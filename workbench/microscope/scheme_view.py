@@ -45,11 +45,11 @@ def scheme_view(results: Sequence[SchemeResult], *, is_stale: bool = False) -> V
 def _row(values: dict[Any, Any]) -> dict[str, Any]:
     texts = ("method", "settings", "regularizer", "accumulated", "answer", "risk", "error")
     numbers = [*METRICS, *(f"{metric}_forced" for metric in METRICS), "kl", "norm", "relative_norm", "seconds"]
-    return (
-        {name: values[name] for name in texts}
-        | {name: float(f"{values[name]:.4g}") if math.isfinite(values[name]) else None for name in numbers}
-        | {"shared": bool(values["is_shared"])}
-    )
+    row = {name: values[name] for name in texts} | {"shared": bool(values["is_shared"])}
+    for name in numbers:
+        is_known = math.isfinite(values[name]) and not values["error"]
+        row[name] = float(f"{values[name]:.4g}") if is_known else None
+    return row
 
 
 def _fallback(data: dict[str, Any]) -> Markup:
