@@ -4,7 +4,7 @@ from html import unescape
 
 import pytest
 
-from tests.explorer.test_panel import PATIENCE, button, errors, panel, press  # noqa: F401  panel is a fixture
+from tests.explorer.test_panel import PATIENCE, errors, panel, press  # noqa: F401  panel is a fixture
 from workbench.explorer.tabs.text import CONTINUED, OWN, PASSAGE, TextTab
 from workbench.microscope.text import compare_text, continued, held_out_passages
 
@@ -18,6 +18,13 @@ def tab_of(panel) -> TextTab:  # noqa: F811
     return tab
 
 
+def read(panel, tab):  # noqa: F811
+    """Press the tab's button and wait until all work is done; other tabs have a button of the same name."""
+    assert not tab._button.disabled
+    tab._button.click()
+    assert panel.wait(PATIENCE)
+
+
 def changes_in(view) -> list[float | None]:
     pairs = [(token["before"], token["after"]) for token in view.data["tokens"]]
     return [None if a is None else b - a for a, b in pairs]
@@ -27,7 +34,7 @@ def test_a_text_is_compared_with_the_unedited_model(panel):  # noqa: F811
     tab = tab_of(panel)
     press(panel, "Edit")
     tab._text.value = TEXT
-    press(panel, "Read")
+    read(panel, tab)
     [view] = tab.views()
     with panel.session.edited() as lm:
         expected = compare_text(lm, TEXT).tokens
@@ -42,7 +49,7 @@ def test_a_text_is_compared_with_the_unedited_model(panel):  # noqa: F811
 def test_the_text_is_read_again_when_the_edits_change(panel):  # noqa: F811
     tab = tab_of(panel)
     tab._text.value = TEXT
-    press(panel, "Read")
+    read(panel, tab)
     assert not tab.views()[0].data["edited"]
     assert set(changes_in(tab.views()[0])) <= {0.0, None}
     press(panel, "Edit")
@@ -57,10 +64,10 @@ def test_a_passage_and_a_continuation_can_be_read(panel):  # noqa: F811
     press(panel, "Edit")
     tab._source.value = PASSAGE
     tab._passage.index = 4
-    press(panel, "Read")
+    read(panel, tab)
     assert "".join(token["text"] for token in tab.views()[0].data["tokens"]) == held_out_passages()[4]
     tab._source.value, tab._text.value, tab._n_tokens.value = CONTINUED, "The Louvre", 6
-    press(panel, "Read")
+    read(panel, tab)
     with panel.session.edited() as lm:
         expected = continued(lm, "The Louvre", 6)
     assert "".join(token["text"] for token in tab.views()[0].data["tokens"]) == expected
@@ -70,7 +77,7 @@ def test_a_passage_and_a_continuation_can_be_read(panel):  # noqa: F811
 def test_an_empty_text_is_refused_in_one_sentence(panel):  # noqa: F811
     tab = tab_of(panel)
     tab._source.value, tab._text.value = OWN, ""
-    press(panel, "Read")
+    read(panel, tab)
     assert [unescape(text) for text in errors(panel)] == [
         "the text '' has no token that is predicted; give a longer one."
     ]
