@@ -140,7 +140,7 @@ def render_scores(before: pd.DataFrame, after: pd.DataFrame | None, label: str) 
         dict(zip(table["metric"], table["value"], strict=True)) for table in (before, after) if table is not None
     ]
     rows = [(_SCORES[name], *(format_number(column[name]) for column in columns)) for name in columns[0]]
-    heads = ("", "as computed", label)[: 1 + len(columns)]
+    heads = ("Score", "as computed", label)[: 1 + len(columns)]
     return render_table("The facts, and the model on other text", heads, rows)
 
 

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 from workbench.explorer.desk import Desk
 from workbench.explorer.live import LiveView
 from workbench.explorer.progress import ProgressMonitor
+from workbench.explorer.range import Range
 from workbench.explorer.tabs.tab import Tab
 from workbench.explorer.widgets import row, small
 from workbench.interactive import View
@@ -38,9 +39,10 @@ class SpectrumTab(Tab):
             style={"button_width": "76px"},
         )
         self._kind.style.description_width = "150px"
-        self._keep = _slider("keep", 0.4, 0.01, 1.0)
+        self._keep = Range(label="keep", value=0.4, min=0.01, max=1.0, step=0.01)
         self._form = widgets.Dropdown(options=_FORMS, description="α, scheme", layout={"width": "230px"})
-        self._eta, self._alpha = _slider("η", 0.5, 0.0, 1.0), _slider("α", 0.8, 0.0, 1.0)
+        self._eta = Range(label="η", value=0.5, max=1.0, step=0.01)
+        self._alpha = Range(label="α", value=0.8, max=1.0, step=0.01)
         self._matrix = widgets.Dropdown(description="Matrix", layout={"width": "auto"})
         self._live = LiveView()
         self._scores = small(_NO_EDIT)
@@ -132,16 +134,3 @@ def _make_regularizer(kind: str, chosen: dict[str, Any]) -> "Regularizer | None"
     if kind == _RECT:
         return RECT(chosen["keep"])
     return PRUNE(chosen["form"]) if kind == _PRUNE else SPHERE(chosen["eta"], chosen["alpha"])
-
-
-def _slider(name: str, value: float, low: float, high: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        value=value,
-        min=low,
-        max=high,
-        step=0.01,
-        description=name,
-        continuous_update=False,
-        layout={"width": "300px"},
-        style={"description_width": "40px"},
-    )
