@@ -47,7 +47,7 @@ def test_after_an_edit_the_lens_shows_both_models(panel):  # noqa: F811
 def test_a_text_of_the_user_is_read(panel):  # noqa: F811
     tab = open_tab(panel, LensTab)
     tab.text.value = "Marie Curie spoke"
-    press(panel, "Read")
+    press(panel, "Read states")
     assert "".join(tab.views()[0].data["tokens"]).replace("<s>", "").strip().endswith("spoke")
     assert len(tab.views()[0].data["tokens"]) < 12
 

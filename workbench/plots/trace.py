@@ -92,6 +92,6 @@ def effects_and_scores(effects: pd.DataFrame, sweep: pd.DataFrame, figure: Figur
     if len(sweep):
         scores_by_layer(sweep, axes[1])
         axes[1].set_ylabel("score of ROME edits")
-        axes[1].set_xlim(-0.5, int(effects["layer"].max()) + 0.5)
-    axes[-1].set_xlabel("layer")
+    n_layers = int(effects["layer"].max()) + 1
+    axes[-1].set(xlabel="layer", xlim=(-0.5, n_layers - 0.5), xticks=range(0, n_layers, 5))
     return figure

@@ -33,7 +33,7 @@ class LensTab(Tab):
             layout=widgets.Layout(width="auto", flex="1 1 320px"),
             style={"description_width": "40px"},
         )
-        self.button = button("Read", partial(self._submit, slow=True), disabled=True)
+        self.button = button("Read states", partial(self._submit, slow=True), disabled=True)
         self._live = LiveView()
         super().__init__(desk, [small(_ABOUT), row(self.text, self.button), self._live])
 
