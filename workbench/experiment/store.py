@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from workbench.errors import SpecError, first_line
+from workbench.storage.scratch import scratch_file
 from workbench.update import WeightUpdate
 
 Parsed = TypeVar("Parsed")
@@ -184,8 +185,13 @@ class Store:
         """Write `content` under a temporary name, which readers of the folder skip, and rename it to `name`."""
         path = self._path(name)
         folder, _, file = path.rpartition("/")
-        scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
         self._fs.makedirs(folder, exist_ok=True)
+        if isinstance(self._fs, LocalFileSystem):
+            with scratch_file(Path(path)) as local:
+                local.write_bytes(content)
+                self._rename(str(local), path)
+            return
+        scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
         try:
             self._fs.pipe_file(scratch, content)
             self._rename(scratch, path)

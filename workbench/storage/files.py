@@ -1,12 +1,11 @@
 """Atomic files: written under a temporary name beside the target, then renamed, so a file is whole or absent."""
 
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import OutputError
+from workbench.storage.scratch import scratch_file
 
 _FILE_NAME = re.compile(r"\w[\w .+=-]{0,199}")
 _KINDS = (
@@ -72,13 +71,8 @@ def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
     if kind := kind_if_no_file(path):
         raise OutputError(f"{path} is {kind}; give the name of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    try:
-        write(scratch)
-        Path(scratch).chmod(0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    with scratch_file(path) as scratch:
+        write(str(scratch))
+        scratch.chmod(0o644)  # safetensors creates files that only their owner can read
+        scratch.replace(path)
     return path

@@ -1,12 +1,12 @@
 """Atomic folders: filled under a temporary name beside the target, then renamed, so a folder is whole or absent."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import UpdateError
 from workbench.storage.files import kind_if_no_file
+from workbench.storage.scratch import scratch_folder
 
 
 def check_folder(folder: str | Path, *, replace: bool = False) -> None:
@@ -60,8 +60,8 @@ def write_folder_atomically(folder: str | Path, write: Callable[[Path], object],
     """
     check_folder(folder, replace=replace)
     target = Path(folder).resolve()  # a rename would replace a link instead of what it points to
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        built, old = Path(scratch) / "built", Path(scratch) / "old"
+    with scratch_folder(target) as scratch:
+        built, old = scratch / "built", scratch / "old"
         built.mkdir()
         write(built)
         for path in built.rglob("*"):  # safetensors creates files that only their owner can read
