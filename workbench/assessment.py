@@ -230,7 +230,7 @@ def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> 
     """
     _check_limit(limit)
     update.check_fits(lm)
-    before = _probe(lm)
+    [before] = compute_missing(lm.unedited_memo("probe predictions"), ("before",), lambda _: [_probe(lm)])
     with update.applied(lm):
         after = _probe(lm)
     ratios = {name: spectral_ratio(WeightUpdate({name: change}), lm) for name, change in update.items()}
