@@ -49,10 +49,10 @@ class TextTab(Tab):
         self._show_fields()
 
     def refresh(self) -> None:
-        """Read the text again, if one has been read."""
+        """Read the text with the current edits; a continuation, which takes longer, only once it has been asked for."""
         if not self._text.value:
             self._text.value = self._suggestion()
-        if self._wanted:
+        if self._wanted or (self._source.value == OWN and self._text.value.strip()):
             self._submit(slow=False)
 
     def enable(self, *, asking: bool, edited: bool) -> None:
