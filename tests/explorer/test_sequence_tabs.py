@@ -1,6 +1,7 @@
 """The tabs of a sequence in a panel with a real tiny model: spectrum, timeline, health."""
 
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from workbench.explorer.panel import Explorer
 from workbench.explorer.tabs.sequence import SequenceTab
 from workbench.explorer.tabs.spectrum import SpectrumTab
 from workbench.explorer.tabs.timeline import TimelineTab
+from workbench.microscope.lens import read_lenses, watch_answers
+from workbench.microscope.lens_view import TOP, lens_view
 
 
 @pytest.fixture
@@ -106,6 +109,23 @@ def test_the_timeline_measures_the_states_that_one_moves_to(panel):
     tab._live.gesture = {"edits": 99, "number": 2}
     assert panel.wait(PATIENCE)
     assert errors(panel) == []
+
+
+def test_the_lens_follows_the_timeline_where_it_is_wanted(panel):
+    edit(panel, FACT, SECOND)
+    tab = open_tab(panel, TimelineTab)
+    assert tab._lens.shown is None
+    set_value(panel, tab._wants_lens, True)
+    lm, prompt, watch = panel.session.lm, SECOND.filled_prompt, watch_answers(SECOND)
+    for edits in (2, 1, 0):
+        tab._pick({"edits": edits})
+        assert panel.wait(PATIENCE)
+        with panel.session.sequence.total_after(edits).applied(lm) if edits else nullcontext():
+            expected = lens_view(*read_lenses(lm, prompt, watch=watch, top=min(TOP, lm.vocabulary_size)))
+        assert tab._lens.shown.data == expected.data
+    assert len(tab.views()) == 2
+    set_value(panel, tab._wants_lens, False)
+    assert len(tab.views()) == 1
 
 
 def test_the_search_says_which_edit_it_found_and_what_bisection_cannot_say(panel):

@@ -18,6 +18,7 @@ from workbench.plots.style import edits_label
 
 if TYPE_CHECKING:
     from workbench.microscope.timeline import Timeline
+    from workbench.request import EditRequest
 
 _NO_EDIT = "Make edits, or load a stored trajectory, to move along them."
 _PERPLEXITY = -1  # in the list of what may have fallen; others are numbers of facts
@@ -31,8 +32,10 @@ class TimelineTab(Tab):
 
     def __init__(self, desk: Desk) -> None:
         self._timeline: Timeline | None = None
-        self._is_stored = False
-        self._live = LiveView(self._pick)
+        self._is_stored, self._edits = False, 0
+        self._live, self._lens = LiveView(self._pick), LiveView()
+        self._wants_lens = widgets.Checkbox(description="Lens of the fact in this state", indent=False)
+        self._wants_lens.observe(lambda change: self._follow(), "value")
         self._fell = widgets.Dropdown(
             description="What fell", layout={"width": "min(460px, 100%)"}, style={"description_width": "70px"}
         )
@@ -53,7 +56,8 @@ class TimelineTab(Tab):
         self._session = button("Back to the session", self._show_session, layout={"width": "160px", "display": "none"})
         self._source = small(_NO_EDIT)
         store = row(self._folder, self._list, self._stored, self._load, self._session)
-        super().__init__(desk, [self._source, self._live, row(self._fell, self._find), self._found, store])
+        search = row(self._fell, self._find)
+        super().__init__(desk, [self._source, self._live, self._wants_lens, self._lens, search, self._found, store])
 
     def clear(self) -> None:
         """Show no edits; a stored trajectory stays."""
@@ -71,8 +75,8 @@ class TimelineTab(Tab):
             self.desk.submit("timeline", self._do_show_session)
 
     def views(self) -> list[View]:
-        """Return the timeline."""
-        return [] if self._live.shown is None else [self._live.shown]
+        """Return the timeline, and the lens if it is shown."""
+        return [live.shown for live in (self._live, self._lens) if live.shown is not None]
 
     def _show_session(self) -> None:
         self._is_stored = False
@@ -181,9 +185,30 @@ class TimelineTab(Tab):
         self._find.disabled = timeline is None
         if timeline is None:
             self._live.show(None)
+            self._lens.show(None)
 
     def _show(self, edits: int, drop: Any = None) -> None:
         from workbench.explorer.sequence_views import timeline_view
 
         if self._timeline is not None:
+            self._edits = edits
             self._live.show(timeline_view(self._timeline, edits, drop=drop))
+            self._follow()
+
+    def _follow(self) -> None:
+        """Let the lens follow the timeline, if it is wanted."""
+        if not self._wants_lens.value or self._timeline is None:
+            self._lens.show(None)
+        elif (request := self.desk.fact()) is not None:
+            self.desk.submit("timeline lens", partial(self._do_lens, request, self._edits), idle_only=True)
+
+    def _do_lens(self, request: "EditRequest", edits: int, monitor: ProgressMonitor) -> None:
+        from workbench.microscope.lens import read_lenses, watch_answers
+        from workbench.microscope.lens_view import TOP, lens_view
+
+        if (session := self.desk.session) is None or (timeline := self._timeline) is None or edits > len(timeline):
+            return
+        with session.unedited(monitor), timeline.state(edits):
+            top, watch = min(TOP, session.lm.vocabulary_size), watch_answers(request)
+            readings = read_lenses(session.lm, request.filled_prompt, watch=watch, top=top)
+        self._lens.show(lens_view(*readings))
