@@ -92,6 +92,21 @@ def test_the_index_shows_of_each_figure_what_a_reader_wants_to_know(written):
     assert second.find(class_="preview").get_text("|").startswith(f"claim|effect|{HOSTILE}|1|more|2")
 
 
+def test_a_table_of_verdicts_is_counted_on_its_card(project):
+    table = project.figures / "claims.csv"
+    table.write_text("claim,verdict\na,holds\nb,not enough data\nc,not enough data\n")
+    project.record(CLAIMS, [table])
+    card = page(project.report().path)("article")[1]
+    assert [each.get_text() for each in card.find(class_="verdicts")("span")] == ["2 not enough data", "1 holds"]
+    assert card.find(class_="preview") is None
+
+
+def test_the_smallest_sizes_are_marked_as_no_results(project):
+    written = project.report().path.parent
+    for name in PAGES:
+        assert "The numbers are no results." in page(written / name).find("header").get_text()
+
+
 def test_versions_are_those_of_the_run(project):
     index = page(project.report().path)
     first, second = (article.find(class_="spec").get_text() for article in index("article"))

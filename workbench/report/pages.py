@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -81,7 +82,9 @@ class Page:
     files : tuple of FigureFiles
         Figures and tables that the notebook wrote.
     preview : tuple of tuple of str
-        First rows of the first table; empty if there is a picture.
+        First rows of the first table; empty if there is a picture or verdicts.
+    verdicts : tuple of (str, int)
+        Each verdict of the first table with the number of its rows, the most frequent first; empty without verdicts.
     notices : tuple of str
         Sentences about a failed run, and about missing or changed files.
     body : Markup
@@ -103,6 +106,7 @@ class Page:
     parameters: tuple[tuple[Parameter, str], ...]
     files: tuple[FigureFiles, ...]
     preview: tuple[tuple[str, ...], ...]
+    verdicts: tuple[tuple[str, int], ...]
     notices: tuple[str, ...]
     body: Markup
     responds: bool
@@ -168,6 +172,7 @@ def build_page(source: Source, output: Output) -> Page:
     label, _, title = entry.title.rpartition(" · ")
     tables = [path for path in source.files if path.suffix == ".csv"]
     has_picture = any(figure.picture for figure in files.values())
+    verdicts = _count_verdicts(tables[0]) if tables and not has_picture else ()
     return Page(
         name=name,
         address=output.page_address(name),
@@ -181,7 +186,8 @@ def build_page(source: Source, output: Output) -> Page:
         versions=_versions(source, summary),
         parameters=tuple((parameter, _text(parameter.value)) for parameter in summary.parameters),
         files=tuple(figure for figure in files.values() if figure.links),
-        preview=_preview(tables[0]) if tables and not has_picture else (),
+        preview=_preview(tables[0]) if tables and not has_picture and not verdicts else (),
+        verdicts=verdicts,
         notices=(*([summary.failure] if summary.failure else []), *source.notices),
         body=Markup(above + body),
         responds=_holds_views(source.notebook),
@@ -252,6 +258,12 @@ def _holds_views(notebook: NotebookNode) -> bool:
 def _preview(path: Path) -> tuple[tuple[str, ...], ...]:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         return tuple(tuple(row[:_PREVIEW_COLUMNS]) for row in islice(csv.reader(file), _PREVIEW_ROWS))
+
+
+def _count_verdicts(path: Path) -> tuple[tuple[str, int], ...]:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        rows = csv.DictReader(file)
+        return tuple(Counter(row["verdict"] for row in rows if row.get("verdict")).most_common())
 
 
 def _models_in_provenance(summary: Summary) -> list[str]:
