@@ -16,6 +16,7 @@ from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
+from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
 from workbench.storage.tensors import write_tensors
 
 FORMAT = "workbench-update-2"
@@ -399,7 +400,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
         # safetensors refuses tensors that share memory
         separate[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    write_tensors(path, separate, metadata)
+    write_tensors(path, separate, {**metadata, CHECKSUM: checksum_of_tensors(separate, metadata)})
 
 
 def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -412,7 +413,10 @@ def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[st
         raise UpdateError(f"{path} cannot be read as a saved {what} ({err}); give a file that save() wrote.") from err
     if metadata.get("format") != file_format:
         raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
-    return metadata, tensors
+    try:
+        return check_tensors(tensors, metadata), tensors
+    except ValueError as err:
+        raise UpdateError(f"{path} is a damaged {what} ({err}); save it again.") from err
 
 
 def _name_of(dtype: torch.dtype) -> str:

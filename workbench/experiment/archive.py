@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from workbench.errors import SpecError, WorkbenchError, first_line
 from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
+from workbench.storage.checksums import dump_table, parse_table
 from workbench.storage.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,8 @@ def write_archive(store: Store, path: str | Path) -> int:
     ]
     parts = [pa.Table.from_pandas(_rounded(part), preserve_index=False) for part in (texts, *numbers)]
     whole = pa.concat_tables([_SCHEMA.empty_table(), *map(_fitted, parts)])
-    write_atomically(
-        Path(path), lambda scratch: pq.write_table(whole, scratch, compression="zstd", compression_level=15)
-    )
+    content = dump_table(whole, compression="zstd", compression_level=15)
+    write_atomically(Path(path), lambda scratch: Path(scratch).write_bytes(content))
     return len(records)
 
 
@@ -129,10 +128,10 @@ def _resolve_same(record: dict[str, Any], resolve: Callable[[ExperimentSpec], Re
 
 def _read(path: str | Path) -> pd.DataFrame:
     try:
-        return pq.read_table(path, schema=_SCHEMA).to_pandas()
+        return parse_table(Path(path).read_bytes(), _SCHEMA).to_pandas()
     except FileNotFoundError as err:
         raise SpecError(f"{path} does not exist; workbench results --archive writes it.") from err
-    except (OSError, pa.ArrowException) as err:
+    except (OSError, ValueError, pa.ArrowException) as err:
         raise SpecError(f"{path} is not an archive of results ({first_line(err)}).") from err
 
 

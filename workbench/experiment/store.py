@@ -18,7 +18,6 @@
 writes them, so that stores can be merged file by file. A file is written under a temporary name and renamed.
 """
 
-import io
 import json
 import logging
 import tempfile
@@ -30,10 +29,10 @@ from typing import Any, TypeVar
 import fsspec
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from workbench.errors import SpecError, first_line
+from workbench.storage.checksums import dump_object, dump_table, parse_object, parse_table
 from workbench.storage.scratch import scratch_file
 from workbench.update import WeightUpdate
 
@@ -104,15 +103,8 @@ def hyperparameters_label(hyperparameters: Mapping[str, Any]) -> str:
     return json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else PRESET
 
 
-def _parse_json(content: bytes) -> dict[str, Any]:
-    parsed = json.loads(content)
-    if not isinstance(parsed, dict):
-        raise ValueError("it holds no JSON object")
-    return parsed
-
-
 def _parse_record(content: bytes) -> dict[str, Any]:
-    record = _parse_json(content)
+    record = parse_object(content)
     if not isinstance(record.get("finished"), bool):
         raise ValueError("it does not say whether the trajectory is finished")
     return record
@@ -208,23 +200,21 @@ class Store:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the object in the JSON file `name`; None if it does not exist, or is damaged and was set aside."""
-        return self._parse(name, _parse_json)
+        return self._parse(name, parse_object)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write `content` as the JSON file `name`."""
-        self.write(name, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        self.write(name, dump_object(content))
 
     def read_table(self, name: str) -> pd.DataFrame | None:
         """Return the parquet file `name` as a table; None if it does not exist, or is damaged and was set aside."""
-        return self._parse(name, lambda content: pd.read_parquet(io.BytesIO(content)))
+        return self._parse(name, lambda content: parse_table(content).to_pandas())
 
     def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
         """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are left empty."""
         if schema is not None:
             table = table.reindex(columns=schema.names)
-        buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False), buffer)
-        self.write(name, buffer.getvalue())
+        self.write(name, dump_table(pa.Table.from_pandas(table, schema=schema, preserve_index=False)))
 
     def keep_table(self, name: str, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return the parquet file `name` as a table; if it does not exist, write what `compute` returns."""
@@ -334,7 +324,7 @@ class Store:
     def _tables(self, part: str, schema: pa.Schema, trajectories: Sequence[str] | None) -> pd.DataFrame:
         folders = [part] if trajectories is None else [f"{part}/{trajectory}" for trajectory in trajectories]
         names = [name for folder in folders for name in self.names(folder)]
-        read = {name: self._parse(name, lambda content: pq.read_table(io.BytesIO(content))) for name in names}
+        read = {name: self._parse(name, parse_table) for name in names}
         tables = [table for table in read.values() if table is not None]
         for trajectory in sorted({name.split("/")[1] for name, table in read.items() if table is None}):
             self.reopen(trajectory)

@@ -93,6 +93,15 @@ def test_a_network_that_lacks_weights_is_refused(tiny_lm, tmp_path):
     assert sentence.endswith("); train it again.")
 
 
+def test_networks_with_one_changed_bit_are_refused(tiny_lm, tmp_path):
+    path = save_network(fresh(tiny_lm), tmp_path / "mend.safetensors", tiny_lm)
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes([content[-100] ^ 4]) + content[-99:])
+    assert error_of(EditError, load_network, path, tiny_lm) == (
+        f"{path} is a damaged MEND network (its checksum is not that of its content); train it again."
+    )
+
+
 def test_a_file_from_before_the_exponents_holds_sums(tiny_lm, tmp_path):
     network = shaken(tiny_lm)
     expected = {name: tensor for name, tensor in network.state_dict().items() if name != "batch_exponent"}

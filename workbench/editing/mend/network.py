@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from workbench.editing.mend.factors import Factors
 from workbench.errors import EditError, first_line
 from workbench.lm import LanguageModel
+from workbench.storage.checksums import check_tensors
 from workbench.storage.digests import sha256_of_file
 from workbench.update import save_tensors
 
@@ -354,9 +355,11 @@ def _read_network(path: str | Path, meta: dict[str, Any]) -> MendNetwork:
         shapes = {name: (int(d_in), int(d_out)) for name, (d_in, d_out) in meta["shapes"].items()}
         network = MendNetwork(shapes, rank=meta["rank"])
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            check_tensors(tensors, file.metadata() or {})
         # files from before γ was trained have none: a sum
-        network.load_state_dict({"batch_exponent": torch.zeros(len(shapes))} | tensors)
+        wide = {name: tensor.float() for name, tensor in tensors.items()}
+        network.load_state_dict({"batch_exponent": torch.zeros(len(shapes))} | wide)
     except (OSError, SafetensorError, TypeError, ValueError, RuntimeError) as err:
         raise EditError(f"{path} is a damaged MEND network ({first_line(err)}); train it again.") from err
     return network

@@ -26,6 +26,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
+from workbench.storage.checksums import check_tensors
 from workbench.update import save_tensors
 
 log = logging.getLogger(__name__)
@@ -292,6 +293,10 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise EditError(f"{path} cannot be read as a checkpoint ({err}); delete it to start over.") from err
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
+    try:
+        check_tensors(tensors, metadata)
+    except ValueError as err:
+        raise EditError(f"{path} is a damaged checkpoint ({err}); delete it to start over.") from err
     return json.loads(metadata["checkpoint"]), tensors
 
 
