@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, MutableMapping
@@ -20,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
 from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError, first_line
+from workbench.inputs import require_path
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
@@ -342,7 +344,8 @@ def load(
     """
     if device is not None and device_map is not None:
         raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
-    torch_dtype = _dtype(dtype)
+    require_path(name, "the model", ModelError)
+    name, torch_dtype = os.fspath(name), dtype_of(dtype)
     _check_files(name)
     source = embedded.fetch(name) if name in embedded.MODELS else name
     try:
@@ -390,7 +393,8 @@ def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None
         raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 
-def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
+    """Return a dtype that weights can have, by its name; raise `ModelError` if there is none of that name."""
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if found not in DTYPES.values():
         raise ModelError(f"dtype {dtype!r} is unknown; known: {', '.join(DTYPES)}.")

@@ -124,10 +124,18 @@ class Parameter:
         if self.kind in (int, float):
             number = Integral if self.kind is int else Real
             # bool is a number in Python, and no hyperparameter means it as one
-            return isinstance(value, number) and not isinstance(value, bool) and float(value) in self.interval
+            return isinstance(value, number) and not isinstance(value, bool) and _float(value) in self.interval
         if self.item is not None:
             return isinstance(value, tuple) and all(self.item._allows(entry) for entry in value)
         return isinstance(value, self.kind)
+
+
+def _float(number: Real) -> float:
+    """Return a number as a float; NaN, which lies in no interval, if it is too large for one."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.nan
 
 
 def check_parameters(settings: Any) -> None:

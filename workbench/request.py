@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from workbench.errors import RequestError
+from workbench.inputs import require_items, require_text
 
 PLACEHOLDER = "{}"  # in a prompt, the place of the subject; in a context template, the place of the prompt
 PROBE_ARROW = "=>"  # separates prompt and answer of a probe that is typed in one line
@@ -15,7 +16,7 @@ class LocalityProbe:
     Raises
     ------
     RequestError
-        If prompt or target is empty.
+        If prompt or target is empty or no text.
     """
 
     prompt: str
@@ -35,7 +36,7 @@ class PortabilityProbe:
     Raises
     ------
     RequestError
-        If prompt, target or an alias is empty, or `aliases` is a text instead of a list.
+        If prompt, target or an alias is empty or no text, or `aliases` is no list.
     """
 
     prompt: str
@@ -43,9 +44,7 @@ class PortabilityProbe:
     aliases: tuple[str, ...] = ()  # other names and other right answers, which the natural protocols accept too
 
     def __post_init__(self) -> None:
-        if isinstance(self.aliases, str):  # tuple() would split it into letters
-            raise RequestError(f"aliases must be a list of texts; got the text {self.aliases!r}, write it in [ ].")
-        object.__setattr__(self, "aliases", tuple(self.aliases))
+        object.__setattr__(self, "aliases", require_items(self.aliases, str, "aliases", RequestError))
         _check_filled("portability", self)
         if not all(alias.strip() for alias in self.aliases):
             raise RequestError(f"portability alias is empty in {self!r}; leave it out.")
@@ -53,6 +52,7 @@ class PortabilityProbe:
 
 def _check_filled(metric: str, probe: LocalityProbe | PortabilityProbe) -> None:
     for field in ("prompt", "target"):
+        require_text(getattr(probe, field), f"{metric} {field}", RequestError)
         if not getattr(probe, field).strip():
             raise RequestError(f"{metric} {field} is empty in {probe!r}; give the text to probe and its answer.")
 
@@ -65,8 +65,8 @@ class EditRequest:
     ------
     RequestError
         If the subject or a target is empty, the prompt does not contain ``{}`` exactly once (without a subject: not at
-        all), a rephrasing is empty or contains ``{}`` more than once, `rephrase` is a text instead of a list, or the
-        new target is the true one.
+        all), a rephrasing is empty or contains ``{}`` more than once, the new target is the true one, or a field is not
+        of its type.
     """
 
     subject: str | None  # None: not marked, for methods that need none (FT, KN, LoRA, MEND, UltraEdit)
@@ -79,11 +79,7 @@ class EditRequest:
     portability: tuple[PortabilityProbe, ...] = ()  # what follows from the new fact
 
     def __post_init__(self) -> None:
-        if isinstance(self.rephrase, str):  # tuple() would split it into letters
-            raise RequestError(f"rephrase must be a list of texts; got the text {self.rephrase!r}, write it in [ ].")
-        object.__setattr__(self, "rephrase", tuple(self.rephrase))
-        object.__setattr__(self, "locality", tuple(self.locality))
-        object.__setattr__(self, "portability", tuple(self.portability))
+        self._check_types()
         if self.subject is not None and not self.subject.strip():
             raise RequestError(f"subject is empty for the prompt {self.prompt!r}; name what the fact is about.")
         self._check_prompt()
@@ -95,6 +91,14 @@ class EditRequest:
             self._check_target_true(self.target_true)
         for text in self.rephrase:
             self._check_rephrase(text)
+
+    def _check_types(self) -> None:
+        for name in ("subject", "prompt", "target_new", "target_true", "relation"):
+            value = getattr(self, name)
+            if value is not None or name in ("prompt", "target_new"):
+                require_text(value, name, RequestError)
+        for name, kind in (("rephrase", str), ("locality", LocalityProbe), ("portability", PortabilityProbe)):
+            object.__setattr__(self, name, require_items(getattr(self, name), kind, name, RequestError))
 
     def _check_prompt(self) -> None:
         count = self.prompt.count(PLACEHOLDER)

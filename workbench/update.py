@@ -14,6 +14,7 @@ from torch import Tensor
 
 from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
+from workbench.inputs import require_path, require_text
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
@@ -138,8 +139,9 @@ class WeightUpdate(Mapping[str, Change]):
     fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        wrapped = {name: Dense(c) if isinstance(c, Tensor) else c for name, c in self.changes.items()}
-        object.__setattr__(self, "changes", wrapped)
+        if not isinstance(self.changes, Mapping):
+            raise UpdateError(f"an update is made from a mapping of parameter names to ΔW; got {self.changes!r}.")
+        object.__setattr__(self, "changes", {name: _as_change(name, c) for name, c in self.changes.items()})
 
     @classmethod
     def of_edit(cls, lm: LanguageModel, changes: Mapping[str, Change], record: EditRecord) -> "WeightUpdate":
@@ -328,6 +330,7 @@ class WeightUpdate(Mapping[str, Change]):
         UpdateError
             If the file is missing, damaged, or not a saved update.
         """
+        require_path(path, "the file of an update", UpdateError)
         metadata, tensors = load_tensors(path, FORMAT, "update")
         try:
             return unpack_update(PackedUpdate(tensors, json.loads(metadata.get("update", ""))))
@@ -417,6 +420,17 @@ def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[st
         return check_tensors(tensors, metadata), tensors
     except ValueError as err:
         raise UpdateError(f"{path} is a damaged {what} ({err}); save it again.") from err
+
+
+def _as_change(name: object, change: object) -> Change:
+    require_text(name, "the name of a parameter", UpdateError)
+    if isinstance(change, Tensor):
+        if not change.is_floating_point():
+            raise UpdateError(f"ΔW of {name} must hold floating-point numbers; got {change.dtype}.")
+        return Dense(change)
+    if not isinstance(change, Change):
+        raise UpdateError(f"ΔW of {name} must be a tensor, LowRank, Sparse or Dense; got {change!r}.")
+    return change
 
 
 def _name_of(dtype: torch.dtype) -> str:

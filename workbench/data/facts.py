@@ -13,6 +13,7 @@ from pathlib import Path
 from workbench.data.formats import CSV, CSV_COLUMN, CSV_COLUMNS, JSON_FORMATS, REQUIRED_FIELDS
 from workbench.data.records import BUNDLED, RecordReader, Rejected, is_json
 from workbench.errors import RequestError
+from workbench.inputs import require_path
 from workbench.request import PLACEHOLDER, EditRequest
 
 _SHAPES = "give a JSON array, JSON lines or a CSV with a header"
@@ -110,6 +111,7 @@ def load_facts(source: str | Path = BUNDLED) -> FactSet:
     RequestError
         For the same reasons as in `load_bundled_facts`, `load_bundled_hard_facts` and `read_facts`.
     """
+    require_path(source, "the source of facts", RequestError)
     if source == BUNDLED:
         return load_bundled_facts()
     if source == BUNDLED_HARD:

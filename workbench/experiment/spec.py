@@ -11,16 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from workbench.assessment import LIMIT, Guard
 from workbench.data.records import BUNDLED
 from workbench.editing.editor import Editor
-from workbench.errors import SpecError
+from workbench.errors import ModelError, SpecError
 from workbench.evaluation.edits import DEFAULT_PROTOCOLS, EditProtocol
 from workbench.evaluation.perplexity import WINDOW
 from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks.task import TaskProtocol
-from workbench.lm import LanguageModel
-from workbench.parameters import LARGEST_SEED
+from workbench.inputs import require_path
+from workbench.lm import LanguageModel, dtype_of
+from workbench.parameters import LARGEST_SEED, parameters_of
 from workbench.registry import make_editor, method_row
 from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings
 
+MOST_FACTS = 10**6  # of a trajectory, or of one of its operations
 GRID = "grid"  # key of a YAML file whose lists are expanded
 
 
@@ -182,25 +184,37 @@ class ExperimentSpec(_Settings):
         If a field is unknown or its value is not allowed.
     """
 
-    model: str = "smollm2-135m"
-    dtype: str = "float32"
+    model: str = Field(default="smollm2-135m", strict=True)
+    dtype: str = Field(default="float32", strict=True)
     method: str = "rome"
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     regularizer: dict[str, Any] = Field(default_factory=lambda: {"kind": "Unregularized"})
     accumulated: dict[str, Any] | None = None
-    feed_back: bool = False
+    feed_back: bool = Field(default=False, strict=True)
     guard: GuardSpec | None = None
     setting: Literal["single", "sequential"] = "sequential"
-    batch_size: int = Field(default=1, ge=1)
-    n_operations: int = Field(ge=1)
+    batch_size: int = Field(default=1, ge=1, le=MOST_FACTS, strict=True)
+    n_operations: int = Field(ge=1, le=MOST_FACTS, strict=True)
     checkpoints: tuple[int, ...] = ()
     facts: FactsSpec = FactsSpec()
     tasks: TasksSpec | None = TasksSpec()
     perplexity: PerplexitySpec | None = PerplexitySpec()
     drift: DriftSpec | None = None
-    edit_protocols: tuple[EditProtocol, ...] = DEFAULT_PROTOCOLS
-    assessed: int | None = Field(default=None, ge=1)
-    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
+    edit_protocols: tuple[EditProtocol, ...] = Field(default=DEFAULT_PROTOCOLS, min_length=1)
+    assessed: int | None = Field(default=None, ge=1, le=MOST_FACTS, strict=True)
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED, strict=True)
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        require_path(model, "the model", ModelError)
+        return model
+
+    @field_validator("dtype")
+    @classmethod
+    def _check_dtype(cls, dtype: str) -> str:
+        dtype_of(dtype)
+        return dtype
 
     @field_validator("method")
     @classmethod
@@ -213,6 +227,7 @@ class ExperimentSpec(_Settings):
     def _check_hyperparameters(cls, fields: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         if "method" in info.data:  # else its own error is raised
             method_row(info.data["method"]).check_fields(fields)
+            _check_values(method_row(info.data["method"]).editor, fields)
         return fields
 
     @field_validator("regularizer", "accumulated")
@@ -356,6 +371,14 @@ def read_specs(path: str | Path) -> list[ExperimentSpec]:
         return grid(content, lists)
     except SpecError as err:
         raise SpecError(f"{path}, {err}") from err
+
+
+def _check_values(editor: type, fields: Mapping[str, Any]) -> None:
+    """Check hyperparameters that are numbers, texts or lists of them; others are checked when the method is made."""
+    declared = parameters_of(editor)
+    for name, value in fields.items():
+        if declared[name].kind in (bool, float, int, str, tuple):
+            declared[name].check(tuple(value) if isinstance(value, list) else value)
 
 
 def _with_values(fields: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

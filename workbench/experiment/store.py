@@ -32,6 +32,7 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from workbench.errors import SpecError, first_line
+from workbench.inputs import require_path
 from workbench.storage.checksums import dump_object, dump_table, parse_object, parse_table
 from workbench.storage.scratch import scratch_file
 from workbench.update import WeightUpdate
@@ -139,6 +140,7 @@ class Store:
     """
 
     def __init__(self, url: str | Path) -> None:
+        require_path(url, "the store", SpecError)
         self.url = str(url)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url)
