@@ -220,7 +220,7 @@ class LanguageModel:
         return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
 
     def unedited_memo(self, name: str, max_entries: int = _MEMO_ENTRIES) -> MutableMapping[Any, Any]:
-        """Return the section `name` of the memo; with an update applied, an empty mapping that is not kept."""
+        """Return the section `name` of the memo, with at most `max_entries`; with an update applied, none is kept."""
         return {} if self._replaced.current else self.memo.section(name, max_entries)
 
     @property

@@ -131,6 +131,11 @@ class WeightUpdate(Mapping[str, Change]):
         Name of the model that the update was computed on.
     fingerprint : str or None
         `LanguageModel.fingerprint` of that model; None for an update made by hand.
+
+    Raises
+    ------
+    UpdateError
+        If `changes` is no mapping of names to changes, or a change has no real floating-point numbers.
     """
 
     changes: Mapping[str, Change]
@@ -214,15 +219,13 @@ class WeightUpdate(Mapping[str, Change]):
                 raise UpdateError(f"the update of {name} has shape {change.shape}; in {lm.name} it is {shape}.")
 
     def check_finite(self) -> None:
-        """Raise `UpdateError` if an entry of a ΔW is infinite or NaN, or not a real number."""
+        """Raise `UpdateError` if an entry of a ΔW is infinite or NaN."""
         self._bounds()
 
     def _bounds(self) -> dict[str, float]:
         """Return a bound of the magnitude of each ΔW, from its factors or values where they are enough."""
         bounds = {}
         for name, change in self.items():
-            if any(tensor.is_complex() for tensor in change.tensors().values()):
-                raise UpdateError(f"the update of {name} has complex entries; give real numbers.")
             bounds[name] = change.bound()
             # finite factors may have an infinite product
             if not bounds[name] < _NO_OVERFLOW and not torch.isfinite(self.delta(name)).all():
@@ -425,11 +428,13 @@ def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[st
 def _as_change(name: object, change: object) -> Change:
     require_text(name, "the name of a parameter", UpdateError)
     if isinstance(change, Tensor):
-        if not change.is_floating_point():
-            raise UpdateError(f"ΔW of {name} must hold floating-point numbers; got {change.dtype}.")
-        return Dense(change)
+        change = Dense(change)
     if not isinstance(change, Change):
         raise UpdateError(f"ΔW of {name} must be a tensor, LowRank, Sparse or Dense; got {change!r}.")
+    if any(tensor.is_complex() for tensor in change.tensors().values()):
+        raise UpdateError(f"the update of {name} has complex entries; give real numbers.")
+    if isinstance(change, Dense) and not change.matrix.is_floating_point():
+        raise UpdateError(f"ΔW of {name} must hold floating-point numbers; got {change.matrix.dtype}.")
     return change
 
 
