@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from workbench.errors import SpecError
+from workbench.storage.plain_yaml import load_yaml
 
 _YAML11_MISSES = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 1e-3, which YAML 1.1 reads as text
 
@@ -36,7 +37,7 @@ def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
     if _YAML11_MISSES.fullmatch(given.strip()):
         return name.strip(), float(given)
     try:
-        value = yaml.safe_load(given)
+        value = load_yaml(given)
     except yaml.YAMLError as err:
         raise SpecError(f"{option} {text!r}: the value is not YAML; quote text that holds signs.") from err
     if not isinstance(value, str | int | float | list | dict | None):

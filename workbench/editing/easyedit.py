@@ -10,6 +10,7 @@ import yaml
 from workbench.editing.editor import Editor
 from workbench.errors import EditError
 from workbench.parameters import Interval, Parameter, parameters_of
+from workbench.storage.plain_yaml import load_yaml
 
 # Keys that say where modules are and what runs where, which the architecture row and `load` say here.
 _IGNORED = {
@@ -83,11 +84,10 @@ def _read_yaml(path: Path) -> Any:
     if not path.exists():
         raise EditError(f"{path} does not exist; give an EasyEdit hparams file.")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise EditError(
-            f"{path} cannot be read as YAML ({type(err).__name__}); give an EasyEdit hparams file."
-        ) from err
+        reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
+        raise EditError(f"{path} cannot be read as YAML ({reason}); give an EasyEdit hparams file.") from err
 
 
 def _convert(parameter: Parameter, value: Any) -> Any:

@@ -21,6 +21,7 @@ from workbench.lm import LanguageModel, dtype_of
 from workbench.parameters import LARGEST_SEED, parameters_of
 from workbench.registry import make_editor, method_row
 from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings
+from workbench.storage.plain_yaml import load_yaml
 
 MOST_FACTS = 10**6  # of a trajectory, or of one of its operations
 GRID = "grid"  # key of a YAML file whose lists are expanded
@@ -359,7 +360,7 @@ def read_specs(path: str | Path) -> list[ExperimentSpec]:
         If the file cannot be read, is not YAML, or does not describe valid specs.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as err:
         raise SpecError(f"{path} cannot be read ({getattr(err, 'strerror', None) or err}); give a YAML file.") from err
     except yaml.YAMLError as err:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from workbench.errors import OutputError, SpecError
 from workbench.storage.files import check_file_name
+from workbench.storage.plain_yaml import load_yaml
 
 Profile = Literal["smoke", "default", "study", "paper"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
@@ -109,9 +110,10 @@ def read_manifest(notebooks: Path) -> Manifest:
     """
     path = notebooks / MANIFEST
     try:
-        manifest = Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as err:
-        raise SpecError(f"{path} cannot be read ({err.strerror}); run in the project's folder, or name it.") from err
+        manifest = Manifest.model_validate(load_yaml(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as err:
+        reason = getattr(err, "strerror", None) or err
+        raise SpecError(f"{path} cannot be read ({reason}); run in the project's folder, or name it.") from err
     except yaml.YAMLError as err:
         raise SpecError(f"{path} is not YAML: {' '.join(str(err).split())}.") from err
     except ValidationError as err:
