@@ -14,7 +14,6 @@ from workbench.explorer.progress import ProgressMonitor
 from workbench.explorer.tabs.tab import Tab
 from workbench.explorer.widgets import button, row, small
 from workbench.interactive import View
-from workbench.plots.style import edits_label
 
 if TYPE_CHECKING:
     from workbench.microscope.timeline import Timeline
@@ -174,9 +173,9 @@ class TimelineTab(Tab):
 
     def _set(self, timeline: "Timeline | None", source: str) -> None:
         self._timeline, self._found.value = timeline, ""
-        self._source.value = small(
-            source if timeline is None else f"Shown: {source}, {edits_label(len(timeline))}."
-        ).value
+        count = 0 if timeline is None else len(timeline)
+        shown = source if timeline is None else f"Shown: {source}, {count} edit{'s' * (count != 1)}."
+        self._source.value = small(shown).value
         self._session.layout.display = "" if self._is_stored else "none"
         facts = [] if timeline is None else timeline.requests_until(len(timeline))
         options = [("perplexity above 1.5 times the unedited model's", _PERPLEXITY)]
