@@ -10,8 +10,8 @@ from workbench.errors import WorkbenchError
 from workbench.parameters import parameters_of
 from workbench.registry import methods, regularizers
 
-NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), 2**1100, "text", "", "1", [], {}, {1}, b"x", True, object()]
-NO_TEXTS = [float("nan"), 0, 2**64, True, [], {}, {1}, (), b"x", datetime.date(2020, 1, 1), object(), "\ud800"]
+NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), 2**1100, "text", "", "1", [], {}, {1}, b"x", True, ...]
+NO_TEXTS = [float("nan"), 0, 2**64, True, [], {}, {1}, (), b"x", datetime.date(2020, 1, 1), ..., "\ud800"]
 NO_PATHS = [*NO_TEXTS, "", "  ", "a\0b"]
 FACT = {"subject": "A", "prompt": "{} is", "target_new": "B"}
 SIMPLE = (int, float)
@@ -72,7 +72,7 @@ def test_a_fact_consists_of_texts(name, value):
 
 
 @pytest.mark.parametrize("name", ["rephrase", "locality", "portability"])
-@pytest.mark.parametrize("value", [None, 1, "text", b"x", {}, {"a"}, [1], [None], object(), [b"x"]], ids=shown)
+@pytest.mark.parametrize("value", [None, 1, "text", b"x", {}, {"a"}, [1], [None], ..., [b"x"]], ids=shown)
 def test_lists_of_a_fact_hold_what_they_should(name, value):
     assert name in refused(wb.EditRequest, **{**FACT, name: value})
 
