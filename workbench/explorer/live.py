@@ -33,3 +33,7 @@ class LiveView(anywidget.AnyWidget):
         """Show a view; None: nothing."""
         self.shown = view
         self.view = {} if view is None else {"kind": view.kind, "data": view.data}
+
+    def views(self) -> list[View]:
+        """Return the view that is shown, in a list; an empty one without it."""
+        return [] if self.shown is None else [self.shown]

@@ -47,7 +47,7 @@ class LensTab(Tab):
 
     def views(self) -> list[View]:
         """Return the lens that is shown."""
-        return [] if self._live.shown is None else [self._live.shown]
+        return self._live.views()
 
     def _submit(self, *, slow: bool) -> None:
         if (request := self.desk.fact()) is not None:

@@ -64,7 +64,7 @@ class SchemesTab(Tab):
 
     def views(self) -> list[View]:
         """Return the results that are shown."""
-        return [] if self._live.shown is None else [self._live.shown]
+        return self._live.views()
 
     def _add_settings(self) -> None:
         if (choice := self.desk.choice()) is not None and len(self._choices) < MAX_ROWS:

@@ -93,7 +93,7 @@ class SequenceTab(Tab):
 
     def views(self) -> list[View]:
         """Return the health of the sequence, unless the edits have changed since."""
-        return [] if self._live.shown is None or self._is_stale() else [self._live.shown]
+        return [] if self._is_stale() else self._live.views()
 
     def _is_stale(self) -> bool:
         session = self.desk.session

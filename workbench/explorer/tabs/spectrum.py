@@ -71,7 +71,7 @@ class SpectrumTab(Tab):
 
     def views(self) -> list[View]:
         """Return the spectrum."""
-        return [] if self._live.shown is None else [self._live.shown]
+        return self._live.views()
 
     def _offer(self, names: list[str]) -> None:
         if list(self._matrix.options) != names:

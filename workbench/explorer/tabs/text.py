@@ -61,7 +61,7 @@ class TextTab(Tab):
 
     def views(self) -> list[View]:
         """Return the text that is shown."""
-        return [] if self._live.shown is None else [self._live.shown]
+        return self._live.views()
 
     def _suggestion(self) -> str:
         """Return the prompt of the last edit; nothing without an edit."""

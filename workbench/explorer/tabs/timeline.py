@@ -75,7 +75,7 @@ class TimelineTab(Tab):
 
     def views(self) -> list[View]:
         """Return the timeline, and the lens if it is shown."""
-        return [live.shown for live in (self._live, self._lens) if live.shown is not None]
+        return self._live.views() + self._lens.views()
 
     def _show_session(self) -> None:
         self._is_stored = False

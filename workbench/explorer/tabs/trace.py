@@ -75,7 +75,7 @@ class TraceTab(Tab):
 
     def views(self) -> list[View]:
         """Return the trace that is shown."""
-        return [] if self._live.shown is None else [self._live.shown]
+        return self._live.views()
 
     def _pick(self, gesture: Mapping[str, Any]) -> None:
         if isinstance(layer := gesture.get("layer"), int):
