@@ -106,8 +106,9 @@ class Guard:
         KL per token, in nats, above which the risk is high.
     repairs : tuple of str
         What is tried, in this order, before an edit is refused: ``"r-rome"`` computes an edit of ROME again as R-ROME
-        (Gupta et al. 2024), ``"prune"`` puts an update that has no regularizer through PRUNE (Ma et al. 2025). The
-        first one with a low risk is taken; its record has the method and the regularizer.
+        (Gupta et al. 2024; C-ROME of Yang et al. 2024 is the same edit), ``"prune"`` puts an update that has no
+        regularizer through PRUNE (Ma et al. 2025). The first one with a low risk is taken; its record has the method
+        and the regularizer.
     ask : callable, optional
         Called with the assessment where no repair helps; the edit is added as it is if it returns true.
 

@@ -60,8 +60,8 @@ class ROME:
 
     With ``variant="rome"``, as published, k in the denominator is the key of the bare prompt alone, and v* is exactly
     what the edited layer returns there. With ``variant="r-rome"`` (Gupta et al. 2024, arXiv 2403.07175) it is k*, the
-    averaged key, and k* is what is mapped to v*. The published mismatch can make the denominator tiny and the update
-    huge; the record of the update holds the denominator.
+    averaged key, and k* is what is mapped to v*; so does the code of C-ROME (Yang et al. 2024, arXiv 2406.11263). The
+    published mismatch can make the denominator tiny and the update huge; the update's record has the denominator.
 
     The fields are the hyperparameters; `for_model` returns presets.
 
