@@ -78,11 +78,25 @@ def test_rows_are_compared_and_one_click_applies_one(panel):  # noqa: F811
     [edit] = panel.session.edits
     assert (edit.request, edit.regularizer) == (FACT, wb.RECT(0.3))
     assert panel._regularizer.read_choice() == ("rect", 0.3)
+
     assert tab.views()[0].data["stale"]
     assert "Applied" in panel._results.card._card.value
     tab._live.gesture = {"row": 0, "number": 2}
     assert panel.wait(PATIENCE)
     assert errors(panel) == ["the edits have changed since the schemes were compared; compare them again."]
+
+
+def test_a_fact_that_has_been_edited_is_compared_with_a_notice(panel):  # noqa: F811
+    tab = tab_of(panel)
+    press(panel, ADD)
+    press(panel, "Compare")
+    assert "already wrote" not in shown(tab)
+    press(panel, "Edit")
+    press(panel, "Compare")
+    assert "Edit 1 already wrote to this prompt" in shown(tab)
+    press(panel, "Undo")
+    press(panel, "Compare")
+    assert "already wrote" not in shown(tab)
 
 
 def test_a_row_that_fails_is_shown_with_its_sentence(panel):  # noqa: F811

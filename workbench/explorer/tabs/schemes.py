@@ -44,9 +44,9 @@ class SchemesTab(Tab):
         self._add = button("Add the settings on the left", self._add_settings, layout={"width": "auto"})
         self._suggest = button("Suggest six", partial(self._set_choices, _SUGGESTED), layout={"width": "auto"})
         self._compare_button = button("Compare", self._submit, button_style="primary", disabled=True)
-        self._live = LiveView(self._use)
+        self._notice, self._live = small(""), LiveView(self._use)
         buttons = row(self._add, self._suggest, self._compare_button)
-        super().__init__(desk, [small(_ABOUT), self._rows, buttons, self._live])
+        super().__init__(desk, [small(_ABOUT), self._rows, buttons, self._notice, self._live])
         self._set_choices([])
 
     def refresh(self) -> None:
@@ -56,6 +56,7 @@ class SchemesTab(Tab):
 
     def clear(self) -> None:
         """Show no result; the rows stay."""
+        self._notice.value = ""
         self._show([])
 
     def enable(self, *, asking: bool, edited: bool) -> None:
@@ -96,6 +97,7 @@ class SchemesTab(Tab):
             return
         if not choices:
             raise SpecError("there is no row to compare; add the settings on the left, or the suggested rows.")
+        self._notice.value = _notice_of([edit.request for edit in session.edits], request).value
         results: list[SchemeResult] = []
 
         def keep(result: "SchemeResult") -> None:
@@ -122,3 +124,12 @@ class SchemesTab(Tab):
         if (session := self.desk.session) is not None and number < len(self._results):
             monitor.stage("Making the edit")
             self.desk.show_edits(use_scheme(session, self._results[number]).request)
+
+
+def _notice_of(edited: "list[EditRequest]", request: "EditRequest") -> widgets.HTML:
+    """Return what is to be known before rows are compared: that the fact has been edited already."""
+    numbers = [i for i, earlier in enumerate(edited, 1) if earlier.filled_prompt == request.filled_prompt]
+    if not numbers:
+        return small("")
+    already = f"Edit {numbers[-1]} already wrote to this prompt, and the rows come on top of it."
+    return small(f"{already} Undo it to compare them from before.")
