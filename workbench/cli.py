@@ -41,6 +41,7 @@ _COMMANDS = {
     "results": ("results", "List, filter, export or merge results of experiments."),
     "second-moment": ("second_moment", "Estimate the second moments that MEMIT needs."),
     "train-mend": ("train_mend", "Train the networks of MEND for a model."),
+    "tune": ("tune", "Find the hyperparameters of ROME or MEMIT for a model."),
     "models": ("models", "List models, and fetch them."),
     "facts": ("facts", "Check and show files of facts."),
 }

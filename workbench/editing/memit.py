@@ -149,8 +149,9 @@ class MEMIT:
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 
         gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (MEMIT's code, EasyEdit); the embedded models as
-        measured in notebooks/08_methods. Any other model: rates as for Llama, five blocks that end a quarter of the
-        way up, and λ = d_ff, because the published values are 0.9 to 3.1 times d_ff.
+        measured in notebooks/08_methods. Any other model: what `workbench tune` has found, else rates as for Llama,
+        five blocks that end a quarter of the way up, and λ = d_ff, because the published values are 0.9 to 3.1 times
+        d_ff.
 
         Parameters
         ----------
@@ -161,7 +162,7 @@ class MEMIT:
         -------
         Self
         """
-        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers):
+        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers, tuned="memit"):
             return cls(**preset)
         last = int(lm.n_layers * _LAST_SHARE)
         layers = tuple(range(max(0, last + 1 - _N_LAYERS), last + 1))

@@ -100,7 +100,8 @@ class ROME:
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 
         gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (ROME's code, EasyEdit); the embedded models as measured
-        in sweeps. Any other model: the block at one sixth of the depth, rates as for llama-2-7b. The published files
+        in sweeps. Any other model: what `workbench tune` has found, else the block at one sixth of the depth with the
+        rates of llama-2-7b. The published files
         differ in `mom2_adjustment`; here it is off, as in the runs of Gu et al.
 
         Parameters
@@ -112,7 +113,7 @@ class ROME:
         -------
         ROME
         """
-        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers):
+        if preset := preset_for(PRESETS, lm.name, n_layers=lm.n_layers, tuned="rome"):
             return cls(**preset)
         return cls(layer=min(round(lm.n_layers * _DEPTH_SHARE), lm.n_layers - 1), **_LLAMA)
 

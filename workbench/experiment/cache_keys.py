@@ -18,6 +18,7 @@ from workbench import embedded
 from workbench.data.records import BUNDLED
 from workbench.data.tasks.load import TaskData
 from workbench.editing.editor import Editor, hyperparameters_of
+from workbench.editing.presets import TUNABLE, tuned_file
 from workbench.errors import ModelError, first_line
 from workbench.evaluation.perplexity import read_bundled_text
 from workbench.experiment.spec import ExperimentSpec
@@ -62,7 +63,7 @@ def content_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], 
     ModelError
         If the model cannot be found.
     """
-    data, files = [data_key(each) for each in tasks], _file_digests(spec.hyperparameters)
+    data, files = [data_key(each) for each in tasks], _file_digests(spec.hyperparameters) | _tuned_digests(spec.model)
     texts = [perplexity_text_key(spec.perplexity.text)] if spec.perplexity else []
     return key_of(model_identity(spec.model), batches, data, *texts, files)
 
@@ -168,6 +169,12 @@ def _file_digests(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return the checksum of each file that a setting names, such as MEND's network."""
     named = {name: Path(value) for name, value in settings.items() if isinstance(value, str) and value}
     return {name: sha256_of_file(path) for name, path in named.items() if path.is_file()}
+
+
+def _tuned_digests(model: str) -> dict[str, str]:
+    """Return the checksum of each preset that has been tuned for a model, which its presets may then come from."""
+    files = {f"tuned {method}": tuned_file(method, model) for method in TUNABLE}
+    return {name: sha256_of_file(path) for name, path in files.items() if path.is_file()}
 
 
 def _to_json(value: Any) -> object:

@@ -1,0 +1,1 @@
+"""Tuning: the hyperparameters with which a method edits a model well."""
