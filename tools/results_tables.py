@@ -35,6 +35,15 @@ COMPARED = {
     ),
     "RECT 40 % − unregularized, area under the curve; log drift": contrasts.preserved_text(*SEQUENCES, "drift"),
 }
+_LEFT = {
+    "natural": "natural",
+    "first facts": "oldest",
+    "generalization": "generalization",
+    "locality": "locality",
+    "abilities": "abilities",
+    "perplexity": "perplexity",
+    "σ_max": "sigma",
+}
 SIZES = ((3, 1), (5, 0.5), (5, 1), (5, 5), (10, 1), (20, 5))  # sequences, and times as many examples as were measured
 
 
@@ -67,6 +76,16 @@ def edits_by_regularizer(name: str) -> str:
             for row in rows.set_index("metric").loc[metrics].itertuples()
         ]
         lines.append(_row(regularizer, str(protocol).replace("_", " "), *cells))
+    return "\n".join(lines)
+
+
+def long_run() -> str:
+    """Return how many facts each method lasts for, and what is left after the last operation."""
+    lines = _header("method", "sequences", "lasts for", *_LEFT, "seconds per fact")
+    for row in _read("long_run_leaderboard").to_dict("records"):
+        lasts = " to ".join(f"{facts:.0f}" for facts in dict.fromkeys((row["lasts_low"], row["lasts_high"])))
+        left = [f"{row[name]:.2g}" if abs(row[name]) < 1e4 else f"{row[name]:.0e}" for name in _LEFT.values()]
+        lines.append(_row(row["contestant"], row["sequences"], lasts, *left, f"{row['seconds']:.2g}"))
     return "\n".join(lines)
 
 
@@ -111,6 +130,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decided-claims": decided_claims,
     "figure7_rome": lambda: edits_by_regularizer("figure7_rome"),
     "figure7_memit": lambda: edits_by_regularizer("figure7_memit"),
+    "long_run": long_run,
     "power": power,
     "cost": cost,
 }
