@@ -432,14 +432,13 @@ def test_a_hub_model_for_which_there_is_no_space_is_said(refused, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("safetensors", [True, False])
-def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
+def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch):
     import fnmatch
 
     import huggingface_hub
     import transformers
 
-    weights = {"pytorch_model.bin", "model.safetensors"} if safetensors else {"pytorch_model.bin"}
+    weights = {"pytorch_model.bin", "model.safetensors"}
     files = {"config.json", "tokenizer.json", "tf_model.h5", "original/consolidated.00.pth", *weights}
     fetched = []
 
@@ -451,7 +450,19 @@ def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: files)
     monkeypatch.setattr(models, "snapshot_download", download)
     assert models._fetch_from_hub("gpt2", again=False) == Path("folder")
-    assert fetched == ["config.json", "model.safetensors" if safetensors else "pytorch_model.bin", "tokenizer.json"]
+    assert fetched == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_a_hub_model_with_only_a_pickle_is_refused_before_its_weights_are_fetched(refused, monkeypatch):
+    import huggingface_hub
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: transformers.GPT2Config())
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: ["pytorch_model.bin"])
+    monkeypatch.setattr(models, "snapshot_download", lambda *args, **kwargs: pytest.fail("fetched"))
+    assert refused("models", "fetch", "gpt2") == (
+        "the hub has the weights of gpt2 only as a pickle, which is never read; give another."
+    )
 
 
 def test_figures_are_listed_with_profiles_and_files(cli, notebooks):

@@ -18,7 +18,7 @@ from workbench.storage.disk import disk_errors
 app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
 
 # files of a hub repository that only other frameworks and loaders read
-_NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
+_NOT_NEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
 _NOT_NEEDED += ["consolidated*", "*.md", "*.mlmodel", "coreml/*", "openvino/*"]
 
 
@@ -65,12 +65,14 @@ def _fetch_from_hub(name: str, *, again: bool) -> Path:
     try:
         with disk_errors(constants.HF_HUB_CACHE, variable="HF_HOME"):
             # before downloading gigabytes that cannot be used
-            architecture_of(AutoConfig.from_pretrained(name, force_download=again))
+            architecture_of(AutoConfig.from_pretrained(name, force_download=again, trust_remote_code=False))
             names = HfApi().list_repo_files(name)
-            both = any(file.endswith(".safetensors") for file in names)
-            skipped = [*_NOT_NEEDED, "*.bin"] if both else _NOT_NEEDED
-            return Path(snapshot_download(name, ignore_patterns=skipped, force_download=again))
-    except DiskError:
+            if not any(file.endswith(".safetensors") for file in names):
+                raise ModelError(
+                    f"the hub has the weights of {name} only as a pickle, which is never read; give another."
+                )
+            return Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED, force_download=again))
+    except (DiskError, ModelError):
         raise
     except (OSError, ValueError, RuntimeError) as err:
         raise ModelError(
