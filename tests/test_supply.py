@@ -1,4 +1,4 @@
-"""No code of a model or of a file is run: by the source, and by trying it. What is installed is listed and looked up."""
+"""No code of a model or of a file is run, by the source and by trying it; what is installed is listed."""
 
 import ast
 import json
@@ -116,10 +116,7 @@ def test_a_model_that_asks_for_its_own_code_is_refused_and_nothing_is_run(model)
 def test_own_code_beside_a_known_family_is_not_run(model):
     change(model / "config.json", auto_map={"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"})
     change(model / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.T", "own.T"]})
-    try:
-        assert wb.load(str(model)).arch.name == "Llama"
-    except ModelError as err:
-        assert str(err).startswith(f"the model {model} brings code of its own")
+    assert wb.load(str(model)).arch.name.startswith("Llama")
 
 
 class Canary:
