@@ -287,3 +287,18 @@ def test_the_figures_show_the_chosen_matrix(panel):
     panel._regularizer._kind.value = "rect"
     assert panel.wait(PATIENCE)
     assert f"Heatmap of |ΔW| of {names[1]}" in panel._results.weights._heatmap.value
+
+
+def test_two_panels_of_one_process_share_a_model_and_not_their_edits(panel, tiny, tmp_path):
+    other = Explorer(tiny, exports_dir=tmp_path / "exports")
+    assert other.wait(PATIENCE)
+    try:
+        assert other.session is not panel.session
+        assert other.session.lm is panel.session.lm
+        press(panel, "Edit")
+        assert errors(panel) == errors(other) == []
+        assert [len(each.session.edits) for each in (panel, other)] == [1, 0]
+        assert len(other.session.update) == 0
+        assert panel.session.lm.applied_updates == ()
+    finally:
+        other.close()
