@@ -20,21 +20,22 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke report docs test test-fast lint lock explore app clean
+.PHONY: help setup figures figures-smoke report docs test test-fast lint lock sbom audit explore app clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(READY) ## make .venv with everything in it
 
-$(READY): pyproject.toml requirements.lock
+$(READY): pyproject.toml requirements.lock requirements.hashes
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is not Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-ifneq ($(TORCH_INDEX),)
-	$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
-endif
+	@# torch by its version alone, since each index has builds of its own; everything else by its hash
+	$(BIN)/python -m pip install --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
+	$(BIN)/python -m pip install --no-deps --require-hashes -r requirements.hashes
+	@# the workbench itself, and the CUDA packages that this build of torch asks for, if any
 	$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'
 	@touch $@
 
@@ -63,13 +64,21 @@ lint: $(READY) ## check style, format, language, layers and types
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-lock: $(READY) ## pin the newest allowed versions that fit requirements.lock (UPGRADE=1: of all packages)
+lock: $(READY) ## pin the newest allowed versions that fit requirements.lock, and their hashes (UPGRADE=1: of all packages)
 	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
-		--quiet --no-annotate --custom-compile-command 'make lock' --no-emit-package pip --no-emit-package setuptools \
+		--quiet --no-annotate --custom-compile-command 'make lock' --no-emit-package pip --generate-hashes \
 		--output-file requirements.lock
-	@# torch pins its CUDA packages itself, each build other ones
-	grep -Ev '^(cuda|nvidia|triton)' requirements.lock > requirements.lock.new
+	@# torch pins its CUDA packages itself, each build other ones; pip takes no hashes in a file of constraints
+	awk '/^[a-z]/ { skip = /^(cuda|nvidia|triton|torch==)/ } !skip' requirements.lock > requirements.hashes
+	awk '/^[a-z]/ { skip = /^(cuda|nvidia|triton)/ } !skip && !/^ / { sub(/ \\$$/, ""); print }' requirements.lock \
+		> requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+sbom: $(READY) ## write build/sbom.json, the software bill of materials of .venv (CycloneDX)
+	$(BIN)/python tools/sbom.py build/sbom.json
+
+audit: $(READY) ## look up known vulnerabilities of the locked versions, where a database can be reached
+	$(BIN)/python tools/audit.py requirements.lock
 
 explore: $(READY) ## open JupyterLab on notebooks/
 	$(BIN)/jupyter lab notebooks/

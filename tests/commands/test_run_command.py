@@ -3,6 +3,9 @@
 import pandas as pd
 import pytest
 
+from workbench.experiment.store import Store
+from workbench.storage.scratch import SUFFIX
+
 SPEC = """
 model: {model}
 n_operations: 2
@@ -39,6 +42,39 @@ def test_a_plan_is_shown_and_nothing_is_run(spec, cli):
 def test_a_run_is_finished_once(spec, done, cli):
     again = cli("run", spec, "--store", "store")
     assert again.out.startswith("2 trajectories, 2 of them finished\n")
+
+
+def test_a_run_on_a_full_disk_stops_in_a_sentence_and_continues_later(spec, done, cli, small_disk):
+    store, seen = small_disk.path / "store", []
+    for leave in (0, 20_000, 60_000):
+        small_disk.fill(leave=leave)
+        result = cli("run", spec, "--store", store)
+        assert result.code == 2
+        last = result.err.splitlines()[-1]
+        assert last.startswith(f"workbench: {store}/")
+        assert last.endswith(
+            "cannot be written (No space left on device); free some space, or give a folder on another disk."
+        )
+        seen.append(sum(path.is_file() for path in store.rglob("*")))
+    assert 0 == seen[0] < seen[1] < seen[2]  # what was finished is kept
+    assert [path for path in store.rglob("*") if path.name.endswith(SUFFIX)] == []
+    small_disk.free()
+    assert cli("run", spec, "--store", store).code == 0
+    tables = [Store(each).results().drop(columns="trajectory") for each in (store, done)]
+    pd.testing.assert_frame_equal(*tables)
+    small_disk.fill()
+    for name in ("out.csv", "out.parquet"):
+        full = cli("results", "--store", store, "--export", small_disk.path / name)
+        assert full.code == 2
+        assert full.err.startswith(f"workbench: {small_disk.path / name} cannot be written (No space left on device); ")
+    small_disk.make_read_only()
+    assert cli("run", spec, "--store", store).code == 0  # nothing is left to write
+    spec.write_text(spec.read_text().replace("0.4", "0.5"))
+    refused = cli("run", spec, "--store", store)
+    assert refused.code == 2
+    assert refused.err.splitlines()[-1].endswith(
+        ".json cannot be written (Read-only file system); give a folder that can be written."
+    )
 
 
 def test_results_lists_the_trajectories(done, cli):

@@ -125,3 +125,43 @@ def test_without_the_hub_the_sentence_names_the_cure(cli, tiny):
         "(Couldn't reach 'Salesforce/wikitext' on the Hub (OfflineModeIsEnabled)); check the connection and "
         "HF_HUB_OFFLINE, or give a file or folder of texts."
     )
+
+
+def test_a_full_cache_is_said_and_the_next_run_resumes(cli, tiny, small_disk, monkeypatch):
+    monkeypatch.setattr(own_text, "BLOCK", 2)
+    monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)  # partial sums after every pass
+    settings, cache = ("--model", tiny, "--layers", "1,2", "--tokens", 4096), small_disk.path / "cache"
+    expected = cli(*settings)
+    assert expected.code == 0
+    monkeypatch.setenv("WORKBENCH_CACHE", str(cache))
+    for leave in (0, 16_384, 65_536):
+        small_disk.fill(leave=leave)
+        full = cli(*settings)
+        assert (full.code, full.out) == (2, "")
+        last = full.err.splitlines()[-1]
+        assert last.startswith(f"workbench: {cache}/")
+        assert last.endswith(
+            "cannot be written (No space left on device); free some space, or set WORKBENCH_CACHE to a folder on "
+            "another disk."
+        )
+    kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*.safetensors")}
+    assert len(kept) > 2
+    small_disk.free()
+    resumed = cli(*settings)
+    assert resumed.code == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept  # read, not written again
+    numbers = [[line for line in run.out.splitlines() if line.startswith("layer")] for run in (expected, resumed)]
+    assert numbers[0] == numbers[1]
+
+
+def test_a_read_only_cache_is_read_and_what_it_lacks_is_refused(cli, tiny, text, small_disk, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_CACHE", str(small_disk.path))
+    settings = ("--model", tiny, "--layers", "1", "--source", text)
+    found = cli(*settings, "--tokens", 512)
+    small_disk.make_read_only()
+    assert cli(*settings, "--tokens", 512).out == found.out
+    refused = cli(*settings, "--tokens", 700)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.splitlines()[-1].endswith(
+        ".lock cannot be written (Read-only file system); set WORKBENCH_CACHE to a folder that can be written."
+    )

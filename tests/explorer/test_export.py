@@ -12,7 +12,8 @@ from PIL import Image
 import workbench as wb
 from tests.explorer.conftest import EDITOR, FACT
 from tests.explorer.test_session import assert_same_update
-from workbench.errors import EditError
+from tests.helpers import error_of
+from workbench.errors import DiskError, EditError
 from workbench.explorer.export import ADAPTER, CODE, PAGE, UPDATE, export
 from workbench.explorer.figures import abilities_picture, heatmap_picture, histogram_picture
 from workbench.explorer.session import Session
@@ -52,6 +53,16 @@ def test_an_export_is_complete_and_its_update_is_the_sessions(edited, tmp_path, 
     answers = pd.read_csv(folder / "answers.csv")
     assert answers["answer"].nunique() == 3
     assert re.match(r"\d{8}-\d{6}-the-eiffel-tower$", folder.name)
+
+
+def test_an_export_that_a_full_disk_does_not_take_leaves_no_folder(edited, small_disk):
+    small_disk.fill(leave=60_000)  # the update fits, the figures do not
+    sentence = error_of(DiskError, export, edited, small_disk.path, pictures_of(edited))
+    assert sentence.endswith("(No space left on device); free some space, or give a folder on another disk.")
+    assert [path.name for path in small_disk.path.iterdir()] == ["filler"]
+    small_disk.free()
+    folder, _ = export(edited, small_disk.path, [])
+    assert (folder / UPDATE).is_file()
 
 
 def test_an_adapter_is_written_for_a_low_rank_update_and_a_reason_is_given_for_others(edited, tmp_path):

@@ -218,7 +218,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_current_one(panel, tmp_path):
     assert len(session.edits) == 2
 
 
-def test_two_panels_do_not_disturb_each_other(panel, tiny):
+def test_two_panels_of_one_process_share_a_model_and_do_not_disturb_each_other(panel, tiny):
     other = Explorer(tiny)
     try:
         assert other.wait(PATIENCE)
@@ -231,9 +231,11 @@ def test_two_panels_do_not_disturb_each_other(panel, tiny):
         [mine], [theirs] = panel.session.edits, other.session.edits
         [name] = mine.update
         assert (mine.update.delta(name) == theirs.update.delta(name)).all()
-        assert panel.session.lm is not other.session.lm
+        assert panel.session.lm is other.session.lm
+        assert panel.session.lm.applied_updates == ()
         press(other, "Undo last")
         assert len(panel.session.edits) == 1
+        assert len(other.session.update) == 0
     finally:
         other.close()
 

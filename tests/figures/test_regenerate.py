@@ -12,7 +12,7 @@ import pytest
 
 from tests.figures.notebooks import ENTRY, WRITE, plan_and_run, write_manifest, write_notebook
 from tests.helpers import error_of
-from workbench.errors import RunError, SpecError
+from workbench.errors import DiskError, RunError, SpecError
 from workbench.experiment.store import Store
 from workbench.figures.plan import plan
 from workbench.figures.regenerate import regenerate
@@ -48,6 +48,21 @@ def test_a_failing_notebook_is_kept_up_to_the_failing_cell(notebooks):
     assert cells["print('so far')"].outputs[0].text == "so far\n"
     assert cells["1 / 0"].outputs[0].ename == "ZeroDivisionError"
     assert cells["print('never')"].outputs == []
+
+
+def test_a_full_disk_keeps_the_executed_notebook_and_the_figure_that_were_there(notebooks, small_disk):
+    build = small_disk.path / "build"
+    write_notebook(notebooks / "fig.ipynb", WRITE, "print('x' * 100_000)")
+    [run] = plan_and_run(profile="smoke", notebooks=notebooks, build=build)
+    before = {path: path.read_bytes() for path in (run.notebook, *run.files)}
+    small_disk.fill(leave=50_000)
+    assert error_of(DiskError, plan_and_run, profile="smoke", notebooks=notebooks, build=build, again=True) == (
+        f"{run.notebook} cannot be written (No space left on device); free some space, or give a folder on another disk."
+    )
+    assert {path: path.read_bytes() for path in before} == before
+    assert [path.name for path in run.notebook.parent.iterdir()] == [run.notebook.name]
+    small_disk.free()
+    assert len(plan_and_run(profile="smoke", notebooks=notebooks, build=build, again=True)) == 1
 
 
 def test_a_kernel_that_dies_is_reported_and_the_notebook_kept(notebooks):

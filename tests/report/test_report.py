@@ -15,8 +15,9 @@ from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbformat.v4 import new_code_cell
 
+from tests.helpers import error_of
 from tests.report.conftest import CLAIMS, CURVE, HOSTILE, LATER, claims_cells, curve_cells, result
-from workbench.errors import ReportError, SpecError
+from workbench.errors import DiskError, ReportError, SpecError
 from workbench.html import content_policy
 from workbench.interactive import View, page_script
 from workbench.interactive.view import kinds
@@ -317,6 +318,19 @@ def test_a_report_replaces_an_older_one_whole(project):
     project.report()
     assert not (project.out / "02_claims-claims.html").exists()
     assert not (project.out / "files" / "claims.csv").exists()
+
+
+@pytest.mark.parametrize("single_file", [False, True])
+def test_a_full_disk_keeps_the_older_report(project, small_disk, single_file):
+    out = small_disk.path / "report"
+    project.report(out=out, single_file=single_file)
+    before = {path: path.read_bytes() for path in [out, *out.rglob("*")] if path.is_file()}
+    small_disk.fill()
+    assert error_of(DiskError, project.report, out=out, single_file=single_file) == (
+        f"{out} cannot be written (No space left on device); free some space, or give a folder on another disk."
+    )
+    assert {path: path.read_bytes() for path in [out, *out.rglob("*")] if path.is_file()} == before
+    assert sorted(path.name for path in small_disk.path.iterdir()) == ["filler", "report"]
 
 
 def test_a_folder_that_holds_something_else_stays_as_it_is(project, refused):

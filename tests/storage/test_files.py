@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import error_of
-from workbench.errors import OutputError
+from workbench.errors import DiskError, OutputError
 from workbench.storage.files import check_file_name, write_atomically
 from workbench.storage.tensors import write_tensors
 
@@ -55,16 +55,15 @@ def test_a_writer_that_leaves_no_file_is_heard(tmp_path):
         write_atomically(tmp_path / "file.txt", vanish)
 
 
-def test_a_full_disk_is_an_os_error_that_names_the_file(tmp_path):
+def test_a_limit_on_the_size_of_files_is_said(tmp_path):
     resource = pytest.importorskip("resource")
     path, before = tmp_path / "u.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large") as caught:
-            write_tensors(path, {"w": torch.zeros(10_000)}, {})
+        sentence = error_of(DiskError, write_tensors, path, {"w": torch.zeros(10_000)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.filename == str(path)
+    assert sentence == f"{path} cannot be written (File too large); raise the limit on the size of files (ulimit -f)."
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,7 +38,7 @@ from workbench.data.facts import load_facts
 from workbench.data.formats import read_native
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
-from workbench.errors import EditError, RequestError, UpdateError
+from workbench.errors import DiskError, EditError, RequestError, UpdateError
 from workbench.evaluation.edits import Probe, evaluate_edits, probes_of
 from workbench.evaluation.predictions import PromptPrediction, answers_of, predict_probes
 from workbench.lm import LanguageModel
@@ -348,6 +348,8 @@ def _look(
 def _save(update: WeightUpdate, path: Path) -> None:
     try:
         update.save(path)
+    except DiskError:
+        raise
     except (OSError, SafetensorError) as err:
         raise UpdateError(f"--save {path} could not be written ({err}); nothing is left of it.") from err
 

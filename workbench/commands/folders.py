@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.commands.printing import show
-from workbench.errors import UpdateError
+from workbench.errors import DiskError, UpdateError
 from workbench.storage.folders import check_folder
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ def check_folder_option(option: str, folder: Path, *, force: bool, needed: Itera
 
 
 def write_folder_option(option: str, folder: Path, write: Callable[[], object]) -> None:
-    """Call `write`, which makes the folder; raise `UpdateError` if it cannot be written."""
+    """Call `write`, which makes the folder; raise `UpdateError` or `DiskError` if it cannot be written."""
     from safetensors import SafetensorError
 
     try:
         write()
+    except DiskError:
+        raise
     except (OSError, SafetensorError) as err:
         raise UpdateError(f"{option} {folder} could not be written ({err}); nothing is left of it.") from err
 

@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from transformers import AutoConfig
 
 from workbench import embedded
 from workbench.architectures import ARCHITECTURES, architecture_of
 from workbench.commands.printing import bare_table, show
 from workbench.editing.rome import PRESETS
-from workbench.errors import ModelError, first_line
+from workbench.errors import DiskError, ModelError, first_line
 from workbench.library_logging import quiet_libraries
+from workbench.storage.disk import disk_errors
 
 app = typer.Typer(help="List models, and fetch them.", invoke_without_command=True)
 
 # files of a hub repository that only other frameworks and loaders read
-_NOT_NEEDED = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
+_NOT_NEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.pth", "onnx/*", "original/*"]
 _NOT_NEEDED += ["consolidated*", "*.md", "*.mlmodel", "coreml/*", "openvino/*"]
 
 
@@ -62,13 +63,17 @@ def _fetch_from_hub(name: str, *, again: bool) -> Path:
     if Path(name).is_dir():
         raise ModelError(f"{name} is a folder, which needs no fetching; give a hub id.")
     try:
-        architecture_of(
-            AutoConfig.from_pretrained(name, force_download=again)
-        )  # before downloading gigabytes that cannot be used
-        names = HfApi().list_repo_files(name)
-        both = any(file.endswith(".safetensors") for file in names)
-        skipped = [*_NOT_NEEDED, "*.bin"] if both else _NOT_NEEDED
-        return Path(snapshot_download(name, ignore_patterns=skipped, force_download=again))
+        with disk_errors(constants.HF_HUB_CACHE, variable="HF_HOME"):
+            # before downloading gigabytes that cannot be used
+            architecture_of(AutoConfig.from_pretrained(name, force_download=again, trust_remote_code=False))
+            names = HfApi().list_repo_files(name)
+            if not any(file.endswith(".safetensors") for file in names):
+                raise ModelError(
+                    f"the hub has the weights of {name} only as a pickle, which is never read; give another."
+                )
+            return Path(snapshot_download(name, ignore_patterns=_NOT_NEEDED, force_download=again))
+    except (DiskError, ModelError):
+        raise
     except (OSError, ValueError, RuntimeError) as err:
         raise ModelError(
             f"{name!r} cannot be fetched from the hub ({first_line(err)}); check the name, the connection and "

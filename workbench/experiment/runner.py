@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.errors import NothingStoredError, RunError, WeightsChangedError, WorkbenchError, reason_of
+from workbench.errors import DiskError, NothingStoredError, RunError, WeightsChangedError, WorkbenchError, reason_of
 from workbench.experiment.checkpoints import run_trajectory
 from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
@@ -65,6 +65,9 @@ def run(
         After all other trajectories, if one could not be finished, whatever the error, or stored results are damaged.
         An edit that fails is not an error: it is in `Store.operations` with its reason, and the trajectory continues
         without it.
+    DiskError
+        At once, if the store cannot be written to, such as on a full disk; what it holds is kept, and the same call
+        continues from there.
     NothingStoredError
         If the environment variable WORKBENCH_STORED_ONLY is set and none of the trajectories is finished. Otherwise
         the finished ones are read, and the number of the others is logged as a warning.
@@ -100,7 +103,7 @@ def run_resolved(
 
     Raises
     ------
-    RunError, NothingStoredError
+    RunError, DiskError, NothingStoredError
         As in `run`.
     """
     runs = {each.key: each for each in resolved}
@@ -141,6 +144,8 @@ def _run_here(runs: Sequence[ResolvedRun], store: Store, device: str | None, dev
             try:
                 lm = load_model(each.spec.model, each.spec.dtype, device=device, device_map=device_map)
                 run_trajectory(lm, each, store)
+            except DiskError:  # the results of the others could not be kept either
+                raise
             except WorkbenchError as err:
                 failed[str(each.spec)] = reason_of(err)
                 if isinstance(err, WeightsChangedError):

@@ -31,9 +31,10 @@ import pandas as pd
 import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
-from workbench.errors import SpecError, first_line
+from workbench.errors import DiskError, SpecError, first_line
 from workbench.inputs import require_path
 from workbench.storage.checksums import dump_object, dump_table, parse_object, parse_table
+from workbench.storage.disk import disk_errors
 from workbench.storage.scratch import scratch_file
 from workbench.update import WeightUpdate
 
@@ -112,7 +113,10 @@ def _parse_record(content: bytes) -> dict[str, Any]:
 
 
 def _parse_update(content: bytes) -> WeightUpdate:
-    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+    with (
+        disk_errors(tempfile.gettempdir(), variable="TMPDIR"),
+        tempfile.NamedTemporaryFile(suffix=".safetensors") as file,
+    ):
         file.write(content)
         file.flush()
         return WeightUpdate.load(file.name)
@@ -176,15 +180,23 @@ class Store:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write `content` under a temporary name, which readers of the folder skip, and rename it to `name`."""
+        """Write `content` under a temporary name, which readers of the folder skip, and rename it to `name`.
+
+        Raises
+        ------
+        DiskError
+            If the disk of a local store is full or read-only, a quota is used up, or permission is denied.
+        """
         path = self._path(name)
         folder, _, file = path.rpartition("/")
-        self._fs.makedirs(folder, exist_ok=True)
         if isinstance(self._fs, LocalFileSystem):
-            with scratch_file(Path(path)) as local:
-                local.write_bytes(content)
-                self._rename(str(local), path)
+            with disk_errors(path):
+                self._fs.makedirs(folder, exist_ok=True)
+                with scratch_file(Path(path)) as local:
+                    local.write_bytes(content)
+                    self._rename(str(local), path)
             return
+        self._fs.makedirs(folder, exist_ok=True)
         scratch = f"{folder}/.{file}-{uuid.uuid4().hex}"
         try:
             self._fs.pipe_file(scratch, content)
@@ -237,7 +249,7 @@ class Store:
             return None
         try:
             return parse(content)
-        except MemoryError:
+        except (MemoryError, DiskError):  # not the file's fault
             raise
         except Exception as err:  # damage makes pyarrow and pandas raise errors of many classes
             self._set_aside(name, content, first_line(err))
@@ -257,7 +269,7 @@ class Store:
 
     def write_update(self, name: str, update: WeightUpdate) -> None:
         """Write `update` as the safetensors file `name`."""
-        with tempfile.TemporaryDirectory() as folder:
+        with disk_errors(tempfile.gettempdir(), variable="TMPDIR"), tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "update.safetensors")
             update.save(path)
             self.write(name, path.read_bytes())

@@ -1,7 +1,9 @@
 """Exports of a session: update, adapter, figures, tables, code and a page, in one new folder."""
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -75,13 +77,22 @@ def export(
     ------
     EditError
         If there is no edit, or the folder cannot be created or lies outside WORKBENCH_EXPORTS.
+    DiskError
+        If the disk is full or a file cannot be written for another reason; the new folder is removed again.
     """
     if not session.edits:
         raise EditError("there is no edit to export; make one first.")
     into = export_folder(into)
     answers = [session.predict(edit.request) for edit in session.edits]
     page = render_page(session, answers, pictures, continued, views)
-    folder = _make_folder(into, session)
+    with _new_folder(into, session) as folder:
+        return folder, _fill(folder, session, page, answers, pictures)
+
+
+def _fill(
+    folder: Path, session: Session, page: str, answers: Sequence[Answers], pictures: Sequence[Picture]
+) -> list[Exported]:
+    """Write everything into the new folder."""
     session.update.save(folder / UPDATE)
     written = [Exported(UPDATE, "the sum of all edits, for WeightUpdate.load and the command workbench apply")]
     written.append(_export_adapter(session, folder))
@@ -99,7 +110,7 @@ def export(
     ):
         write_atomically(folder / name, partial(_write_text, text=text))
         written.append(Exported(name, description))
-    return folder, written
+    return written
 
 
 def answers_table(answers: Sequence[Answers]) -> pd.DataFrame:
@@ -134,6 +145,17 @@ def _export_adapter(session: Session, folder: Path) -> Exported:
     except UpdateError as err:
         return Exported(ADAPTER, "LoRA adapter for PEFT", refused=str(err))
     return Exported(ADAPTER, "LoRA adapter for PEFT")
+
+
+@contextmanager
+def _new_folder(into: Path, session: Session) -> Iterator[Path]:
+    """Make the folder of the export; remove it again if it cannot be filled, as on a full disk."""
+    folder = _make_folder(into, session)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _make_folder(into: Path, session: Session) -> Path:

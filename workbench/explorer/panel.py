@@ -201,11 +201,11 @@ class Explorer(widgets.VBox):
         monitor.stage(f"Loading {name}")
         self._results.announce(f"Loading {name}; the first time, this may take a minute.")
         from workbench.explorer.session import Session
+        from workbench.explorer.shared_models import load_shared
         from workbench.library_logging import quiet_libraries
-        from workbench.lm import load
 
         quiet_libraries()
-        session = Session(load(name))
+        session = Session(load_shared(name))
         session.regularize_sum(_regularizer_of_sum(self._of_sum.read_choice()))
         monitor.check()  # from here on it cannot be cancelled
         self.session = session

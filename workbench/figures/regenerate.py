@@ -3,7 +3,8 @@
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from workbench.figures.manifest import ARCHIVED, MANIFEST, Entry
 from workbench.figures.plan import ENDINGS, Locations, PlannedRun
 from workbench.figures.records import record_run
 from workbench.kernels import KERNEL_SETTINGS
+from workbench.storage.disk import disk_errors
+from workbench.storage.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,8 @@ def regenerate(
     ------
     SpecError
         If `from_results` is set for a profile that keeps no archive, or the archive cannot be read.
+    DiskError
+        If the disk is full or read-only; executed notebooks and figures that were there before stay.
     RunError
         If a notebook fails, which is kept as far as it ran, or does not write the files that the manifest lists.
     """
@@ -119,18 +124,18 @@ def _run(planned: PlannedRun) -> FinishedRun:
 
 def _execute(planned: PlannedRun) -> Path:
     entry, locations = planned.entry, planned.locations
-    locations.executed.mkdir(parents=True, exist_ok=True)
     target = locations.executed_notebook(entry)
     try:
-        papermill.execute_notebook(
-            str(locations.notebooks / entry.notebook),
-            str(target),
-            parameters=planned.parameters,
-            cwd=str(locations.notebooks),
-            kernel_name="python3",
-            progress_bar={"desc": entry.figure, "leave": False},
-            config=Config(KERNEL_SETTINGS),
-        )
+        with disk_errors(target), _kept_as(target) as scratch:
+            papermill.execute_notebook(
+                str(locations.notebooks / entry.notebook),
+                str(scratch),
+                parameters=planned.parameters,
+                cwd=str(locations.notebooks),
+                kernel_name="python3",
+                progress_bar={"desc": entry.figure, "leave": False},
+                config=Config(KERNEL_SETTINGS),
+            )
     except PapermillExecutionError as err:
         if err.ename == NothingStoredError.__name__:
             raise NothingStoredError(f"figure {entry.figure!r} is left out: {err.evalue}") from err
@@ -144,6 +149,22 @@ def _execute(planned: PlannedRun) -> Path:
             f"(the notebook as far as it ran: {target})."
         ) from err
     return target
+
+
+@contextmanager
+def _kept_as(target: Path) -> Iterator[Path]:
+    """Give a temporary path for a notebook; what is there at the end becomes `target`, unless the disk was full."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as folder:
+        scratch, whole = folder / target.name, True
+        try:
+            yield scratch
+        except OSError:
+            whole = False  # what is there may be half a notebook
+            raise
+        finally:
+            if whole and scratch.exists():
+                scratch.replace(target)
 
 
 def _stamps_of(paths: Sequence[Path]) -> dict[Path, _FileStamp]:

@@ -7,13 +7,26 @@ from typing import TypeVar
 
 import platformdirs
 
+from workbench.errors import DiskError
+
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 def cache_dir() -> Path:
-    """Return the folder for downloaded and computed files: ``$WORKBENCH_CACHE``, else the user's cache folder."""
-    return Path(os.environ.get("WORKBENCH_CACHE") or platformdirs.user_cache_dir("workbench"))
+    """Return the folder for downloaded and computed files: ``$WORKBENCH_CACHE``, else the user's cache folder.
+
+    Raises
+    ------
+    DiskError
+        If neither is known, as in a container whose user has no home.
+    """
+    if given := os.environ.get("WORKBENCH_CACHE"):
+        return Path(given)
+    try:
+        return Path(platformdirs.user_cache_dir("workbench"))
+    except RuntimeError as err:
+        raise DiskError("no home folder is known, so there is no cache; set WORKBENCH_CACHE to a folder.") from err
 
 
 def compute_missing(

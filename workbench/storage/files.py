@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import OutputError
+from workbench.storage.disk import disk_errors
 from workbench.storage.scratch import scratch_file
 
 _FILE_NAME = re.compile(r"\w[\w .+=-]{0,199}")
@@ -66,13 +67,16 @@ def write_atomically(path: str | Path, write: Callable[[str], object]) -> Path:
     ------
     OutputError
         If there is a folder, a device, a pipe or a socket at `path`, which a rename would replace.
+    DiskError
+        If the disk is full or read-only, a quota is used up, or permission is denied.
     """
     path = Path(path)
-    if kind := kind_if_no_file(path):
-        raise OutputError(f"{path} is {kind}; give the name of a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_file(path) as scratch:
-        write(str(scratch))
-        scratch.chmod(0o644)  # safetensors creates files that only their owner can read
-        scratch.replace(path)
+    with disk_errors(path):
+        if kind := kind_if_no_file(path):
+            raise OutputError(f"{path} is {kind}; give the name of a file.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_file(path) as scratch:
+            write(str(scratch))
+            scratch.chmod(0o644)  # safetensors creates files that only their owner can read
+            scratch.replace(path)
     return path

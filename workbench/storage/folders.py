@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import UpdateError
+from workbench.storage.disk import disk_errors
 from workbench.storage.files import kind_if_no_file
 from workbench.storage.scratch import scratch_folder
 
@@ -57,10 +58,12 @@ def write_folder_atomically(folder: str | Path, write: Callable[[Path], object],
     ------
     UpdateError
         As in `check_folder`.
+    DiskError
+        As in `workbench.storage.files.write_atomically`.
     """
     check_folder(folder, replace=replace)
     target = Path(folder).resolve()  # a rename would replace a link instead of what it points to
-    with scratch_folder(target) as scratch:
+    with disk_errors(folder), scratch_folder(target) as scratch:
         built, old = scratch / "built", scratch / "old"
         built.mkdir()
         write(built)

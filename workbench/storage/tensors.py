@@ -1,12 +1,8 @@
-"""Safetensors files written atomically, with the errors of the disk as `OSError`."""
+"""Safetensors files, written atomically."""
 
-import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -27,20 +23,7 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dic
 
     Raises
     ------
-    OSError
-        If the disk is full, or the file cannot be written for another reason.
+    OutputError, DiskError
+        As in `write_atomically`.
     """
-    with disk_errors(path):
-        write_atomically(path, lambda scratch: save_file(dict(tensors), scratch, metadata=metadata))
-
-
-@contextmanager
-def disk_errors(path: str | Path) -> Iterator[None]:
-    """Raise what safetensors reports of the disk while it writes `path`, such as that it is full, as `OSError`."""
-    try:
-        yield
-    except SafetensorError as err:
-        if (found := re.search(r"os error (\d+)", str(err))) is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number), str(path)) from err
+    write_atomically(path, lambda scratch: save_file(dict(tensors), scratch, metadata=metadata))

@@ -24,6 +24,7 @@ from workbench.model_digest import digest_of_model, digest_up_to_keys
 from workbench.parameters import SEED, Interval, check_parameters
 from workbench.storage.cache import cache_dir, compute_missing
 from workbench.storage.checked import read_checked, read_record, write_checked
+from workbench.storage.disk import disk_errors
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,8 @@ class SecondMoment:
         EditError
             If a layer is out of range, the source does not exist or cannot be read, budget or source have fewer
             tokens than the keys have dimensions, or keys are not finite.
+        DiskError
+            If the cache cannot be written to, such as on a full disk; the same call resumes from what it holds.
         """
 
         def load_or_compute(missing: list[tuple[SecondMoment, int]]) -> list[Tensor]:
@@ -310,13 +313,14 @@ def _load_moments(paths: dict[int, Path]) -> dict[int, Tensor]:
 @contextmanager
 def _hold_lock(path: Path) -> Iterator[None]:
     """Let one process at a time compute; the others wait for its result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        log.info("another process is estimating this second moment; waiting for it.")
-        lock.acquire()
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            log.info("another process is estimating this second moment; waiting for it.")
+            lock.acquire()
     try:
         yield
     finally:
