@@ -6,6 +6,7 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems take
 
 def require_text(value: object, name: str, error: type[WorkbenchError]) -> None:
     """Check that a value is a text that can be encoded.
@@ -84,15 +85,22 @@ def require_path(value: object, name: str, error: type[WorkbenchError]) -> None:
     Raises
     ------
     WorkbenchError
-        If it is neither, is empty, or holds a character that no path can hold.
+        If it is neither, is empty, or holds a character or a name too long for a path.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    require_text(text, name, error)
-    if not str(text).strip() or "\0" in str(text):
+    if not isinstance(text, str):
+        raise error(f"{name} must be a name or a path; got {shown(value)}.")
+    try:
+        parts = os.fsencode(text).replace(b"\\", b"/").split(b"/")
+    except UnicodeEncodeError as err:  # half of a surrogate pair that stands for no byte of a file name
+        raise error(f"{name} {shown(text)} holds half of a surrogate pair at place {err.start}; remove it.") from err
+    if not text.strip() or "\0" in text:
         raise error(f"{name} must be a name or a path; got {shown(text)}.")
+    if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) > LONGEST_PATH:
+        raise error(f"{name} {shown(text)} is too long for a path; give a shorter one.")
 
 
 def shown(value: object) -> str:
-    """Return a value as a sentence shows it: in ASCII, so that any terminal prints it, and cut short."""
-    text = ascii(value) if isinstance(value, str) else repr(value)
+    """Return a value as a sentence shows it: what cannot be printed is escaped, and what is long is cut short."""
+    text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"

@@ -1,5 +1,7 @@
 """The manifest ``figures.yaml``: which notebook, run with which parameters, makes which figure."""
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -9,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from workbench.errors import OutputError, SpecError
+from workbench.inputs import shown
 from workbench.storage.files import check_file_name
 from workbench.storage.plain_yaml import load_yaml
 
@@ -28,7 +31,28 @@ def _file_name(name: str) -> str:
         raise PydanticCustomError("file_name", "{reason}", {"reason": str(err).removesuffix(".")}) from err
 
 
+def check_notebook_value(value: object) -> object:
+    """Return a value that papermill can write into a notebook; raise `ValueError` for any other."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as err:
+        raise PydanticCustomError(
+            "notebook_value",
+            "{value} is no value for a notebook; give a text, a finite number, true, false, null, a list or a mapping",
+            {"value": shown(value)},
+        ) from err
+    return value
+
+
+def _plain_line(text: str) -> str:
+    if not text.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise PydanticCustomError("plain_line", "{text} must be one line of text", {"text": shown(text)})
+    return text
+
+
 FileName = Annotated[str, AfterValidator(_file_name)]  # entries write inside the folders of a profile only
+Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Parameters = dict[str, Annotated[Any, AfterValidator(check_notebook_value)]]  # what papermill can write into a notebook
 
 
 class Entry(BaseModel):
@@ -61,14 +85,14 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figure: FileName
-    also: tuple[str, ...] = ()
-    title: str
+    also: tuple[FileName, ...] = ()
+    title: Annotated[str, AfterValidator(_plain_line)]
     notebook: FileName
-    makes: tuple[FileName, ...]
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    profiles: dict[Profile, dict[str, Any]]
-    minutes: dict[Profile, float] = Field(default_factory=dict)
-    reads_store: bool = False
+    makes: tuple[FileName, ...] = Field(min_length=1)
+    parameters: Parameters = Field(default_factory=dict)
+    profiles: dict[Profile, Parameters]
+    minutes: dict[Profile, Minutes] = Field(default_factory=dict)
+    reads_store: bool = Field(default=False, strict=True)
     on_request: tuple[Profile, ...] = ()
 
     @property
@@ -88,7 +112,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    figures: tuple[Entry, ...]
+    figures: tuple[Entry, ...] = Field(min_length=1)
 
 
 def read_manifest(notebooks: Path) -> Manifest:

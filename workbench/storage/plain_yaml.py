@@ -4,6 +4,8 @@ from typing import Any
 
 import yaml
 
+from workbench.inputs import shown
+
 MAX_DEPTH = 64
 MAX_VALUES = 200_000
 
@@ -29,7 +31,7 @@ def load_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    except (ValueError, OverflowError) as err:  # such as the date 2026-99-99
+    except (ValueError, OverflowError, TypeError, IndexError, RecursionError) as err:  # the date 2026-99-99, an empty !!int
         raise yaml.YAMLError(f"a value cannot be read ({err})") from err
 
 
@@ -62,9 +64,15 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node."""
+        given = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise _error("<< is not supported; write the fields out", key.start_mark)
             if key.tag != "tag:yaml.org,2002:str":
                 raise _error("a key must be a text; put it in quotes", key.start_mark)
+            if key.value in given:  # the last one would win
+                raise _error(f"the key {shown(key.value)} stands twice", key.start_mark)
+            given.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
