@@ -363,7 +363,8 @@ def load(
             "get the whole checkpoint."
         )
     if device_map is None:
-        _move(model, name, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        by_default = "cuda" if torch.cuda.is_available() else "cpu"
+        _move(model, name, by_default if device is None else device)
     if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)
@@ -389,7 +390,7 @@ def _check_files(name: str) -> None:
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the argument from the checker
-    except (RuntimeError, AssertionError) as err:  # no such device, torch built without it, or too little memory
+    except (RuntimeError, AssertionError, TypeError, ValueError) as err:  # no such device, torch built without it, or too little memory
         raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 

@@ -12,7 +12,7 @@ import workbench as wb
 from tests.editing.test_declared_limits import CLASSES, is_protocol, make
 from tests.properties.mutations import anything
 from tests.properties.profiles import examples
-from workbench.errors import EditError, SpecError
+from workbench.errors import EditError, SpecError, WorkbenchError
 from workbench.experiment.spec import DriftSpec, FactsSpec, GuardSpec, PerplexitySpec, TasksSpec
 from workbench.parameters import parameters_of
 
@@ -55,7 +55,9 @@ def test_what_lies_inside_the_limits_is_accepted(cls, data):
     value = data.draw(inside(parameter))
     parameter.check(value)
     try:
-        assert getattr(dataclasses.replace(make(cls), **{parameter.name: value}), parameter.name) == value
+        found = getattr(dataclasses.replace(make(cls), **{parameter.name: value}), parameter.name)
+        # methods sort the blocks that they edit and name each once
+        assert found == (tuple(sorted(set(value))) if parameter.name == "layers" else value)
     except EditError as err:  # a rule about several fields, which names them
         assert parameter.name in str(err)
         assert "; got" not in str(err) or parameter.phrase not in str(err)
@@ -68,7 +70,7 @@ def test_what_lies_outside_the_limits_is_refused_by_the_name_of_the_field(cls, d
     declared = [each for each in parameters_of(cls).values() if not is_protocol(each.kind)]
     parameter, value = data.draw(st.sampled_from(declared)), data.draw(anything)
     try:
-        parameter.check(value)
+        parameter.check(tuple(value) if parameter.item and isinstance(value, list) else value)  # methods take lists
     except EditError as err:
         assert str(err).startswith(f"{parameter.name} must ")
         with pytest.raises(EditError, match=parameter.name):
@@ -120,7 +122,7 @@ def test_no_value_of_a_spec_makes_another_error(cls, data):
     name, value = data.draw(st.sampled_from([*cls.model_fields, "unknown"])), data.draw(anything)
     try:
         spec = cls(**{**REQUIRED.get(cls, {}), name: value})
-    except SpecError as err:
+    except WorkbenchError as err:
         assert str(err)
         assert "\n" not in str(err)
     else:
