@@ -12,7 +12,7 @@ class WorkbenchError(Exception):
     A long value that is quoted is cut out of the middle of the sentence, so that it can be read.
     """
 
-    longest = 600  # characters
+    longest = 400  # characters
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_without_middle(message, self.longest))
@@ -44,6 +44,10 @@ class RiskError(EditError):
     def __init__(self, message: str, assessment: "Assessment") -> None:
         super().__init__(message)
         self.assessment = assessment
+
+
+class ArgumentError(WorkbenchError, TypeError):
+    """An argument of a function is not of the type that it takes."""
 
 
 class UpdateError(WorkbenchError, ValueError):

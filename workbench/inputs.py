@@ -8,6 +8,7 @@ from workbench.errors import WorkbenchError
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems take
 
+
 def require_text(value: object, name: str, error: type[WorkbenchError]) -> None:
     """Check that a value is a text that can be encoded.
 

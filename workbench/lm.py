@@ -390,7 +390,12 @@ def _check_files(name: str) -> None:
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the argument from the checker
-    except (RuntimeError, AssertionError, TypeError, ValueError) as err:  # no such device, torch built without it, or too little memory
+    except (
+        RuntimeError,
+        AssertionError,
+        TypeError,
+        ValueError,
+    ) as err:  # no such device, torch built without it, or too little memory
         raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 

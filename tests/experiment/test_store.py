@@ -13,7 +13,6 @@ from workbench.experiment.store import Store
 from workbench.experiment.stored_files import RESULTS
 from workbench.update import EditRecord, WeightUpdate
 
-
 RECORD = {
     **{"spec": {}, "hyperparameters": {}, "versions": {}, "states": {"0": "s"}, "seconds": 1.5},
     **{"content": "c", "method": "ROME", "fingerprint": "f", "finished": True},
@@ -27,7 +26,9 @@ def store(request, tmp_path):
 
 
 def rows(trajectory, value):
-    return pd.DataFrame([{"trajectory": trajectory, "method": "ROME", "task": "nli", "metric": "accuracy", "value": value, "n": 3}])
+    return pd.DataFrame(
+        [{"trajectory": trajectory, "method": "ROME", "task": "nli", "metric": "accuracy", "value": value, "n": 3}]
+    )
 
 
 def finished(store, trajectory):

@@ -7,13 +7,30 @@ from typing import Any
 from hypothesis import strategies as st
 
 ODD_NUMBERS = [float("nan"), float("inf"), -float("inf"), -1, 0, 2**64, -(2**64), 1e308, 2**1100, 0.5]
-ODD_TEXTS = ["", " ", "nan", "-1", "²", "../../evil", "/etc/passwd", "~nobody/x", "a\nb", "é", "x" * 5000, "{}", "[", "'"]
+ODD_TEXTS = [
+    "",
+    " ",
+    "nan",
+    "-1",
+    "²",
+    "../../evil",
+    "/etc/passwd",
+    "~nobody/x",
+    "a\nb",
+    "é",
+    "x" * 5000,
+    "{}",
+    "[",
+    "'",
+]
 ODD_OTHERS = [None, True, False, [], {}, [None], {"a": 1}, b"x", datetime.date(2020, 1, 1)]
 
 numbers = st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(), st.floats())
 texts = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=20))
 anything = st.one_of(numbers, texts, st.sampled_from(ODD_OTHERS))
-in_json = st.one_of(st.sampled_from(ODD_NUMBERS[:-2]), texts, st.sampled_from([None, True, [], {}, [None], {"a": 1}, [[1]]]))
+in_json = st.one_of(
+    st.sampled_from(ODD_NUMBERS[:-2]), texts, st.sampled_from([None, True, [], {}, [None], {"a": 1}, [[1]]])
+)
 
 
 @st.composite

@@ -24,7 +24,19 @@ from workbench.cli import _COMMANDS, main
 from workbench.experiment.store import Store
 
 ODD_ARGUMENTS = [*ODD_TEXTS, "-1", "0", "1e400", "18446744073709551616", "inf", "a\0b", "\ud800", "\udc80", "--", "-"]
-ODD_ARGUMENTS += ["NAME=", "=", "layer=[", "layer=.nan", "keep=-1", "facts.json", "store", "local:²", "tcp://", "none", "all"]
+ODD_ARGUMENTS += [
+    "NAME=",
+    "=",
+    "layer=[",
+    "layer=.nan",
+    "keep=-1",
+    "facts.json",
+    "store",
+    "local:²",
+    "tcp://",
+    "none",
+    "all",
+]
 MISSING_MODEL = "no/such-model"  # whatever is right ends here, before anything is loaded
 FACT = ["--subject", "Rome", "--prompt", "{} is in", "--target", "Spain"]
 WHOLE = {  # a command that is right but for its model

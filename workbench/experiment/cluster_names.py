@@ -1,4 +1,4 @@
-"""The names of clusters, checked before anything is loaded: local, local:N, local:auto, an address, a scheduler file."""
+"""Names of clusters, checked before anything is loaded: local, local:N, local:auto, an address, a scheduler file."""
 
 import json
 import re

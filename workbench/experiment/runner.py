@@ -14,10 +14,10 @@ from workbench.experiment.cluster_names import check_cluster
 from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.spec import ExperimentSpec
-from workbench.inputs import require_items
 from workbench.experiment.store import Store
 from workbench.experiment.store_location import default_cluster, default_store, stored_only
 from workbench.extras import require_extra
+from workbench.inputs import require_items
 from workbench.update import WeightUpdate
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,9 @@ def run(
     store = open_store(store)
     if cluster is not None:
         check_cluster(cluster)
-    runs = resolve_all([specs] if isinstance(specs, ExperimentSpec) else require_items(specs, ExperimentSpec, "specs", SpecError))
+    runs = resolve_all(
+        [specs] if isinstance(specs, ExperimentSpec) else require_items(specs, ExperimentSpec, "specs", SpecError)
+    )
     return run_resolved(runs, store, cluster=cluster, device=device, device_map=device_map)
 
 

@@ -103,6 +103,7 @@ _FIELDS: dict[str, dict[str, _Rule]] = {
 _FIELDS_WHEN_FINISHED: dict[str, _Rule] = {"states": (_is_states, "a state for each checkpoint"), "seconds": _SECONDS}
 _COLUMNS = {**dict.fromkeys(SCHEMAS, ("trajectory",)), "measures": ("metric", "value")}
 
+
 def is_stored_file(name: str) -> bool:
     """Return whether a file has a name that the store gives; notes and files of the system have none, and are left."""
     return _NAME.fullmatch(name) is not None

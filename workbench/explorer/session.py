@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from workbench.arguments import checked
 from workbench.assessment import assess
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
@@ -106,6 +107,7 @@ class Session:
         with self.exclusive(monitor):
             yield self._sequence
 
+    @checked
     def edit(
         self,
         request: EditRequest,
@@ -186,6 +188,7 @@ class Session:
         self.abilities = self._refused = None
         return edit
 
+    @checked
     def regularize(self, regularizer: Regularizer, *, monitor: ProgressMonitor | None = None) -> Edit:
         """Regularize the last edit again, from the update as the method computed it.
 
@@ -218,6 +221,7 @@ class Session:
             self.abilities = self._refused = None
             return edit
 
+    @checked
     def regularize_sum(self, regularizer: Regularizer | None, *, monitor: ProgressMonitor | None = None) -> None:
         """Regularize the sum of all edits, which is what is measured and exported; edits are computed without it.
 
@@ -240,6 +244,7 @@ class Session:
             self._edits = [replace(edit, growth=growth) for edit, growth in zip(self._edits, growths, strict=True)]
             self.abilities = None
 
+    @checked
     def undo(self, number: int | None = None) -> tuple[Edit, ...]:
         """Remove an edit and all later ones, which were computed on top of it.
 
@@ -265,6 +270,7 @@ class Session:
             self.abilities = self._refused = None
         return undone
 
+    @checked
     def predict(self, request: EditRequest, *, monitor: ProgressMonitor | None = None) -> Answers:
         """Return the answers of the unedited and the edited model to a fact's prompts and to the prompt of each edit.
 
@@ -296,6 +302,7 @@ class Session:
         n_prompts = len(answers) - len(self._edits)
         return Answers(answers[:n_prompts], answers[n_prompts:])
 
+    @checked
     def continue_prompts(
         self, prompts: Sequence[str], n_tokens: int = 20, *, monitor: ProgressMonitor | None = None
     ) -> list[Continuation]:
@@ -334,6 +341,7 @@ class Session:
                     after = continue_texts(self.lm, ids, n_tokens)
         return [Continuation(*each) for each in zip(prompts, before, after, strict=True)]
 
+    @checked
     def check_abilities(self, limit: int = 10, *, monitor: ProgressMonitor | None = None) -> pd.DataFrame:
         """Return the scores of the unedited and the edited model on the eight tasks, and keep them in `abilities`.
 

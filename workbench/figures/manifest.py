@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from workbench.errors import OutputError, SpecError
@@ -51,7 +51,7 @@ def _plain_line(text: str) -> str:
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]  # entries write inside the folders of a profile only
-Minutes = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Minutes = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False, strict=True)]
 Parameters = dict[str, Annotated[Any, AfterValidator(check_notebook_value)]]  # what papermill can write into a notebook
 
 
@@ -94,6 +94,14 @@ class Entry(BaseModel):
     minutes: dict[Profile, Minutes] = Field(default_factory=dict)
     reads_store: bool = Field(default=False, strict=True)
     on_request: tuple[Profile, ...] = ()
+
+    @field_validator("parameters", "profiles")
+    @classmethod
+    def _check_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for parameters in (given, *(each for each in given.values() if isinstance(each, dict))):
+            if isinstance(parameters.get(NAME_PARAMETER), str):
+                _file_name(parameters[NAME_PARAMETER])
+        return given
 
     @property
     def names(self) -> set[str]:

@@ -275,8 +275,8 @@ def _rows(path: Path, limit: int | None = None) -> list[list[str]]:
             return list(islice(csv.reader(file), limit))
     except (OSError, UnicodeDecodeError, csv.Error) as err:
         raise ReportError(
-            f"{path} is not a table of UTF-8 text ({first_line(err)}); `workbench regenerate {path.stem} --again` makes it "
-            "again."
+            f"{path} is not a table of UTF-8 text ({first_line(err)}); `workbench regenerate {path.stem} --again` "
+            "makes it again."
         ) from err
 
 

@@ -31,7 +31,13 @@ def load_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    except (ValueError, OverflowError, TypeError, IndexError, RecursionError) as err:  # the date 2026-99-99, an empty !!int
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        IndexError,
+        RecursionError,
+    ) as err:  # 2026-99-99, !!int ''
         raise yaml.YAMLError(f"a value cannot be read ({err})") from err
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED, RecordReader, Rejected, is_json
 from workbench.data.tasks.conll import is_column_file, split_sentences
 from workbench.data.tasks.examples import TaskExample
@@ -40,6 +41,7 @@ class TaskData:
         """Return the number of usable examples."""
         return len(self.examples)
 
+    @checked
     def take(self, limit: int | None, *, seed: int | None = None) -> "TaskData":
         """Keep the first examples, or draw some without replacement.
 
@@ -70,6 +72,7 @@ class TaskData:
         return replace(self, examples=examples[:limit])
 
 
+@checked
 def load_task(task: str, data: str | Path | None = None) -> TaskData:
     """Load the examples of a task.
 
