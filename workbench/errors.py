@@ -95,4 +95,6 @@ def first_line(err: BaseException) -> str:
     """Return the first line of the message of another library's error, or the name of its class if it has none."""
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
+    if isinstance(err, RecursionError):
+        return "it is nested too deeply"
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
-from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError, first_line
+from workbench.errors import (
+    EditError,
+    ModelError,
+    RequestError,
+    UpdateError,
+    WeightsChangedError,
+    WorkbenchError,
+    first_line,
+)
 from workbench.inputs import require_path
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
@@ -355,7 +362,9 @@ def load(
             source, dtype=torch_dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
         )
         model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as err:
+    except WorkbenchError:
+        raise
+    except Exception as err:  # transformers and tokenizers raise errors of many classes for damaged files
         raise ModelError(_cannot_load(name, err)) from err
     if missing := sorted(report["missing_keys"]):  # transformers has initialized them at random
         raise ModelError(

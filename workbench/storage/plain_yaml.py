@@ -8,6 +8,7 @@ from workbench.inputs import shown
 
 MAX_DEPTH = 64
 MAX_VALUES = 200_000
+MAX_CHARACTERS = 200_000  # a few seconds of reading
 
 
 def load_yaml(text: str) -> Any:
@@ -26,18 +27,14 @@ def load_yaml(text: str) -> Any:
     Raises
     ------
     YAMLError
-        If it is not YAML, or holds a key that is no text, an alias of itself, more than `MAX_DEPTH` levels, or more
-        than `MAX_VALUES` values: a few aliases can stand for billions.
+        If it is not YAML, has more than `MAX_CHARACTERS`, holds a key that is no text or stands twice, an alias of
+        itself, more than `MAX_DEPTH` levels, or more than `MAX_VALUES` values: a few aliases can stand for billions.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"there are more than {MAX_CHARACTERS:,} characters")
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    except (
-        ValueError,
-        OverflowError,
-        TypeError,
-        IndexError,
-        RecursionError,
-    ) as err:  # 2026-99-99, !!int ''
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as err:  # 2026-99-99, !!int ''
         raise yaml.YAMLError(f"a value cannot be read ({err})") from err
 
 

@@ -18,7 +18,7 @@ from workbench.data.tasks.examples import TaskExample
 from workbench.data.tasks.formats import TASK_FORMATS
 from workbench.data.tasks.hub import HUB_DATASETS, fetch_rows
 from workbench.data.tasks.sources import DEPTH, KNOWN_PATHS, TaskSource, find_source, identify_file, list_dialogue_files
-from workbench.errors import DataError, SpecError
+from workbench.errors import DataError, SpecError, first_line
 
 HUB = "hub"  # the source that names the data sets of the hub
 
@@ -149,7 +149,7 @@ def _read_dialogue_file(index: int, path: Path) -> object:
     except json.JSONDecodeError as err:
         return Rejected(index, f"{path.name} is not JSON: line {err.lineno}, column {err.colno}: {err.msg}.")
     except (OSError, RecursionError, ValueError) as err:
-        return Rejected(index, f"{path.name} cannot be read ({getattr(err, 'strerror', None) or err}).")
+        return Rejected(index, f"{path.name} cannot be read ({first_line(err)}).")
 
 
 def _parse_file(task: str, source: str, content: bytes) -> list[object]:
