@@ -153,7 +153,7 @@ def _read(path: str | Path) -> pd.DataFrame:
         return parse_table(Path(path).read_bytes(), _SCHEMA).to_pandas()
     except FileNotFoundError as err:
         raise SpecError(f"{path} does not exist; workbench results --archive writes it.") from err
-    except (OSError, ValueError, pa.ArrowException) as err:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as err:  # TypeError: columns of lists
         raise SpecError(f"{path} is not an archive of results ({first_line(err)}).") from err
 
 
