@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.editing.rome import ROME
 from workbench.encoding import is_first_token
 from workbench.errors import RiskError, SpecError
@@ -202,6 +203,7 @@ def _repaired(
 
 
 @torch.no_grad()
+@checked
 def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> Assessment:
     """Measure what an update would do to the current model, for less than a twentieth of what ROME takes to compute it.
 

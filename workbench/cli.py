@@ -20,7 +20,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from workbench.commands.printing import tell
-from workbench.errors import WorkbenchError, reason_of
+from workbench.errors import SpecError, WorkbenchError, reason_of
+from workbench.inputs import shown
 from workbench.storage.disk import cannot_write
 from workbench.threads import set_wait_policy
 from workbench.versions import workbench_version
@@ -116,6 +117,16 @@ def _options(
         log.setLevel(logging.INFO)
 
 
+def _check_argument(argument: str) -> None:
+    """Raise `SpecError` if an argument holds what no path and no text can hold."""
+    try:
+        content = os.fsencode(argument)  # bytes that are not UTF-8 may be the name of a file
+    except UnicodeEncodeError as err:
+        raise SpecError(f"the argument {shown(argument)} holds half of a surrogate pair; remove it.") from err
+    if b"\0" in content:
+        raise SpecError(f"the argument {shown(argument)} holds a NUL character; remove it.")
+
+
 def _fail(sentence: str, code: int = EXIT_BAD_INPUT) -> None:
     # an exception quoted in a sentence may have line breaks
     typer.echo("workbench: " + " ".join(line.strip() for line in sentence.splitlines()), err=True)
@@ -137,12 +148,14 @@ def main() -> None:
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="replace")
     try:
+        for argument in sys.argv[1:]:
+            _check_argument(argument)
         app(prog_name="workbench")
     except WorkbenchError as err:
         _fail(str(err))
     except OSError as err:
-        place = err.filename or "the system"
-        _fail(cannot_write(place, err.errno) or f"{place}: {err.strerror or err}.")
+        place = shown(err.filename) if err.filename else "the system"
+        _fail(cannot_write(err.filename or place, err.errno) or f"{place}: {err.strerror or err}.")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as err:  # a slip of ours, or a case that nobody thought of

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import RequestError
+from workbench.inputs import require_text
 from workbench.request import PLACEHOLDER, EditRequest
 
 
@@ -85,6 +86,8 @@ def encode(
     RequestError
         If a target is given and no token of the text belongs to it.
     """
+    for part, name in ((prompt, "the prompt"), (target, "the target")):
+        require_text(part, name, RequestError)
     text = join_target(prompt, target) if target else prompt
     encoding = tokenizer(
         text, return_offsets_mapping=True, return_special_tokens_mask=True, add_special_tokens=add_special_tokens

@@ -7,7 +7,15 @@ if TYPE_CHECKING:
 
 
 class WorkbenchError(Exception):
-    """Base class of all errors below; the command line prints the sentence and exits with code 2."""
+    """Base class of all errors below; the command line prints the sentence and exits with code 2.
+
+    A long value that is quoted is cut out of the middle of the sentence, so that it can be read.
+    """
+
+    longest = 400  # characters
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_without_middle(message, self.longest))
 
 
 class ModelError(WorkbenchError, LookupError):
@@ -38,6 +46,10 @@ class RiskError(EditError):
         self.assessment = assessment
 
 
+class ArgumentError(WorkbenchError, TypeError):
+    """An argument of a function is not of the type that it takes."""
+
+
 class UpdateError(WorkbenchError, ValueError):
     """A weight update does not fit the model or cannot be read."""
 
@@ -61,6 +73,8 @@ class ReportError(WorkbenchError, ValueError):
 class RunError(WorkbenchError, RuntimeError):
     """A notebook failed during its run; what it wrote until then is kept."""
 
+    longest = 4000  # the reasons of several trajectories
+
 
 class NothingStoredError(RunError):
     """Only stored results are to be read, and the store holds none of the trajectories."""
@@ -68,6 +82,11 @@ class NothingStoredError(RunError):
 
 class MissingExtraError(WorkbenchError, ImportError):
     """A package that is part of an extra is needed and not installed."""
+
+
+def _without_middle(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def reason_of(err: BaseException) -> str:
@@ -78,4 +97,8 @@ def reason_of(err: BaseException) -> str:
 
 def first_line(err: BaseException) -> str:
     """Return the first line of the message of another library's error, or the name of its class if it has none."""
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    if isinstance(err, RecursionError):
+        return "it is nested too deeply"
     return (str(err).strip().splitlines() or [type(err).__name__])[0]

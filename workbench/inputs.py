@@ -6,6 +6,8 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes that file systems take
+
 
 def require_text(value: object, name: str, error: type[WorkbenchError]) -> None:
     """Check that a value is a text that can be encoded.
@@ -25,11 +27,11 @@ def require_text(value: object, name: str, error: type[WorkbenchError]) -> None:
         If it is no text, or holds half of a surrogate pair, which no tokenizer and no file takes.
     """
     if not isinstance(value, str):
-        raise error(f"{name} must be a text; got {_shown(value)}.")
+        raise error(f"{name} must be a text; got {shown(value)}.")
     try:
         value.encode()
     except UnicodeEncodeError as err:
-        raise error(f"{name} {_shown(value)} holds half of a surrogate pair at place {err.start}; remove it.") from err
+        raise error(f"{name} {shown(value)} holds half of a surrogate pair at place {err.start}; remove it.") from err
 
 
 def require_items(value: object, kind: type, name: str, error: type[WorkbenchError]) -> tuple[Any, ...]:
@@ -59,13 +61,13 @@ def require_items(value: object, kind: type, name: str, error: type[WorkbenchErr
     if isinstance(value, str):  # tuple() would split it into letters
         raise error(f"{name} must be a list of {what}; got the text {value!r}, write it in [ ].")
     if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping | Set):
-        raise error(f"{name} must be a list of {what}; got {_shown(value)}.")
+        raise error(f"{name} must be a list of {what}; got {shown(value)}.")
     items = tuple(value)
     for item in items:
         if kind is str:
             require_text(item, f"an entry of {name}", error)
         elif not isinstance(item, kind):
-            raise error(f"{name} must be a list of {what}; got {_shown(item)} in it.")
+            raise error(f"{name} must be a list of {what}; got {shown(item)} in it.")
     return items
 
 
@@ -84,14 +86,22 @@ def require_path(value: object, name: str, error: type[WorkbenchError]) -> None:
     Raises
     ------
     WorkbenchError
-        If it is neither, is empty, or holds a character that no path can hold.
+        If it is neither, is empty, or holds a character or a name too long for a path.
     """
     text = os.fspath(value) if isinstance(value, os.PathLike) else value
-    require_text(text, name, error)
-    if not str(text).strip() or "\0" in str(text):
-        raise error(f"{name} must be a name or a path; got {_shown(text)}.")
+    if not isinstance(text, str):
+        raise error(f"{name} must be a name or a path; got {shown(value)}.")
+    try:
+        parts = os.fsencode(text).replace(b"\\", b"/").split(b"/")
+    except UnicodeEncodeError as err:  # half of a surrogate pair that stands for no byte of a file name
+        raise error(f"{name} {shown(text)} holds half of a surrogate pair at place {err.start}; remove it.") from err
+    if not text.strip() or "\0" in text:
+        raise error(f"{name} must be a name or a path; got {shown(text)}.")
+    if max(map(len, parts)) > LONGEST_NAME or sum(map(len, parts)) > LONGEST_PATH:
+        raise error(f"{name} {shown(text)} is too long for a path; give a shorter one.")
 
 
-def _shown(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else repr(value)
+def shown(value: object) -> str:
+    """Return a value as a sentence shows it: what cannot be printed is escaped, and what is long is cut short."""
+    text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"

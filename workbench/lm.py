@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
-from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError, first_line
+from workbench.errors import (
+    EditError,
+    ModelError,
+    RequestError,
+    UpdateError,
+    WeightsChangedError,
+    WorkbenchError,
+    first_line,
+)
 from workbench.inputs import require_path
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
@@ -361,7 +368,9 @@ def load(
             output_loading_info=True,
         )
         model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as err:
+    except WorkbenchError:
+        raise
+    except Exception as err:  # transformers and tokenizers raise errors of many classes for damaged files
         raise ModelError(_cannot_load(name, err)) from err
     if missing := sorted(report["missing_keys"]):  # transformers has initialized them at random
         raise ModelError(
@@ -369,7 +378,8 @@ def load(
             "get the whole checkpoint."
         )
     if device_map is None:
-        _move(model, name, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        by_default = "cuda" if torch.cuda.is_available() else "cpu"
+        _move(model, name, by_default if device is None else device)
     if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)
@@ -395,7 +405,12 @@ def _check_files(name: str) -> None:
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:
     try:
         model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides the argument from the checker
-    except (RuntimeError, AssertionError) as err:  # no such device, torch built without it, or too little memory
+    except (
+        RuntimeError,
+        AssertionError,
+        TypeError,
+        ValueError,
+    ) as err:  # no such device, torch built without it, or too little memory
         raise ModelError(f"{name} cannot be put on device {str(device)!r} ({first_line(err)}).") from err
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.changes import Change, Dense, LowRank, Sparse
 from workbench.errors import EditError
+from workbench.inputs import shown
 from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, SEED, SHARE, check_parameters, parameters_of
 from workbench.registry import regularizer_row, regularizers
@@ -315,11 +316,13 @@ def from_settings(settings: Mapping[str, Any]) -> Regularizer:
     EditError
         If there is no such class, it has no such field, or the value of a field is not allowed.
     """
+    if not isinstance(settings, Mapping):
+        raise EditError(f"the settings of a regularizer must be a mapping with a kind; got {shown(settings)}.")
     fields = dict(settings)
     kind = fields.pop("kind", None)
     kinds = {row.kind: row for row in regularizers().values()}
-    if kind not in kinds:
-        raise EditError(f"no regularizer of kind {kind!r}; known: {', '.join(kinds)}.")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise EditError(f"no regularizer of kind {shown(kind)}; known: {', '.join(kinds)}.")
     cls = kinds[kind].regularizer
     if unknown := [name for name in fields if name not in parameters_of(cls)]:
         known = ", ".join(parameters_of(cls)) or "none"

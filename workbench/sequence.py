@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from workbench.errors import EditError, UpdateError
+from workbench.arguments import checked
+from workbench.errors import ArgumentError, EditError, RequestError, UpdateError
+from workbench.inputs import require_items, shown
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings, settings_of
 from workbench.request import EditRequest
@@ -102,6 +104,7 @@ class EditSequence:
         If `start` does not fit the model.
     """
 
+    @checked
     def __init__(
         self,
         lm: LanguageModel,
@@ -223,12 +226,16 @@ class EditSequence:
             If the update is not finite.
         """
         self._check_unedited()
+        if not hasattr(method, "compute_update"):
+            raise ArgumentError(f"method must be an editing method, such as ROME.for_model(lm); got {shown(method)}.")
+        requests = require_items(requests, EditRequest, "requests", RequestError)
         prepared = method.prepared(self.lm)
         with self._applied(self.base):
             update = prepared.compute_update(self.lm, list(requests))
         update.check_finite()
         return update
 
+    @checked
     def add(
         self,
         computed: WeightUpdate,
@@ -306,6 +313,7 @@ class EditSequence:
                 computed, regularizer = self.guard.admit(computed, prepared, regularizer, self.lm)
         return self.add(computed, regularizer, seconds=time.perf_counter() - start)
 
+    @checked
     def undo(self, number: int | None = None) -> tuple[SequenceEdit, ...]:
         """Remove an edit and all later ones, which were computed on top of it.
 
@@ -334,6 +342,7 @@ class EditSequence:
         self._state = _State(edits[: number - 1], base, total, self.accumulated)
         return edits[number - 1 :]
 
+    @checked
     def regularize_sum(self, accumulated: Regularizer | None) -> None:
         """Set the regularizer of the accumulated update; no edit is computed again.
 
@@ -384,6 +393,7 @@ class EditSequence:
         save_tensors(path, tensors, {"format": FORMAT, "edits": json.dumps(records), "sums": json.dumps(sums)})
 
     @classmethod
+    @checked
     def load(cls, path: str | Path, lm: LanguageModel) -> "EditSequence":
         """Read a sequence that `save` wrote.
 

@@ -12,9 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import Change, Dense, add_changes, change_from_tensors
 from workbench.errors import RequestError, UpdateError
-from workbench.inputs import require_path, require_text
+from workbench.inputs import require_path, require_text, shown
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
 from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
@@ -178,6 +179,8 @@ class WeightUpdate(Mapping[str, Change]):
 
     def delta(self, name: str) -> Tensor:
         """Return ΔW of parameter `name` as a dense tensor, in the parameter's own orientation."""
+        if not isinstance(name, str) or name not in self.changes:
+            raise UpdateError(f"the update does not change {shown(name)}; it changes {', '.join(self.changes)}.")
         return self.changes[name].dense()
 
     def norm(self) -> float:
@@ -232,6 +235,7 @@ class WeightUpdate(Mapping[str, Change]):
                 raise UpdateError(f"the update of {name} is not finite; milder hyperparameters may help.")
         return bounds
 
+    @checked
     def apply(self, lm: LanguageModel) -> None:
         """Add ΔW to the weights of `lm`, which keeps the bits that it replaces.
 
@@ -262,6 +266,7 @@ class WeightUpdate(Mapping[str, Change]):
                 )
         lm.write(self, edited)
 
+    @checked
     def undo(self, lm: LanguageModel) -> None:
         """Put back the bits that `apply` replaced.
 
@@ -277,6 +282,7 @@ class WeightUpdate(Mapping[str, Change]):
         """
         lm.restore(self)
 
+    @checked
     def applied(self, lm: LanguageModel) -> AbstractContextManager[LanguageModel]:
         """Apply this update to `lm` inside a ``with`` block, and undo it at the end."""
         return lm.applied(self)
@@ -297,6 +303,7 @@ class WeightUpdate(Mapping[str, Change]):
         packed = pack_update(self)
         save_tensors(path, packed.tensors, {"format": FORMAT, "update": json.dumps(packed.metadata)})
 
+    @checked
     def to_peft(self, folder: str | Path) -> None:
         """Write a LoRA adapter that ``peft.PeftModel.from_pretrained`` loads, atomically; for low-rank updates.
 

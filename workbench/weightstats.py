@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import Change, LowRank
 from workbench.lm import LanguageModel
 from workbench.selection import quantiles
@@ -40,6 +41,7 @@ def share_above(delta: Tensor, threshold: float) -> float:
     return int(torch.count_nonzero(delta > threshold)) / delta.numel()
 
 
+@checked
 def weight_change(
     update: WeightUpdate,
     lm: LanguageModel,

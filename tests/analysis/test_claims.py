@@ -22,7 +22,8 @@ from workbench.analysis.claims import judge_claims as judge_models
 from workbench.analysis.contrasts import PLAIN, RECT40, after_one_edit
 from workbench.analysis.effects import Effect
 from workbench.analysis.pairs import Runs
-from workbench.experiment.store import PRESET, RESULTS, SCORES
+from workbench.experiment.store import PRESET
+from workbench.experiment.stored_files import RESULTS, SCORES
 
 FALL = "Abilities fall as sequential edits accumulate"
 FALL_MUCH = "Sequential edits cost a tenth of the abilities or more"

@@ -86,9 +86,9 @@ def test_a_unit_that_fails_is_named_and_the_others_are_finished(specs, tmp_path)
 @pytest.mark.parametrize(
     ("cluster", "sentence"),
     [
-        ("local:0", "cluster 'local:0': the number of processes must be at least 1, as in local:2."),
-        ("local:²", "cluster 'local:²': the number of processes must be at least 1, as in local:2."),
-        ("local:x", "cluster 'local:x': the number of processes must be at least 1, as in local:2."),
+        ("local:0", "cluster 'local:0': the number of processes must be auto or a whole number from 1 to 9999, as in"),
+        ("local:²", "cluster 'local:²': the number of processes must be auto or a whole number from 1 to 9999, as in"),
+        ("local:x", "cluster 'local:x': the number of processes must be auto or a whole number from 1 to 9999, as in"),
         ("no-such-file.json", "cluster 'no-such-file.json' is neither local, local:N, an address such as"),
     ],
 )

@@ -9,8 +9,14 @@ import torch
 
 from workbench.changes import LowRank
 from workbench.errors import SpecError
-from workbench.experiment.store import RESULTS, Store
+from workbench.experiment.store import Store
+from workbench.experiment.stored_files import RESULTS
 from workbench.update import EditRecord, WeightUpdate
+
+RECORD = {
+    **{"spec": {}, "hyperparameters": {}, "versions": {}, "states": {"0": "s"}, "seconds": 1.5},
+    **{"content": "c", "method": "ROME", "fingerprint": "f", "finished": True},
+}
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -20,12 +26,14 @@ def store(request, tmp_path):
 
 
 def rows(trajectory, value):
-    return pd.DataFrame([{"trajectory": trajectory, "method": "ROME", "task": "nli", "value": value, "n": 3}])
+    return pd.DataFrame(
+        [{"trajectory": trajectory, "method": "ROME", "task": "nli", "metric": "accuracy", "value": value, "n": 3}]
+    )
 
 
 def finished(store, trajectory):
     store.write_table(f"results/{trajectory}/000001.parquet", rows(trajectory, 0.5), RESULTS)
-    store.write_json(f"trajectories/{trajectory}.json", {"finished": True})
+    store.write_json(f"trajectories/{trajectory}.json", RECORD)
 
 
 def test_written_files_are_read_back(store):
@@ -90,7 +98,7 @@ def test_an_empty_store_has_all_columns_and_no_rows(store):
 def test_merging_copies_missing_files_and_completes_unfinished_units(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
-    ours.write_json("trajectories/b.json", {"finished": False})
+    ours.write_json("trajectories/b.json", {**RECORD, "finished": False})
     finished(theirs, "b")
     finished(theirs, "c")
     assert ours.merge(theirs) == 4
@@ -102,7 +110,7 @@ def test_merging_copies_missing_files_and_completes_unfinished_units(tmp_path):
 def test_a_finished_unit_is_not_replaced_by_an_unfinished_one(tmp_path):
     ours, theirs = Store(tmp_path / "ours"), Store(tmp_path / "theirs")
     finished(ours, "a")
-    theirs.write_json("trajectories/a.json", {"finished": False})
+    theirs.write_json("trajectories/a.json", {**RECORD, "finished": False})
     ours.merge(theirs)
     assert ours.finished("a")
 
@@ -111,7 +119,7 @@ def test_a_location_that_cannot_hold_a_store_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SpecError, match="is a file; give a folder"):
         Store(tmp_path / "file")
-    with pytest.raises(SpecError, match="nowhere://x cannot be opened"):
+    with pytest.raises(SpecError, match="the store 'nowhere://x' cannot be opened"):
         Store("nowhere://x")
 
 

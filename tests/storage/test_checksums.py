@@ -102,7 +102,7 @@ def test_a_damaged_update_is_refused_in_one_sentence(tmp_path):
 
 def test_the_store_sets_aside_what_has_changed(tmp_path, caplog):
     store = Store(tmp_path)
-    store.write_table("measures/a.parquet", TABLE)
+    store.write_table("answers/a.parquet", TABLE)
     store.write_json("edits/a.json", {"seconds": 1.25, "failed": None})
     path = tmp_path / "edits" / "a.json"
     path.write_text(path.read_text().replace("1.25", "1.26"))
@@ -110,4 +110,4 @@ def test_the_store_sets_aside_what_has_changed(tmp_path, caplog):
         assert store.read_json("edits/a.json") is None
     assert "its checksum is not that of its content" in caplog.text
     assert (tmp_path / "damaged" / "edits" / "a.json").is_file()
-    assert CHECKSUM not in store.read_table("measures/a.parquet").columns
+    assert CHECKSUM not in store.read_table("answers/a.parquet").columns

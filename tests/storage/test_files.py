@@ -9,6 +9,7 @@ import torch
 
 from tests.helpers import error_of
 from workbench.errors import DiskError, OutputError
+from workbench.inputs import shown
 from workbench.storage.files import check_file_name, write_atomically
 from workbench.storage.tensors import write_tensors
 
@@ -99,5 +100,5 @@ def test_plain_names_can_name_a_file(name):
 )
 def test_names_that_lead_elsewhere_or_name_nothing_are_refused(name):
     assert error_of(OutputError, check_file_name, name) == (
-        f"{name!r} cannot name a file; give letters, digits and _ - . without folders."
+        f"{shown(name)} cannot name a file; give letters, digits and _ - . without folders."
     )

@@ -32,7 +32,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
 def test_what_could_hang_or_confuse_is_refused_at_once(text, tmp_path):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(yaml.YAMLError):
         load_yaml(text)
     path = tmp_path / "figures.yaml"
@@ -42,7 +42,7 @@ def test_what_could_hang_or_confuse_is_refused_at_once(text, tmp_path):
         assert sentence.startswith(str(path))
         assert "\n" not in sentence
     assert error_of(EditError, ROME.from_yaml, path).startswith(f"{path} cannot be read as YAML (")
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_everything_else_is_read_as_yaml_reads_it():

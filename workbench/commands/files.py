@@ -10,6 +10,7 @@ import pandas as pd
 from workbench.commands.folders import show_saved
 from workbench.commands.printing import tell
 from workbench.errors import UpdateError, WorkbenchError
+from workbench.inputs import require_path
 from workbench.library_logging import quiet_libraries
 from workbench.lm import LanguageModel, load
 from workbench.regularize import Regularizer, make_regularizer
@@ -38,6 +39,7 @@ def check_file_option(option: str, path: Path, *, force: bool, error: type[Workb
     WorkbenchError
         If the file cannot be written, or exists and may not be replaced.
     """
+    require_path(path, option, error)
     if not path.parent.is_dir():
         raise error(f"{option} {path}: the folder {path.parent} does not exist; make it first.")
     if path.is_dir():

@@ -50,7 +50,7 @@ def write_folder_option(option: str, folder: Path, write: Callable[[], object]) 
         write()
     except DiskError:
         raise
-    except (OSError, SafetensorError) as err:
+    except (OSError, SafetensorError, UnicodeEncodeError) as err:  # some libraries take only names in UTF-8
         raise UpdateError(f"{option} {folder} could not be written ({err}); nothing is left of it.") from err
 
 

@@ -1,12 +1,12 @@
 """Options that several commands share."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.errors import SpecError
+from workbench.experiment.cluster_names import AUTO, check_cluster, is_count
 from workbench.registry import regularizers
 
 FACT, METHOD, MODEL, FILES = "The fact", "Method and regularizer", "Model", "Files"
@@ -55,11 +55,13 @@ Build = Annotated[Path, typer.Option(help="Folder of the executed notebooks.")]
 
 
 def choose_cluster(cluster: str | None, jobs: str | None) -> str | None:
-    """Return the cluster that --cluster or --jobs names; raise `SpecError` if both do, or --jobs is malformed."""
+    """Return the cluster that --cluster or --jobs names; raise `SpecError` if both do, or one is malformed."""
     if jobs is None:
+        if cluster is not None:
+            check_cluster(cluster)
         return cluster
     if cluster is not None:
         raise SpecError("give --jobs or --cluster, not both: --jobs N is --cluster local:N.")
-    if not re.fullmatch("auto|[1-9][0-9]{0,3}", jobs):
+    if jobs != AUTO and not is_count(jobs):
         raise SpecError(f"--jobs must be auto or a whole number of at least 1; got {jobs!r}.")
     return f"local:{jobs}"

@@ -100,9 +100,10 @@ def _name_of(record: dict[str, Any]) -> str:
 
 
 def _show_rows(rows: pd.DataFrame) -> None:
-    columns = [name for name in rows.columns if rows[name].notna().any() and rows[name].nunique() > 1]
-    table = bare_table(*(columns or ["value"]))
-    for _, row in rows[columns or ["value"]].head(_ROWS_SHOWN).iterrows():
+    filled = [name for name in rows.columns if rows[name].notna().any()]
+    columns = [name for name in filled if rows[name].nunique() > 1] or filled
+    table = bare_table(*columns)
+    for _, row in rows[columns].head(_ROWS_SHOWN).iterrows():
         table.add_row(*(printable(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row))
     show(table)
     if len(rows) > _ROWS_SHOWN:

@@ -100,8 +100,7 @@ def train_mend(
 
     workbench train-mend --out mend.safetensors
     """
-    checkpoint = out.with_name(f"{out.name}.checkpoint")
-    _check_out(out, checkpoint, resume=resume, force=force)
+    checkpoint = _check_out(out, resume=resume, force=force)
     given: dict[str, Any] = {
         "layers": None if layers is None else layers_from(layers, example="27,28,29"),
         "batch_sizes": None if batch_sizes is None else _sizes_from(batch_sizes),
@@ -137,10 +136,16 @@ def train_mend(
     _report(success, record, out)
 
 
-def _check_out(out: Path, checkpoint: Path, *, resume: bool, force: bool) -> None:
+def _check_out(out: Path, *, resume: bool, force: bool) -> Path:
+    """Return the file of the checkpoint; raise `EditError` if the run cannot be started or continued."""
+    check_file_option("--out", out, force=True, error=EditError)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
     check_file_option("--out", out, force=force or checkpoint.exists(), error=EditError)
     if checkpoint.exists() and not resume:
         raise EditError(f"{checkpoint} is from an unfinished run; give --resume to continue it, or delete it.")
+    if resume and not checkpoint.exists():
+        raise EditError(f"--resume continues from {checkpoint}, which does not exist; leave the option out.")
+    return checkpoint
 
 
 def _sizes_from(text: str) -> tuple[int, ...]:

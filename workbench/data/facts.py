@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.arguments import checked
 from workbench.data.formats import CSV, CSV_COLUMN, CSV_COLUMNS, JSON_FORMATS, REQUIRED_FIELDS
 from workbench.data.records import BUNDLED, RecordReader, Rejected, is_json
 from workbench.errors import RequestError
@@ -38,6 +39,7 @@ class FactSet:
         """Return the number of usable requests."""
         return len(self.requests)
 
+    @checked
     def sample(self, n: int, *, seed: int) -> tuple[EditRequest, ...]:
         """Draw requests without replacement.
 

@@ -9,6 +9,7 @@ import yaml
 
 from workbench.editing.editor import Editor
 from workbench.errors import EditError
+from workbench.inputs import require_path
 from workbench.parameters import Interval, Parameter, parameters_of
 from workbench.storage.plain_yaml import load_yaml
 
@@ -57,6 +58,7 @@ def read_hparams(
         If the file cannot be read, is for another method, has an unknown key or a value that is not allowed, or lacks
         a field without default.
     """
+    require_path(path, "the hparams file", EditError)
     path, name, renamed = Path(path), method.__name__, renamed or {}
     given = _read_yaml(path)
     if not isinstance(given, dict) or str(given.get("alg_name")).lower() != name.lower():  # EasyEdit has ULTRAEDIT
@@ -86,7 +88,7 @@ def _read_yaml(path: Path) -> Any:
     try:
         return load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
+        reason = getattr(err, "strerror", None) or f"{type(err).__name__}: {' '.join(str(err).split())}"
         raise EditError(f"{path} cannot be read as YAML ({reason}); give an EasyEdit hparams file.") from err
 
 

@@ -1,7 +1,7 @@
 """Editor: the interface of an editing method, and what all methods do in the same way."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import Field, asdict
+from dataclasses import Field, asdict, is_dataclass
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from workbench.errors import EditError
@@ -57,8 +57,13 @@ def restore_fields(editor: Editor) -> None:
         value = getattr(editor, name)
         if parameter.kind is tuple and isinstance(value, list):
             set_field(editor, name, tuple(value))
-        elif isinstance(value, Mapping):
-            set_field(editor, name, from_settings(value) if parameter.kind is Regularizer else parameter.kind(**value))
+        elif isinstance(value, Mapping) and parameter.kind is Regularizer:
+            set_field(editor, name, from_settings(value))
+        elif isinstance(value, Mapping) and is_dataclass(parameter.kind):
+            known = parameters_of(parameter.kind)
+            if unknown := [key for key in value if key not in known]:
+                raise EditError(f"{name} has no field {unknown[0]!r}; known: {', '.join(known)}.")
+            set_field(editor, name, parameter.kind(**value))
 
 
 def set_field(editor: Editor, name: str, value: object) -> None:

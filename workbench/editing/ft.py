@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from workbench.arguments import checked
 from workbench.changes import Dense
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
@@ -195,6 +196,7 @@ class FT:
             lm.check_layer(layer)
         return self
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that writes all requests in one operation; the model is not changed.
 

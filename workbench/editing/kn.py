@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import LowRank, low_rank
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
@@ -213,6 +214,7 @@ class KN:
             return self
         return replace(self, contexts=sample_contexts(lm, seed=self.seed, lengths=CONTEXT_LENGTHS))
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that edits one fact; the model is not changed.
 

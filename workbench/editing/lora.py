@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from workbench.arguments import checked
 from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
@@ -157,6 +158,7 @@ class LoRA:
         self._modules(lm)
         return self
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that writes all requests in one operation; the model is not changed.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import low_rank
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
@@ -227,6 +228,7 @@ class MEMIT:
     def _second_moments(self, lm: LanguageModel) -> dict[int, Tensor]:
         return (self.second_moment or SecondMoment()).compute(lm, list(self.layers))
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that writes all requests in one operation; the model is not changed.
 

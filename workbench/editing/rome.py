@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+from workbench.arguments import checked
 from workbench.changes import low_rank
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import LAYERS, read_hparams
@@ -154,6 +155,7 @@ class ROME:
         lm.check_layer(self.layer)
         return self if self.contexts else replace(self, contexts=sample_contexts(lm, seed=self.seed))
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the rank-one update that writes one fact; the model is not changed.
 

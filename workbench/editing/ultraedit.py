@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields
@@ -153,6 +154,7 @@ class UltraEdit:
         lowest_block(lm, self.inner_params)
         return self
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that writes all requests in one operation; the model is not changed.
 

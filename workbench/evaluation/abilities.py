@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.data.records import Rejected
 from workbench.data.tasks.examples import TaskExample
 from workbench.data.tasks.load import TaskData, load_task
@@ -136,6 +137,7 @@ def _score_references(queries: Sequence[Query], answers: Sequence[Answer]) -> Sc
     return {LOG_LIKELIHOOD: nats / n_tokens, LOG_LIKELIHOOD_PER_BYTE: nats / sum(n_bytes for _, n_bytes in known)}
 
 
+@checked
 def ask_tasks(
     lm: LanguageModel,
     *,
@@ -222,6 +224,7 @@ def run_task(
     return run
 
 
+@checked
 def evaluate_tasks(
     lm: LanguageModel,
     *,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED
 from workbench.encoding import encode
 from workbench.errors import DataError
@@ -24,6 +25,7 @@ _LOGITS_AT_ONCE = 2**26  # of each of the two models: 256 MiB in float32, so tha
 _PROBABILITIES_AT_ONCE = 2**24  # of each of the two models
 
 
+@checked
 def drift(
     lm: LanguageModel,
     text: str | Path = BUNDLED,

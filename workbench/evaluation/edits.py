@@ -28,6 +28,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from workbench.arguments import checked
 from workbench.encoding import Encoded, encode
 from workbench.errors import EditError
 from workbench.evaluation.decoding import continue_greedily, decode_text
@@ -90,6 +91,7 @@ def probes_of(requests: Sequence[EditRequest]) -> list[Probe]:
     return probes
 
 
+@checked
 def score_edits(
     lm: LanguageModel,
     requests: Sequence[EditRequest],
@@ -162,6 +164,7 @@ def score_probes(
     return each.groupby(["request", "metric", "protocol"], sort=False, as_index=False)[["value"]].mean()
 
 
+@checked
 def evaluate_edits(
     lm: LanguageModel,
     requests: Sequence[EditRequest],

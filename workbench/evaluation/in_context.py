@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from workbench.arguments import checked
 from workbench.encoding import encode, join_target
 from workbench.errors import RequestError
 from workbench.evaluation.edits import (
@@ -27,6 +28,7 @@ from workbench.request import EditRequest
 _SENTENCE_ENDS = (".", "!", "?")
 
 
+@checked
 def score_in_context(
     lm: LanguageModel,
     requests: Sequence[EditRequest],

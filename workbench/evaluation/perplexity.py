@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED
 from workbench.encoding import Encoded, encode, opening_ids
 from workbench.errors import DataError, SpecError
@@ -24,6 +25,7 @@ BUNDLED_TEXTS = {BUNDLED: "paragraphs.txt", ARTICLES: "articles.txt"}  # one tex
 _TOKENS_AT_ONCE, _LOGITS_AT_ONCE = 2048, 2**27
 
 
+@checked
 def perplexity(
     lm: LanguageModel,
     text: str | Path = BUNDLED,

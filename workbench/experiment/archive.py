@@ -19,16 +19,17 @@ import pyarrow as pa
 from workbench.errors import SpecError, WorkbenchError, first_line
 from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
-from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store
+from workbench.experiment.store import Store
+from workbench.experiment.stored_files import SCHEMAS, check_record
+from workbench.inputs import shown
 from workbench.storage.checksums import dump_table, parse_table
-from workbench.storage.files import write_atomically
+from workbench.storage.files import check_file_name, write_atomically
 
 log = logging.getLogger(__name__)
 
-_TABLES = {"results": RESULTS, "scores": SCORES, "operations": OPERATIONS}
 _RECORDS, _DERIVED = "records", "derived"
 _OWN = {name: pa.string() for name in ("table", "name", "content")}
-_SCHEMA = pa.schema({**_OWN, **{field.name: field.type for schema in _TABLES.values() for field in schema}})
+_SCHEMA = pa.schema({**_OWN, **{field.name: field.type for schema in SCHEMAS.values() for field in schema}})
 _MANTISSA_BITS = 24
 
 
@@ -59,7 +60,7 @@ def write_archive(store: Store, path: str | Path) -> int:
     texts = pd.DataFrame(rows, columns=["table", "name", "content", "trajectory"])
     numbers = [
         read(list(records)).assign(table=name)
-        for name, read in zip(_TABLES, (store.results, store.scores, store.operations), strict=True)
+        for name, read in zip(SCHEMAS, (store.results, store.scores, store.operations), strict=True)
     ]
     parts = [pa.Table.from_pandas(_rounded(part), preserve_index=False) for part in (texts, *numbers)]
     whole = pa.concat_tables([_SCHEMA.empty_table(), *map(_fitted, parts)])
@@ -93,24 +94,45 @@ def read_archive(path: str | Path, store: Store) -> int:
     """
     content = _read(path)
     parts = {(str(table), str(key)): part for (table, key), part in content.groupby(["table", "trajectory"])}
+    if unknown := {table for table, _ in parts} - {_RECORDS, _DERIVED, *SCHEMAS}:
+        raise SpecError(f"{path} is not an archive of results: it has rows of a table {shown(min(unknown))}.")
     copied, resolve = 0, make_resolver()
     for (table, key), part in parts.items():
         if table != _RECORDS:
             continue
-        record = json.loads(part["content"].iloc[0])
+        try:
+            record = _read_record(part["content"].iloc[0])
+            derived = _read_derived(parts.get((_DERIVED, key), content.iloc[:0]))
+        except Exception as err:  # pandas raises errors of many classes for what is no table
+            log.warning("a trajectory of the archive is damaged (%s) and is left out", first_line(err))
+            continue
         run = _resolve_same(record, resolve)
         if run is None or store.finished(run.key):
             continue
         last = f"{run.spec.n_operations:06}.parquet"
-        for name, schema in _TABLES.items():
+        for name, schema in SCHEMAS.items():
             rows = parts.get((name, key), content.iloc[:0])
             store.write_table(f"{name}/{run.key}/{last}", rows.assign(trajectory=run.key), schema)
-        for row in parts.get((_DERIVED, key), content.iloc[:0]).itertuples():
-            derived = pd.read_json(io.StringIO(str(row.content)), orient="table")
-            store.write_table(f"{_DERIVED}/{run.key}/{row.name}.parquet", derived)
+        for name, own in derived.items():
+            store.write_table(f"{_DERIVED}/{run.key}/{name}.parquet", own)
         store.write_json(f"trajectories/{run.key}.json", record)
         copied += 1
     return copied
+
+
+def _read_record(content: str) -> dict[str, Any]:
+    """Return the record of a trajectory; raise `ValueError` if it is none, or says that it is not finished."""
+    record = json.loads(content)
+    if not isinstance(record, dict) or not check_record(record)["finished"]:
+        raise ValueError("its record is not that of a finished trajectory")
+    return record
+
+
+def _read_derived(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return derived tables by their names; raise `ValueError` if one is no table, or its name no file's."""
+    return {
+        check_file_name(row.name): pd.read_json(io.StringIO(row.content), orient="table") for row in rows.itertuples()
+    }
 
 
 def _resolve_same(record: dict[str, Any], resolve: Callable[[ExperimentSpec], ResolvedRun]) -> ResolvedRun | None:
@@ -120,7 +142,7 @@ def _resolve_same(record: dict[str, Any], resolve: Callable[[ExperimentSpec], Re
     except WorkbenchError as err:
         log.warning("a trajectory of the archive cannot be read: %s", first_line(err))
         return None
-    if run.content != record.get("content"):
+    if run.content != record["content"]:
         log.warning("%s was run with other weights, facts or examples than today's and is left out", run.spec)
         return None
     return run
@@ -131,7 +153,7 @@ def _read(path: str | Path) -> pd.DataFrame:
         return parse_table(Path(path).read_bytes(), _SCHEMA).to_pandas()
     except FileNotFoundError as err:
         raise SpecError(f"{path} does not exist; workbench results --archive writes it.") from err
-    except (OSError, ValueError, pa.ArrowException) as err:
+    except (OSError, ValueError, TypeError, pa.ArrowException) as err:  # TypeError: columns of lists
         raise SpecError(f"{path} is not an archive of results ({first_line(err)}).") from err
 
 

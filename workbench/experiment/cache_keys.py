@@ -149,7 +149,7 @@ def _shards(folder: Path) -> set[Path]:
     """Return the files that the indexes of a folder name, which may be in folders of it."""
     try:
         named = [set(json.loads(path.read_text())["weight_map"].values()) for path in folder.glob(_INDEXES)]
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
         raise ModelError(f"the model folder {folder} has a damaged {_INDEXES} ({first_line(err)}).") from err
     return {path for names in named for name in names if (path := folder / name).is_file()}
 

@@ -15,7 +15,8 @@ from workbench.experiment import measures
 from workbench.experiment.cache_keys import LIBRARIES, unedited_state
 from workbench.experiment.resolved import ResolvedRun
 from workbench.experiment.spec import ExperimentSpec
-from workbench.experiment.store import OPERATIONS, RESULTS, SCORES, Store, hyperparameters_label
+from workbench.experiment.store import Store, hyperparameters_label
+from workbench.experiment.stored_files import OPERATIONS, RESULTS, SCORES
 from workbench.experiment.trajectory import Point, walk_trajectory
 from workbench.lm import LanguageModel
 from workbench.versions import library_versions

@@ -7,7 +7,6 @@ time; when a worker dies, another resumes its trajectory from the store.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 
 import torch
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 from workbench.errors import SpecError, WeightsChangedError, first_line, reason_of
 from workbench.experiment.cache_keys import key_of
 from workbench.experiment.checkpoints import measure_unedited, run_trajectory
+from workbench.experiment.cluster_names import AUTO, LOCAL, check_cluster
 from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve
 from workbench.experiment.spec import ExperimentSpec
@@ -24,8 +24,6 @@ from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.threads import usable_cores, wait_policy
 
-LOCAL = "local"
-AUTO = "auto"
 _CONNECT_SECONDS = 30
 _one_at_a_time = Lock()  # the model of a process is edited in place
 
@@ -94,11 +92,10 @@ def connect(cluster: str) -> Iterator[Client]:
     SpecError
         If the name has none of the forms, or the cluster cannot be reached.
     """
+    check_cluster(cluster)
     name, _, number = cluster.partition(":")
     if name == LOCAL:
         n_workers = _count_workers(number)
-        if n_workers < 1:
-            raise SpecError(f"cluster {cluster!r}: the number of processes must be at least 1, as in local:2.")
         share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
         variables = {"OMP_NUM_THREADS": share, **wait_policy()}
         settings = {"threads_per_worker": 1, "dashboard_address": None, "env": variables}
@@ -106,11 +103,6 @@ def connect(cluster: str) -> Iterator[Client]:
             yield client
         return
     address = {"address": cluster} if "://" in cluster else {"scheduler_file": cluster}
-    if "://" not in cluster and not Path(cluster).is_file():
-        raise SpecError(
-            f"cluster {cluster!r} is neither local, local:N, an address such as tcp://host:8786, nor an existing "
-            "scheduler file; dask scheduler --scheduler-file writes one."
-        )
     try:
         client = Client(**address, timeout=_CONNECT_SECONDS)
     except (OSError, TimeoutError, ValueError) as err:
@@ -131,11 +123,11 @@ def _environment_restored() -> Iterator[None]:
 
 
 def _count_workers(number: str) -> int:
-    """Return the number of processes that ``local:number`` asks for; 0 if it is malformed."""
+    """Return the number of processes that ``local:number`` asks for."""
     if number in ("", AUTO):
         cores = usable_cores()
         return torch.cuda.device_count() or (cores if number else max(1, cores // 2))
-    return int(number) if number.isascii() and number.isdecimal() else 0
+    return int(number)
 
 
 def _device() -> str | None:

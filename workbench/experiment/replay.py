@@ -100,7 +100,10 @@ def replay_trajectory(store: Store, trajectory: str, lm: LanguageModel | None = 
 
 def _replay(store: Store, run: ResolvedRun, record: dict[str, Any], lm: LanguageModel) -> Replay:
     spec, accumulated = run.spec, run.spec.make_accumulated()
-    editor = type(spec.make_editor(lm))(**record["hyperparameters"])
+    try:
+        editor = type(spec.make_editor(lm))(**record["hyperparameters"])
+    except TypeError as err:
+        raise RunError(f"the hyperparameters of the trajectory {run.key} are not those of {spec.method}.") from err
     sequence = EditSequence(lm, accumulated=accumulated, feed_back=spec.feed_back)
     operations, plain = [], unedited_state(lm)  # of the weights that the next edit is computed on
     state = plain

@@ -8,14 +8,24 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
-from workbench.errors import DiskError, NothingStoredError, RunError, WeightsChangedError, WorkbenchError, reason_of
+from workbench.errors import (
+    DiskError,
+    NothingStoredError,
+    RunError,
+    SpecError,
+    WeightsChangedError,
+    WorkbenchError,
+    reason_of,
+)
 from workbench.experiment.checkpoints import run_trajectory
+from workbench.experiment.cluster_names import check_cluster
 from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, resolve, resolve_all
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.experiment.store_location import default_cluster, default_store, stored_only
 from workbench.extras import require_extra
+from workbench.inputs import require_items
 from workbench.update import WeightUpdate
 
 log = logging.getLogger(__name__)
@@ -73,7 +83,11 @@ def run(
         the finished ones are read, and the number of the others is logged as a warning.
     """
     store = open_store(store)
-    runs = resolve_all([specs] if isinstance(specs, ExperimentSpec) else list(specs))
+    if cluster is not None:
+        check_cluster(cluster)
+    runs = resolve_all(
+        [specs] if isinstance(specs, ExperimentSpec) else require_items(specs, ExperimentSpec, "specs", SpecError)
+    )
     return run_resolved(runs, store, cluster=cluster, device=device, device_map=device_map)
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from workbench.assessment import LIMIT, Guard
 from workbench.data.records import BUNDLED
@@ -16,7 +25,7 @@ from workbench.evaluation.edits import DEFAULT_PROTOCOLS, EditProtocol
 from workbench.evaluation.perplexity import WINDOW
 from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks.task import TaskProtocol
-from workbench.inputs import require_path
+from workbench.inputs import require_path, shown
 from workbench.lm import LanguageModel, dtype_of
 from workbench.parameters import LARGEST_SEED, parameters_of
 from workbench.registry import make_editor, method_row
@@ -24,6 +33,7 @@ from workbench.regularize import Regularizer, Unregularized, for_operation, from
 from workbench.storage.plain_yaml import load_yaml
 
 MOST_FACTS = 10**6  # of a trajectory, or of one of its operations
+LARGEST_LIMIT = 10**6  # of examples, windows of a text, and tokens of a window
 GRID = "grid"  # key of a YAML file whose lists are expanded
 
 
@@ -51,8 +61,8 @@ class FactsSpec(_Settings):
     """
 
     source: str = BUNDLED
-    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
-    words_before_subject: bool = False
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED, strict=True)
+    words_before_subject: bool = Field(default=False, strict=True)
 
 
 class TasksSpec(_Settings):
@@ -68,10 +78,10 @@ class TasksSpec(_Settings):
     """
 
     tasks: tuple[str, ...] | Literal["all"] = Field(default="all", validate_default=True)
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=LARGEST_LIMIT, strict=True)
     protocol: TaskProtocol = "standard"
     data: str | None = None
-    written_at: tuple[int, ...] | None = None
+    written_at: tuple[StrictInt, ...] | None = None
 
     @field_validator("written_at")
     @classmethod
@@ -91,8 +101,8 @@ class TasksSpec(_Settings):
 class DriftSpec(_Settings):
     """The drift that is measured on the bundled paragraphs; the fields are arguments of `drift`."""
 
-    window: int = Field(default=WINDOW, ge=2)
-    limit: int | None = Field(default=None, ge=1)
+    window: int = Field(default=WINDOW, ge=2, le=LARGEST_LIMIT, strict=True)
+    limit: int | None = Field(default=None, ge=1, le=LARGEST_LIMIT, strict=True)
 
 
 class PerplexitySpec(_Settings):
@@ -112,15 +122,15 @@ class PerplexitySpec(_Settings):
     """
 
     text: Literal["bundled", "articles"] = "bundled"
-    window: int = Field(default=WINDOW, ge=2)
-    limit: int | None = Field(default=None, ge=1)
-    each: int | None = Field(default=None, ge=1)
+    window: int = Field(default=WINDOW, ge=2, le=LARGEST_LIMIT, strict=True)
+    limit: int | None = Field(default=None, ge=1, le=LARGEST_LIMIT, strict=True)
+    each: int | None = Field(default=None, ge=1, le=LARGEST_LIMIT, strict=True)
 
 
 class GuardSpec(_Settings):
     """A guard that refuses or repairs edits with a high risk; the fields are those of `workbench.Guard`."""
 
-    limit: float = Field(default=LIMIT, gt=0, allow_inf_nan=False)
+    limit: float = Field(default=LIMIT, gt=0, allow_inf_nan=False, strict=True)
     repairs: tuple[str, ...] = Guard().repairs
 
     @model_validator(mode="after")
@@ -196,7 +206,7 @@ class ExperimentSpec(_Settings):
     setting: Literal["single", "sequential"] = "sequential"
     batch_size: int = Field(default=1, ge=1, le=MOST_FACTS, strict=True)
     n_operations: int = Field(ge=1, le=MOST_FACTS, strict=True)
-    checkpoints: tuple[int, ...] = ()
+    checkpoints: tuple[StrictInt, ...] = ()
     facts: FactsSpec = FactsSpec()
     tasks: TasksSpec | None = TasksSpec()
     perplexity: PerplexitySpec | None = PerplexitySpec()
@@ -398,4 +408,4 @@ def _sentence(err: ValidationError) -> str:
         return f"{where}: {cause}" if where else f"{cause}."
     if first["type"] == "extra_forbidden":
         return f"{where} is not a field of a spec; known: {', '.join(ExperimentSpec.model_fields)}."
-    return f"{where}: {first['msg']}; got {first['input']!r}."
+    return f"{where}: {first['msg']}; got {shown(first['input'])}."

@@ -23,8 +23,9 @@ import logging
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import fsspec
 import pandas as pd
@@ -32,13 +33,12 @@ import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from workbench.errors import DiskError, SpecError, first_line
-from workbench.inputs import require_path
-from workbench.storage.checksums import dump_object, dump_table, parse_object, parse_table
+from workbench.experiment.stored_files import OPERATIONS, RESULTS, SCORES, is_stored_file, parse_file
+from workbench.inputs import require_path, shown
+from workbench.storage.checksums import dump_object, dump_table
 from workbench.storage.disk import disk_errors
 from workbench.storage.scratch import scratch_file
 from workbench.update import WeightUpdate
-
-Parsed = TypeVar("Parsed")
 
 log = logging.getLogger(__name__)
 
@@ -57,73 +57,10 @@ PARTS = (
     "derived",
 )
 
-_TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
-_TRAJECTORY = {
-    **dict.fromkeys(("trajectory", "model", "method", "hyperparameters", "regularizer", "setting"), _TEXT),
-    **dict.fromkeys(("facts", "draw"), _TEXT),
-    **dict.fromkeys(("batch_size", "seed", "operation"), _WHOLE),
-}
-RESULTS = pa.schema(
-    {
-        **_TRAJECTORY,
-        "n_edits": _WHOLE,
-        **dict.fromkeys(("task", "metric", "protocol", "source", "split", "moment", "parameter"), _TEXT),
-        "at": _REAL,
-        "value": _REAL,
-        "n": _WHOLE,
-        "low": _REAL,
-        "high": _REAL,
-    }
-)
-SCORES = pa.schema(
-    {
-        **_TRAJECTORY,
-        "n_edits": _WHOLE,
-        **dict.fromkeys(("task", "metric", "protocol", "source", "split", "moment"), _TEXT),
-        "example": _WHOLE,  # index in the data of a task, or of the fact in the sequence
-        "value": _REAL,
-        "weight": _REAL,
-    }
-)
-OPERATIONS = pa.schema(
-    {
-        **_TRAJECTORY,
-        "subject": _TEXT,  # of the first fact of the operation
-        "first_token": pa.bool_(),  # whether a subject of the operation is one token that opens its prompt
-        **dict.fromkeys(("seconds", "norm", "relative_norm", "applied_norm", "spectral_ratio", "denominator"), _REAL),
-        **dict.fromkeys(("probe_kl", "condition_growth"), _REAL),  # of `workbench.assess`
-        "share_applied": _REAL,  # of the entries, after the regularizer
-        "repair": _TEXT,  # by the guard: r-rome, prune, refused, or none
-        **dict.fromkeys(("steps", "perplexity_unedited", "perplexity"), _REAL),
-        "failed": _TEXT,
-    }
-)
-
 
 def hyperparameters_label(hyperparameters: Mapping[str, Any]) -> str:
     """Return the hyperparameters of a spec as the column `hyperparameters` holds them."""
     return json.dumps(dict(hyperparameters), sort_keys=True) if hyperparameters else PRESET
-
-
-def _parse_record(content: bytes) -> dict[str, Any]:
-    record = parse_object(content)
-    if not isinstance(record.get("finished"), bool):
-        raise ValueError("it does not say whether the trajectory is finished")
-    return record
-
-
-def _parse_update(content: bytes) -> WeightUpdate:
-    with (
-        disk_errors(tempfile.gettempdir(), variable="TMPDIR"),
-        tempfile.NamedTemporaryFile(suffix=".safetensors") as file,
-    ):
-        file.write(content)
-        file.flush()
-        return WeightUpdate.load(file.name)
-
-
-def _stem(name: str) -> str:
-    return Path(name).stem
 
 
 class Store:
@@ -148,9 +85,12 @@ class Store:
         self.url = str(url)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as err:
-            raise SpecError(f"the store {self.url} cannot be opened ({err}); give a folder or an fsspec URL.") from err
-        if self._fs.isfile(self._root):
+            is_file = self._fs.isfile(self._root)
+        except (ValueError, ImportError, OSError) as err:
+            raise SpecError(
+                f"the store {shown(self.url)} cannot be opened ({first_line(err)}); give a folder or an fsspec URL."
+            ) from err
+        if is_file:
             raise SpecError(f"the store {self.url} is a file; give a folder.")
 
     @property
@@ -166,18 +106,30 @@ class Store:
         return self._fs.exists(self._path(name))
 
     def names(self, part: str) -> list[str]:
-        """Return the sorted names of all files of a part, such as ``results/<trajectory>/00010.parquet``."""
-        if not self._fs.isdir(self._path(part)):
-            return []
-        found = (path[len(self._root) :].lstrip("/") for path in self._fs.find(self._path(part)))
-        return sorted(name for name in found if not Path(name).name.startswith("."))
+        """Return the sorted names of all files of a part, such as ``results/<trajectory>/00010.parquet``.
+
+        Files with other names than the store gives, such as notes, are left out.
+        """
+        with self._reachable():
+            paths = self._fs.find(self._path(part)) if self._fs.isdir(self._path(part)) else []
+        found = (path[len(self._root) :].lstrip("/") for path in paths)
+        return sorted(name for name in found if is_stored_file(name) and not Path(name).name.startswith("."))
 
     def read(self, name: str) -> bytes | None:
         """Return the content of the file `name`; None if it does not exist."""
+        with self._reachable():
+            try:
+                return self._fs.cat_file(self._path(name))
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
         try:
-            return self._fs.cat_file(self._path(name))
-        except FileNotFoundError:
-            return None
+            yield
+        except OSError as err:
+            reason = err.strerror or first_line(err)
+            raise SpecError(f"the store {shown(self.url)} cannot be read ({reason}); is it there?") from err
 
     def write(self, name: str, content: bytes) -> None:
         """Write `content` under a temporary name, which readers of the folder skip, and rename it to `name`.
@@ -214,7 +166,7 @@ class Store:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return the object in the JSON file `name`; None if it does not exist, or is damaged and was set aside."""
-        return self._parse(name, parse_object)
+        return self._parse(name)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write `content` as the JSON file `name`."""
@@ -222,7 +174,8 @@ class Store:
 
     def read_table(self, name: str) -> pd.DataFrame | None:
         """Return the parquet file `name` as a table; None if it does not exist, or is damaged and was set aside."""
-        return self._parse(name, lambda content: parse_table(content).to_pandas())
+        table = self._parse(name)
+        return None if table is None else table.to_pandas()
 
     def write_table(self, name: str, table: pd.DataFrame, schema: pa.Schema | None = None) -> None:
         """Write `table` as the parquet file `name`; columns of the `schema` that it lacks are left empty."""
@@ -240,20 +193,17 @@ class Store:
 
     def read_update(self, name: str) -> WeightUpdate | None:
         """Return the update saved as `name`; None if it does not exist, or is damaged and was set aside."""
-        return self._parse(name, _parse_update)
+        return self._parse(name)
 
-    def _parse(self, name: str, parse: Callable[[bytes], Parsed]) -> Parsed | None:
-        """Return what `parse` makes of a file; one that it cannot read is moved to the folder of damaged files."""
+    def _parse(self, name: str) -> Any:
+        """Return what a file holds; one that cannot be read is moved to the folder of damaged files."""
         content = self.read(name)
         if content is None:
             return None
-        try:
-            return parse(content)
-        except (MemoryError, DiskError):  # not the file's fault
-            raise
-        except Exception as err:  # damage makes pyarrow and pandas raise errors of many classes
-            self._set_aside(name, content, first_line(err))
-            return None
+        found, reason = _parse_or_reason(name, content)
+        if reason is not None:
+            self._set_aside(name, content, reason)
+        return found
 
     def _set_aside(self, name: str, content: bytes, reason: str) -> None:
         if self.read(name) != content:  # another process has written it again
@@ -294,12 +244,12 @@ class Store:
 
     def trajectories(self) -> dict[str, dict[str, Any]]:
         """Return the record of each trajectory by its key."""
-        records = ((key, self.read_record(key)) for key in map(_stem, self.names("trajectories")))
+        records = ((key, self.read_record(key)) for key in (Path(name).stem for name in self.names("trajectories")))
         return {trajectory: record for trajectory, record in records if record is not None}
 
     def read_record(self, trajectory: str) -> dict[str, Any] | None:
         """Return the record of a trajectory; None if there is none, or it is damaged and was set aside."""
-        return self._parse(f"trajectories/{trajectory}.json", _parse_record)
+        return self.read_json(f"trajectories/{trajectory}.json")
 
     def reopen(self, trajectory: str) -> None:
         """Mark a trajectory as not finished, so that the next run writes the files that it lacks."""
@@ -338,7 +288,7 @@ class Store:
     def _tables(self, part: str, schema: pa.Schema, trajectories: Sequence[str] | None) -> pd.DataFrame:
         folders = [part] if trajectories is None else [f"{part}/{trajectory}" for trajectory in trajectories]
         names = [name for folder in folders for name in self.names(folder)]
-        read = {name: self._parse(name, parse_table) for name in names}
+        read = {name: self._parse(name) for name in names}
         tables = [table for table in read.values() if table is not None]
         for trajectory in sorted({name.split("/")[1] for name, table in read.items() if table is None}):
             self.reopen(trajectory)
@@ -350,6 +300,8 @@ class Store:
     def merge(self, other: "Store") -> int:
         """Copy the files of `other` that this store lacks; a finished trajectory replaces an unfinished one.
 
+        Damaged files are left out and logged as a warning; a trajectory that lacks them is copied as unfinished.
+
         Parameters
         ----------
         other : Store
@@ -359,13 +311,30 @@ class Store:
         -------
         int
             Number of copied files.
+
+        Raises
+        ------
+        SpecError
+            If `other` holds nothing.
         """
-        copied = 0
-        for name in other._merge_order():
-            known = self.has(name) and (not name.startswith("trajectories/") or self.finished(Path(name).stem))
-            if not known and (content := other.read(name)) is not None:
-                self.write(name, content)
-                copied += 1
+        copied, incomplete = 0, set()
+        if not (names := list(other._merge_order())):
+            raise SpecError(f"the store {shown(other.url)} holds nothing to copy; give one with results.")
+        for name in names:
+            is_record = name.startswith("trajectories/")
+            if self.has(name) and not (is_record and not self.finished(Path(name).stem)):
+                continue
+            if (content := other.read(name)) is None:
+                continue
+            found, reason = _parse_or_reason(name, content)
+            if reason is not None:
+                log.warning("%s of the store %s is damaged (%s) and is not copied", name, other.url, reason)
+                incomplete.add(name.split("/")[1])
+                continue
+            if is_record and Path(name).stem in incomplete:
+                content = dump_object({**found, "finished": False})
+            self.write(name, content)
+            copied += 1
         return copied
 
     def _merge_order(self) -> Iterator[str]:
@@ -375,3 +344,13 @@ class Store:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def _parse_or_reason(name: str, content: bytes) -> tuple[Any, str | None]:
+    """Return what a file holds, or why it cannot be read."""
+    try:
+        return parse_file(name, content), None
+    except (MemoryError, DiskError):  # not the file's fault
+        raise
+    except Exception as err:  # damage makes pyarrow and pandas raise errors of many classes
+        return None, first_line(err)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from workbench.arguments import checked
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
 from workbench.errors import EditError
@@ -96,6 +97,7 @@ class EditedModel:
         with self.exclusive(monitor):
             yield self._sequence
 
+    @checked
     def predict(self, request: EditRequest, *, monitor: ProgressMonitor | None = None) -> Answers:
         """Return the answers of the unedited and the edited model to a fact's prompts and to the prompt of each edit.
 
@@ -127,6 +129,7 @@ class EditedModel:
         n_prompts = len(answers) - len(self._edits)
         return Answers(answers[:n_prompts], answers[n_prompts:])
 
+    @checked
     def continue_prompts(
         self, prompts: Sequence[str], n_tokens: int = 20, *, monitor: ProgressMonitor | None = None
     ) -> list[Continuation]:
@@ -165,6 +168,7 @@ class EditedModel:
                     after = continue_texts(self.lm, ids, n_tokens)
         return [Continuation(*each) for each in zip(prompts, before, after, strict=True)]
 
+    @checked
     def check_abilities(self, limit: int = 10, *, monitor: ProgressMonitor | None = None) -> pd.DataFrame:
         """Return the scores of the unedited and the edited model on the eight tasks, and keep them in `abilities`.
 

@@ -7,6 +7,7 @@ Between calls the model is as it was loaded, bit for bit. Two sessions may there
 import time
 from dataclasses import replace
 
+from workbench.arguments import checked
 from workbench.assessment import assess
 from workbench.editing.editor import Editor
 from workbench.errors import EditError, RiskError
@@ -51,6 +52,7 @@ class Session(EditedModel):
         """The last edit if it was refused; see `apply_refused`."""
         return self._refused
 
+    @checked
     def edit(
         self,
         request: EditRequest,
@@ -131,6 +133,7 @@ class Session(EditedModel):
         self.abilities = self._refused = None
         return edit
 
+    @checked
     def regularize(self, regularizer: Regularizer, *, monitor: ProgressMonitor | None = None) -> Edit:
         """Regularize the last edit again, from the update as the method computed it.
 
@@ -163,6 +166,7 @@ class Session(EditedModel):
             self.abilities = self._refused = None
             return edit
 
+    @checked
     def regularize_sum(self, regularizer: Regularizer | None, *, monitor: ProgressMonitor | None = None) -> None:
         """Regularize the sum of all edits, which is what is measured and exported; edits are computed without it.
 
@@ -185,6 +189,7 @@ class Session(EditedModel):
             self._edits = [replace(edit, growth=growth) for edit, growth in zip(self._edits, growths, strict=True)]
             self.abilities = None
 
+    @checked
     def undo(self, number: int | None = None) -> tuple[Edit, ...]:
         """Remove an edit and all later ones, which were computed on top of it.
 

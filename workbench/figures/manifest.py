@@ -1,14 +1,17 @@
 """The manifest ``figures.yaml``: which notebook, run with which parameters, makes which figure."""
 
+import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
 from workbench.errors import OutputError, SpecError
+from workbench.inputs import shown
 from workbench.storage.files import check_file_name
 from workbench.storage.plain_yaml import load_yaml
 
@@ -28,7 +31,28 @@ def _file_name(name: str) -> str:
         raise PydanticCustomError("file_name", "{reason}", {"reason": str(err).removesuffix(".")}) from err
 
 
+def check_notebook_value(value: object) -> object:
+    """Return a value that papermill can write into a notebook; raise `ValueError` for any other."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as err:
+        raise PydanticCustomError(
+            "notebook_value",
+            "{value} is no value for a notebook; give a text, a finite number, true, false, null, a list or a mapping",
+            {"value": shown(value)},
+        ) from err
+    return value
+
+
+def _plain_line(text: str) -> str:
+    if not text.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise PydanticCustomError("plain_line", "{text} must be one line of text", {"text": shown(text)})
+    return text
+
+
 FileName = Annotated[str, AfterValidator(_file_name)]  # entries write inside the folders of a profile only
+Minutes = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False, strict=True)]
+Parameters = dict[str, Annotated[Any, AfterValidator(check_notebook_value)]]  # what papermill can write into a notebook
 
 
 class Entry(BaseModel):
@@ -61,15 +85,23 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     figure: FileName
-    also: tuple[str, ...] = ()
-    title: str
+    also: tuple[FileName, ...] = ()
+    title: Annotated[str, AfterValidator(_plain_line)]
     notebook: FileName
-    makes: tuple[FileName, ...]
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    profiles: dict[Profile, dict[str, Any]]
-    minutes: dict[Profile, float] = Field(default_factory=dict)
-    reads_store: bool = False
+    makes: tuple[FileName, ...] = Field(min_length=1)
+    parameters: Parameters = Field(default_factory=dict)
+    profiles: dict[Profile, Parameters]
+    minutes: dict[Profile, Minutes] = Field(default_factory=dict)
+    reads_store: bool = Field(default=False, strict=True)
     on_request: tuple[Profile, ...] = ()
+
+    @field_validator("parameters", "profiles")
+    @classmethod
+    def _check_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for parameters in (given, *(each for each in given.values() if isinstance(each, dict))):
+            if isinstance(parameters.get(NAME_PARAMETER), str):
+                _file_name(parameters[NAME_PARAMETER])
+        return given
 
     @property
     def names(self) -> set[str]:
@@ -88,7 +120,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    figures: tuple[Entry, ...]
+    figures: tuple[Entry, ...] = Field(min_length=1)
 
 
 def read_manifest(notebooks: Path) -> Manifest:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import papermill
-
-from workbench.errors import OutputError, SpecError
+from workbench.errors import OutputError, SpecError, first_line
 from workbench.figures.manifest import (
     ARCHIVED,
     COMMITTED,
@@ -15,10 +13,13 @@ from workbench.figures.manifest import (
     NAME_PARAMETER,
     Entry,
     Profile,
+    check_notebook_value,
     read_manifest,
     select_for_profile,
 )
+from workbench.figures.notebooks import parameter_names, read_notebook
 from workbench.figures.records import cause_of, last_run
+from workbench.inputs import require_path, shown
 from workbench.storage.files import check_file_name
 
 ARCHIVE = "results.parquet"  # beside the figures of a profile whose results are kept
@@ -105,14 +106,34 @@ def locate(entry: Entry, profile: str, *, notebooks: Path, figures: str | Path |
     )
 
 
+def _check_folder_name(name: str, folder: str | Path | None) -> None:
+    """Raise `SpecError` if there can be no folder of that name."""
+    if folder is None:
+        return
+    require_path(folder, name, SpecError)
+    existing = next(path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise SpecError(f"{name} {shown(str(folder))} cannot be a folder: {shown(str(existing))} is a file.")
+
+
 def check_notebook_parameters(entry: Entry, notebooks: Path, parameters: dict[str, Any]) -> None:
-    """Check that the entry's notebook exists and has all these parameters; papermill only warns of unknown ones."""
+    """Check that the entry's notebook can be read and has all these parameters; papermill only warns of unknown ones."""
     path = notebooks / entry.notebook
     if not path.is_file():
         raise SpecError(f"the notebook {path} of figure {entry.figure!r} does not exist.")
-    known = set(papermill.inspect_notebook(str(path)))
-    if unknown := sorted(set(parameters) - known):
-        raise SpecError(f"{entry.notebook} has no parameter {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+    notebook = read_notebook(path, SpecError, "give a Jupyter notebook")
+    try:
+        known = parameter_names(notebook)
+    except (ValueError, SyntaxError) as err:
+        raise SpecError(f"{path}: the parameters cannot be read ({first_line(err).rstrip('.')}); see the others.") from err
+    if unknown := sorted(set(parameters) - set(known)):
+        there = ", ".join(known) or "none: no cell has the tag parameters"
+        raise SpecError(f"{entry.notebook} has no parameter {unknown[0]!r}; it has {there}.")
+    for name, value in parameters.items():
+        try:
+            check_notebook_value(value)
+        except ValueError as err:
+            raise SpecError(f"{entry.notebook}, {name}: {err}.") from err
     if NAME_PARAMETER in parameters:
         try:
             check_file_name(parameters[NAME_PARAMETER])
@@ -162,12 +183,16 @@ def plan(
     SpecError
         If a name, profile, parameter or notebook is not known.
     """
+    for name, folder in (("the folder of notebooks", notebooks), ("the build folder", build), ("--figures", figures)):
+        _check_folder_name(name, folder)
     notebooks = Path(notebooks)
     planned: list[PlannedRun] = []
     for entry in select_for_profile(read_manifest(notebooks), names, profile):
         own = cast(Profile, profile)  # checked by `select_for_profile`
         locations = locate(entry, profile, notebooks=notebooks, figures=figures, build=build)
         parameters = {**entry.parameters, **entry.profiles[own], **(overrides or {})}
+        if FIGURES_PARAMETER in parameters:
+            raise SpecError(f"{FIGURES_PARAMETER} is not a parameter to set; --figures names the folder of the figures.")
         parameters[FIGURES_PARAMETER] = str(locations.figures.resolve())
         check_notebook_parameters(entry, notebooks, parameters)
         earlier = [other.cause for other in planned] if entry.reads_store else []

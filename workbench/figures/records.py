@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -86,9 +87,14 @@ def record_run(path: Path, cause: str, files: Iterable[Path], seconds: float) ->
 def last_run(path: Path) -> Record | None:
     """Return the record at `path`, or None if it is missing or cannot be read."""
     try:
-        return Record(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
+    texts = [record.files, record.versions]
+    are_texts = all(isinstance(each, dict) and all(isinstance(text, str) for text in each.values()) for each in texts)
+    is_number = isinstance(record.seconds, int | float) and not isinstance(record.seconds, bool)
+    is_whole = are_texts and isinstance(record.cause, str) and is_number and 0 <= record.seconds < math.inf
+    return record if is_whole else None
 
 
 def is_unchanged(path: Path, digest: str) -> bool:

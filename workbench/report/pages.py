@@ -13,8 +13,9 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 from nbformat import NotebookNode
+from PIL import Image
 
-from workbench.errors import ReportError
+from workbench.errors import ReportError, first_line
 from workbench.html import content_policy, template_environment
 from workbench.interactive import MIME, page_script, style
 from workbench.report.body import TEMPLATES, render_body
@@ -245,7 +246,7 @@ def _figure_files(name: str, paths: Sequence[Path], output: Output) -> FigureFil
     try:
         width, height = picture_size(picture)
         thumbnail = output.thumbnail_address(picture)
-    except OSError as err:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as err:  # Pillow's, by what is damaged
         raise ReportError(f"{picture} is not a picture; `workbench regenerate {name} --again` makes it again.") from err
     return FigureFiles(name, links, addresses[picture], thumbnail, width // 2, height // 2)
 
@@ -256,14 +257,27 @@ def _holds_views(notebook: NotebookNode) -> bool:
 
 
 def _preview(path: Path) -> tuple[tuple[str, ...], ...]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return tuple(tuple(row[:_PREVIEW_COLUMNS]) for row in islice(csv.reader(file), _PREVIEW_ROWS))
+    return tuple(tuple(row[:_PREVIEW_COLUMNS]) for row in _rows(path, _PREVIEW_ROWS))
 
 
 def _count_verdicts(path: Path) -> tuple[tuple[str, int], ...]:
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        rows = csv.DictReader(file)
-        return tuple(Counter(row["verdict"] for row in rows if row.get("verdict")).most_common())
+    header, *rows = _rows(path) or [[]]
+    if "verdict" not in header:
+        return ()
+    column = header.index("verdict")
+    return tuple(Counter(row[column] for row in rows if len(row) > column and row[column]).most_common())
+
+
+def _rows(path: Path, limit: int | None = None) -> list[list[str]]:
+    """Return the rows of a CSV file, header included; raise `ReportError` if it is none."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(islice(csv.reader(file), limit))
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise ReportError(
+            f"{path} is not a table of UTF-8 text ({first_line(err)}); `workbench regenerate {path.stem} --again` "
+            "makes it again."
+        ) from err
 
 
 def _models_in_provenance(summary: Summary) -> list[str]:

@@ -4,12 +4,11 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
 from nbformat import NotebookNode
-from nbformat.reader import NotJSONError
 
-from workbench.errors import ReportError, first_line
+from workbench.errors import ReportError
 from workbench.figures.manifest import MANIFEST, Entry, read_manifest, select_for_profile
+from workbench.figures.notebooks import read_notebook
 from workbench.figures.plan import Locations, locate
 from workbench.figures.records import is_unchanged, last_run
 
@@ -98,17 +97,9 @@ def _read_source(entry: Entry, locations: Locations) -> Source:
         for path in files
         if path.name in written and not is_unchanged(path, written[path.name])
     ]
-    notebook = _read_notebook(locations.executed_notebook(entry), entry.figure)
+    cure = f"`workbench regenerate {entry.figure} --again` makes it again"
+    notebook = read_notebook(locations.executed_notebook(entry), ReportError, cure)
     return Source(entry, notebook, tuple(files), tuple(notices), record.versions if record else {})
-
-
-def _read_notebook(path: Path, figure: str) -> NotebookNode:
-    try:
-        return nbformat.read(path, as_version=4)
-    except (NotJSONError, nbformat.ValidationError, UnicodeDecodeError, AttributeError, KeyError) as err:
-        raise ReportError(
-            f"{path} is not a notebook ({first_line(err)}); `workbench regenerate {figure} --again` makes it again."
-        ) from err
 
 
 def _warn_of_unlisted(folder: Path, known: set[str]) -> None:

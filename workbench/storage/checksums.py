@@ -84,7 +84,7 @@ def parse_table(content: bytes, schema: pa.Schema | None = None) -> pa.Table:
     Raises
     ------
     ValueError
-        If its checksum is wrong.
+        If its checksum is wrong, or a column of the schema is missing.
     ArrowException
         If it is not a parquet file, or damaged.
     """
@@ -92,7 +92,11 @@ def parse_table(content: bytes, schema: pa.Schema | None = None) -> pa.Table:
     expected = (table.schema.metadata or {}).get(CHECKSUM.encode())
     if expected not in (None, _checksum_of_table(table).encode()):
         raise ValueError(_DAMAGED)
-    return table if schema is None else table.select(schema.names).cast(schema)
+    if schema is None:
+        return table
+    if missing := [name for name in schema.names if name not in table.column_names]:
+        raise ValueError(f"the column {missing[0]} is missing")
+    return table.select(schema.names).cast(schema)
 
 
 def _checksum_of_object(content: Mapping[str, Any]) -> str:

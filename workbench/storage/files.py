@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import OutputError
+from workbench.inputs import shown
 from workbench.storage.disk import disk_errors
 from workbench.storage.scratch import scratch_file
 
-_FILE_NAME = re.compile(r"\w[\w .+=-]{0,199}")
+_FILE_NAME = re.compile(r"\w[\w .+=-]*(?<![ .])")
+_MOST_BYTES = 200  # file systems take 255, of which endings and temporary names need some
 _KINDS = (
     (Path.is_dir, "a folder"),
     (Path.is_fifo, "a pipe"),
@@ -23,7 +25,8 @@ def check_file_name(name: str) -> str:
     Parameters
     ----------
     name : str
-        Name without folders: letters, digits, and ``_ - . + =`` and spaces after the first, at most 200 characters.
+        Name without folders: letters, digits, and ``_ - . + =`` and spaces after the first, at most 200 bytes in UTF-8;
+        no space or dot at the end.
 
     Returns
     -------
@@ -35,8 +38,8 @@ def check_file_name(name: str) -> str:
     OutputError
         If it is anything else, such as ``"../other"``, which would be written elsewhere.
     """
-    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
-        raise OutputError(f"{name!r} cannot name a file; give letters, digits and _ - . without folders.")
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or len(name.encode()) > _MOST_BYTES:
+        raise OutputError(f"{shown(name)} cannot name a file; give letters, digits and _ - . without folders.")
     return name
 
 

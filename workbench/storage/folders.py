@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.errors import UpdateError
+from workbench.inputs import require_path
 from workbench.storage.disk import disk_errors
 from workbench.storage.files import kind_if_no_file
 from workbench.storage.scratch import scratch_folder
@@ -25,6 +26,7 @@ def check_folder(folder: str | Path, *, replace: bool = False) -> None:
     UpdateError
         If it is a file, is not empty and may not be replaced, or its parent folder is missing or not writable.
     """
+    require_path(folder, "the folder", UpdateError)
     target = Path(folder).resolve()
     if target.exists() and not target.is_dir():
         raise UpdateError(f"{folder} is {kind_if_no_file(target) or 'a file'}; give the name of a folder to make.")

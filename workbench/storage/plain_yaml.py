@@ -4,8 +4,11 @@ from typing import Any
 
 import yaml
 
+from workbench.inputs import shown
+
 MAX_DEPTH = 64
 MAX_VALUES = 200_000
+MAX_CHARACTERS = 200_000  # a few seconds of reading
 
 
 def load_yaml(text: str) -> Any:
@@ -24,12 +27,14 @@ def load_yaml(text: str) -> Any:
     Raises
     ------
     YAMLError
-        If it is not YAML, or holds a key that is no text, an alias of itself, more than `MAX_DEPTH` levels, or more
-        than `MAX_VALUES` values: a few aliases can stand for billions.
+        If it is not YAML, has more than `MAX_CHARACTERS`, holds a key that is no text or stands twice, an alias of
+        itself, more than `MAX_DEPTH` levels, or more than `MAX_VALUES` values: a few aliases can stand for billions.
     """
+    if len(text) > MAX_CHARACTERS:
+        raise yaml.YAMLError(f"there are more than {MAX_CHARACTERS:,} characters")
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    except (ValueError, OverflowError) as err:  # such as the date 2026-99-99
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError) as err:  # 2026-99-99, !!int ''
         raise yaml.YAMLError(f"a value cannot be read ({err})") from err
 
 
@@ -62,9 +67,15 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping of a node."""
+        given = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise _error("<< is not supported; write the fields out", key.start_mark)
             if key.tag != "tag:yaml.org,2002:str":
                 raise _error("a key must be a text; put it in quotes", key.start_mark)
+            if key.value in given:  # the last one would win
+                raise _error(f"the key {shown(key.value)} stands twice", key.start_mark)
+            given.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED, RecordReader, Rejected, is_json
 from workbench.data.tasks.conll import is_column_file, split_sentences
 from workbench.data.tasks.examples import TaskExample
 from workbench.data.tasks.formats import TASK_FORMATS
 from workbench.data.tasks.hub import HUB_DATASETS, fetch_rows
 from workbench.data.tasks.sources import DEPTH, KNOWN_PATHS, TaskSource, find_source, identify_file, list_dialogue_files
-from workbench.errors import DataError, SpecError
+from workbench.errors import DataError, SpecError, first_line
 
 HUB = "hub"  # the source that names the data sets of the hub
 
@@ -40,6 +41,7 @@ class TaskData:
         """Return the number of usable examples."""
         return len(self.examples)
 
+    @checked
     def take(self, limit: int | None, *, seed: int | None = None) -> "TaskData":
         """Keep the first examples, or draw some without replacement.
 
@@ -70,6 +72,7 @@ class TaskData:
         return replace(self, examples=examples[:limit])
 
 
+@checked
 def load_task(task: str, data: str | Path | None = None) -> TaskData:
     """Load the examples of a task.
 
@@ -146,7 +149,7 @@ def _read_dialogue_file(index: int, path: Path) -> object:
     except json.JSONDecodeError as err:
         return Rejected(index, f"{path.name} is not JSON: line {err.lineno}, column {err.colno}: {err.msg}.")
     except (OSError, RecursionError, ValueError) as err:
-        return Rejected(index, f"{path.name} cannot be read ({getattr(err, 'strerror', None) or err}).")
+        return Rejected(index, f"{path.name} cannot be read ({first_line(err)}).")
 
 
 def _parse_file(task: str, source: str, content: bytes) -> list[object]:

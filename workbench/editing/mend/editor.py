@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 
+from workbench.arguments import checked
 from workbench.changes import low_rank
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field
@@ -126,6 +127,7 @@ class MEND:
         self._load_network(lm)
         return self
 
+    @checked
     def compute_update(self, lm: LanguageModel, requests: list[EditRequest]) -> WeightUpdate:
         """Return the update that writes one or several facts at once; the model is not changed.
 

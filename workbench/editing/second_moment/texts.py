@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from workbench.encoding import opening_ids
 from workbench.errors import EditError, first_line
 from workbench.extras import require_extra
+from workbench.inputs import require_path
 from workbench.storage.digests import sha256_of_file
 
 CHUNK = 256  # tokens of one chunk; fewer if the model takes only shorter texts
@@ -72,6 +73,7 @@ def find_source(name: str) -> TextSource:
     EditError
         If there is no such file, folder or name.
     """
+    require_path(name, "the text source", EditError)
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         return _find_in_folder(name, path)
