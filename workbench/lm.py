@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
+from workbench.devices import keep_masks_on_the_host, require_weights_in_memory
 from workbench.errors import EditError, ModelError, RequestError, UpdateError, WeightsChangedError, first_line
 from workbench.inputs import require_path
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
@@ -125,6 +126,8 @@ class LanguageModel:
                 f"{self.name} has no fast tokenizer, and token offsets are needed to find the subject; "
                 "convert it with transformers' AutoTokenizer first."
             )
+        require_weights_in_memory(self.model, self.name)
+        keep_masks_on_the_host(self.model)
         self.model.eval().requires_grad_(False)
         self._replaced = ReplacedWeights(self.model)
         self._checksums = {name: _checksum(parameter) for name, parameter in self.model.named_parameters()}
