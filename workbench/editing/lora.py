@@ -1,6 +1,7 @@
 """LoRA: fine-tuning of low-rank adapters by the PEFT library (Hu et al. 2021)."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -234,7 +235,9 @@ class LoRA:
         try:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(self.seed)
-                inject_adapter_in_model(config, lm.model, _ADAPTER)
+                with warnings.catch_warnings():  # about merging adapters into quantized weights, which is never done
+                    warnings.filterwarnings("ignore", "TorchaoLoraLinear")
+                    inject_adapter_in_model(config, lm.model, _ADAPTER)
                 layers = {name: cast("LoraLayer", lm.model.get_submodule(name)) for name in modules}
                 # PEFT gives them the dtype of the weights, in which Adam rounds away steps (bfloat16) or divides by 0
                 for layer in layers.values():
