@@ -115,7 +115,7 @@ def test_a_quantized_model_is_another_checkpoint(quantized, tiny):
 def test_the_command_line_edits_a_quantized_model(cli, tiny, tmp_path):
     pytest.importorskip("torchao", reason="torchao is not installed; the extra `quantized` has it")
     request = REQUESTS[0]
-    fact = ("--subject", request.subject, "--prompt", request.prompt, "--target-new", request.target_new)
+    fact = ("--subject", request.subject, "--prompt", request.prompt, "--target", request.target_new)
     saved = tmp_path / "update.safetensors"
     result = cli("edit", "--model", tiny, "--quantize", "int8", "--method", "ft", *fact, "--save", saved)
     assert result.code == 0, result.err
