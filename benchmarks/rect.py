@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import workbench as wb
-from benchmarks.timing import describe_setup, timed
+from benchmarks.timing import describe_setup, status_bytes, timed
 from workbench.changes import LowRank
 
 KINDS = ("dense", "mostly zero", "rank one")
@@ -74,16 +74,11 @@ def peak_matrices(rows: int, cols: int, kind: str) -> float:
     update, lm = one_matrix(rows, cols, kind)
     wb.RECT(keep=KEEP)(*one_matrix(64, 64, kind))  # one call for what libraries set up on first use
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
-    before = _status("VmRSS")
+    before = status_bytes("VmRSS")
     kept = wb.RECT(keep=KEEP)(update, lm)
-    peak = _status("VmHWM")
+    peak = status_bytes("VmHWM")
     assert len(kept["W"].values) == round(KEEP * rows * cols)
     return (peak - before) / (4 * rows * cols)
-
-
-def _status(field: str) -> int:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:")]
-    return int(line.split()[1]) * 1024
 
 
 def in_fresh_process(rows: int, cols: int, kind: str) -> float:

@@ -21,7 +21,7 @@ from workbench.versions import DISTRIBUTION, library_versions, workbench_version
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FOR_USERS = ["cluster", "embedded", "explorer", "figures", "hub", "lm-eval", "peft"]
+FOR_USERS = ["cluster", "embedded", "explorer", "figures", "hub", "lm-eval", "peft", "quantized"]
 
 
 def canonical(name):

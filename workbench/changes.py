@@ -1,6 +1,6 @@
 """How the ΔW of one parameter is stored: as low-rank factors, as kept entries, or as the whole matrix."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ class LowRank:
     def dense(self) -> Tensor:
         """Return ΔW (n_rows, n_cols)."""
         return self.rows @ self.cols.T
+
+    def to(self, device: torch.device) -> "LowRank":
+        """Return the change on a device."""
+        return LowRank(self.rows.to(device), self.cols.to(device))
 
     def bound(self) -> float:
         """Return a number that no entry of ΔW exceeds in magnitude, from the factors alone; NaN if one of them is."""
@@ -80,6 +84,10 @@ class Sparse:
         matrix = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)
         return matrix.masked_scatter_(self.mask, self.values)
 
+    def to(self, device: torch.device) -> "Sparse":
+        """Return the change with its values on a device."""
+        return replace(self, values=self.values.to(device))
+
     def bound(self) -> float:
         """Return the largest magnitude of an entry; NaN if one of them is."""
         return largest(self.values)
@@ -109,6 +117,10 @@ class Dense:
     def dense(self) -> Tensor:
         """Return ΔW itself."""
         return self.matrix
+
+    def to(self, device: torch.device) -> "Dense":
+        """Return the change on a device."""
+        return Dense(self.matrix.to(device))
 
     def bound(self) -> float:
         """Return the largest magnitude of an entry; NaN if one of them is."""
@@ -140,15 +152,16 @@ def low_rank(lm: LanguageModel, name: str, left: Tensor, right: Tensor) -> LowRa
     name : str
         Name of the weight.
     left, right : Tensor (d_out, r), Tensor (d_in, r)
-        Factors, so that output = (W + ΔW) @ key.
+        Factors, so that output = (W + ΔW) @ key; each on any device.
 
     Returns
     -------
     LowRank
-        In float32 or wider.
+        In float32 or wider, on the device of the weight.
     """
-    dtype = torch.promote_types(lm.weight(name).dtype, torch.float32)
-    left, right = left.to(dtype), right.to(dtype)
+    W = lm.weight(name)
+    dtype = torch.promote_types(W.dtype, torch.float32)
+    left, right = left.to(W.device, dtype), right.to(W.device, dtype)
     return LowRank(right, left) if lm.arch.conv1d else LowRank(left, right)
 
 
@@ -166,6 +179,7 @@ def add_changes(a: Change, b: Change) -> Change:
     Returns
     -------
     LowRank, Sparse or Dense
+        On the device of `a`.
 
     Raises
     ------
@@ -174,6 +188,7 @@ def add_changes(a: Change, b: Change) -> Change:
     """
     if a.shape != b.shape:
         raise UpdateError(f"updates of shapes {a.shape} and {b.shape} cannot be added; they are of different models.")
+    b = b.to(_device_of(a))
     if isinstance(a, LowRank) and isinstance(b, LowRank):
         rank = a.rows.shape[1] + b.rows.shape[1]
         if rank * sum(a.shape) <= a.shape[0] * a.shape[1]:
@@ -212,6 +227,16 @@ def change_from_tensors(kind: str, parts: dict[str, Tensor]) -> Change | None:
             if _are_real(matrix):
                 return Dense(matrix)
     return None
+
+
+def _device_of(change: Change) -> torch.device:
+    match change:
+        case LowRank():
+            return change.rows.device
+        case Sparse():
+            return change.values.device
+        case Dense():
+            return change.matrix.device
 
 
 def _are_real(*tensors: Tensor) -> bool:

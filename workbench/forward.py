@@ -69,10 +69,10 @@ def pad_rows(
     Returns
     -------
     batch, mask : Batch, Tensor
-        Both (B, T); `mask` is true at the tokens of `positions`.
+        Both (B, T); `mask` is true at the tokens of `positions`. It is on the CPU, as indices of any device may be.
     """
     batch = pad_texts(lm, rows)
-    mask = torch.zeros_like(batch.ids, dtype=torch.bool)
+    mask = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for i, of_text in enumerate(positions):
         mask[i, list(of_text)] = True
     return batch, mask
@@ -144,8 +144,46 @@ def score_logits(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> list[Tar
     return [TargetScores(argmax, log_probs) for argmax, log_probs in parts]
 
 
+@dataclass(frozen=True, eq=False)
+class TargetTokens:
+    """The tokens of B targets (R in all) on one device, where a loop needs them again and again.
+
+    Attributes
+    ----------
+    ids, texts : Tensor (R,)
+        Id of each token, and the number of its text.
+    lengths : Tensor (B,)
+        Number of tokens of each target.
+    """
+
+    ids: Tensor
+    texts: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, targets: Sequence[tuple[int, ...]], device: torch.device) -> "TargetTokens":
+        """Return the tokens of targets, given by their ids, on a device."""
+        lengths = torch.tensor([len(ids) for ids in targets])
+        texts = torch.arange(len(targets)).repeat_interleave(lengths)
+        ids = torch.tensor([token for ids in targets for token in ids])
+        return cls(ids.to(device), texts.to(device), lengths.to(device))
+
+    def mean_nll(self, logits: Tensor) -> Tensor:
+        """Return the mean NLL (B,) of each target's tokens, −log p(y|x) / tokens of y; differentiable.
+
+        In float32 or wider, from the logits (R, V) that predict the tokens.
+        """
+        nll = cross_entropy(widen(logits), self.ids, reduction="none")
+        return nll.new_zeros(len(self.lengths)).index_add(0, self.texts, nll) / self.lengths
+
+    def are_predicted(self, logits: Tensor) -> Tensor:
+        """Return whether (B,) every token of each target is the most probable one, from the logits (R, V)."""
+        misses = (logits.detach().argmax(dim=-1) != self.ids).long()
+        return misses.new_zeros(len(self.lengths)).index_add(0, self.texts, misses) == 0
+
+
 def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
-    """Return the mean NLL of each target's tokens, −log p(y|x) / tokens of y; differentiable.
+    """Return the mean NLL (B,) of each target's tokens, as `TargetTokens.mean_nll` does.
 
     Parameters
     ----------
@@ -159,28 +197,7 @@ def target_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
     Tensor (B,)
         float32 or wider.
     """
-    nll = _token_nll(logits, targets)
-    lengths = torch.tensor([len(ids) for ids in targets], device=nll.device)
-    texts = torch.arange(len(targets), device=nll.device).repeat_interleave(lengths)
-    return nll.new_zeros(len(targets)).index_add(0, texts, nll) / lengths
-
-
-def are_predicted(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:
-    """Return whether every token of each target is the most probable one.
-
-    Parameters
-    ----------
-    logits, targets
-        As for `target_nll`.
-
-    Returns
-    -------
-    Tensor (B,)
-        Boolean.
-    """
-    tokens = torch.tensor([token for ids in targets for token in ids], device=logits.device)
-    hits = (logits.detach().argmax(dim=-1) == tokens).split([len(ids) for ids in targets])
-    return torch.stack([part.all() for part in hits])
+    return TargetTokens.of(targets, logits.device).mean_nll(logits)
 
 
 def _token_nll(logits: Tensor, targets: Sequence[tuple[int, ...]]) -> Tensor:

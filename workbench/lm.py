@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from workbench import embedded
 from workbench.architectures import Architecture, architecture_of
+from workbench.devices import keep_masks_on_the_host, require_weights_in_memory
 from workbench.errors import (
     EditError,
     ModelError,
@@ -29,6 +30,7 @@ from workbench.errors import (
     first_line,
 )
 from workbench.inputs import require_path
+from workbench.quantized import check_quantization, plain, quantize_blocks
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
@@ -132,6 +134,8 @@ class LanguageModel:
                 f"{self.name} has no fast tokenizer, and token offsets are needed to find the subject; "
                 "convert it with transformers' AutoTokenizer first."
             )
+        require_weights_in_memory(self.model, self.name)
+        keep_masks_on_the_host(self.model)
         self.model.eval().requires_grad_(False)
         self._replaced = ReplacedWeights(self.model)
         self._checksums = {name: _checksum(parameter) for name, parameter in self.model.named_parameters()}
@@ -141,11 +145,12 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """16 hex digits that identify this checkpoint; the same in float32, float64 and bfloat16.
 
-        They are the same in float16 only if the checkpoint is stored in float16, whose rounding shows otherwise.
+        They are the same in float16 only if the checkpoint is stored in float16, whose rounding shows otherwise; a
+        quantized model is another checkpoint.
         """
         digest = hashlib.sha256(self.arch.name.encode())
         for name, parameter in self.model.named_parameters():
-            head = parameter.detach().reshape(-1)[:_FINGERPRINT_VALUES].to("cpu", torch.bfloat16)
+            head = plain(parameter).reshape(-1)[:_FINGERPRINT_VALUES].to("cpu", torch.bfloat16)
             digest.update(json.dumps([name, list(parameter.shape)]).encode())
             digest.update(head.view(torch.int16).numpy().tobytes())
         return digest.hexdigest()[:16]
@@ -197,7 +202,7 @@ class LanguageModel:
         """Return the current weight that an update of `name` is added to, in the parameter's own orientation.
 
         For a matrix of a half-precision model that is edited, it is the float32 master, so that small changes
-        accumulate instead of being rounded away.
+        accumulate instead of being rounded away; for a quantized one, the numbers that its bits stand for.
 
         Parameters
         ----------
@@ -217,7 +222,7 @@ class LanguageModel:
             if name in entry.masters:
                 return entry.masters[name]
         try:
-            return self.model.get_parameter(name).detach()
+            return plain(self.model.get_parameter(name))
         except AttributeError as err:
             raise UpdateError(f"{self.name} has no parameter {name!r}; the update is of another model.") from err
 
@@ -245,7 +250,7 @@ class LanguageModel:
         earlier: Tensor | None = None  # the float32 master, if there was one
         for entry in self._replaced.current:
             if entry.update is update:
-                return entry.saved[name] if earlier is None else earlier
+                return plain(entry.saved[name]) if earlier is None else earlier
             earlier = entry.masters.get(name, earlier)
         return self.weight(name)
 
@@ -253,7 +258,7 @@ class LanguageModel:
         """Return the weight `name` of the model as it was loaded, whatever is applied."""
         for entry in self._replaced.current:
             if name in entry.saved:
-                return entry.saved[name]
+                return plain(entry.saved[name])
         return self.weight(name)
 
     def check_unedited_weights(self) -> None:
@@ -314,7 +319,7 @@ class LanguageModel:
 
 def _checksum(weight: Tensor) -> int:
     """Sum of the bits, read as whole numbers of 64 bits where they can be, modulo 2⁶⁴: the fastest in measurements."""
-    raw = weight.detach().contiguous().reshape(-1).view(torch.uint8)
+    raw = plain(weight).contiguous().reshape(-1).view(torch.uint8)
     return int((raw.view(torch.int64) if len(raw) % 8 == 0 else raw).sum())
 
 
@@ -324,6 +329,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "float32",
     device_map: str | dict[str, Any] | None = None,
+    quantize: str | None = None,
 ) -> LanguageModel:
     """Load a causal language model by name.
 
@@ -338,6 +344,9 @@ def load(
         rounded weights, which hides relative changes below about 2⁻⁹ (bfloat16).
     device_map : str or dict, optional
         Device map of transformers; ``"auto"`` spreads a large model over several GPUs. Excludes `device`.
+    quantize : str, optional
+        ``"int8"`` or ``"nf4"`` (4 bits) holds the matrices of the blocks in fewer bits, by torchao. An edited matrix
+        becomes a plain one in `dtype`, with a float32 master in half precision.
 
     Returns
     -------
@@ -347,10 +356,14 @@ def load(
     ------
     ModelError
         If there is no such model, its files are damaged, lack weights or hold them only as pickles, its architecture
-        has no row, `dtype` is unknown, the device cannot hold it, or both `device` and `device_map` are given.
+        has no row, `dtype` or `quantize` is unknown or does not fit the model, the device cannot hold it, or both
+        `device` and `device_map` are given.
+    MissingExtraError
+        If `quantize` is given and torchao is not installed.
     """
     if device is not None and device_map is not None:
         raise ModelError("give device or device_map, not both: device puts the whole model in one place.")
+    check_quantization(quantize)
     require_path(name, "the model", ModelError)
     name, torch_dtype = os.fspath(name), dtype_of(dtype)
     _check_files(name)
@@ -380,6 +393,8 @@ def load(
     if device_map is None:
         by_default = "cuda" if torch.cuda.is_available() else "cpu"
         _move(model, name, by_default if device is None else device)
+    if quantize is not None:
+        quantize_blocks(model.get_submodule(arch.blocks), quantize, name)
     if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)

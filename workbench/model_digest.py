@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from workbench.lm import LanguageModel
+from workbench.quantized import plain
 from workbench.storage.cache import compute_missing
 
 _SECTION, _SETTINGS = "digests", ""  # section of the memo, and key there for configuration and tokenizer
@@ -59,7 +60,7 @@ def _digest(lm: LanguageModel, weights: dict[str, nn.Parameter]) -> bytes:
 
 
 def _weight_digest(weight: nn.Parameter) -> bytes:
-    values = weight.detach().cpu().contiguous()
+    values = plain(weight).cpu().contiguous()
     digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
     digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.digest()

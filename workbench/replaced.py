@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from workbench.quantized import copy_of, put_weight
+
 if TYPE_CHECKING:
     from workbench.update import WeightUpdate
 
@@ -31,7 +33,7 @@ class Replacement:
     update : WeightUpdate or None
         The update whose application replaced them; None where unedited weights are put back for a while.
     saved : dict of str to Tensor
-        Bits before, by parameter.
+        Bits before, by parameter; of a quantized weight, itself.
     masters : dict of str to Tensor
         float32 values of the half-precision weights that were written.
     hides_earlier : bool
@@ -83,7 +85,7 @@ class ReplacedWeights:
         Replacement
         """
         parameters = {name: self._model.get_parameter(name) for name in weights}
-        saved = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+        saved = {name: copy_of(parameter) for name, parameter in parameters.items()}
         half = {name for name, parameter in parameters.items() if parameter.dtype in HALF_PRECISION}
         masters = {} if update is None else {name: weights[name] for name in weights if name in half}
         entry, depth = Replacement(update, saved, masters), self.depth
@@ -124,7 +126,7 @@ class ReplacedWeights:
 
     def _put(self, weights: dict[str, Tensor]) -> None:
         for name, value in weights.items():
-            self._model.get_parameter(name).data.copy_(value)
+            put_weight(self._model, name, value)
 
 
 class Restored(AbstractContextManager[Value], Generic[Value]):

@@ -32,6 +32,7 @@ from workbench.commands.options import (
     DeviceMap,
     Dtype,
     ModelName,
+    Quantize,
 )
 from workbench.commands.printing import tell
 from workbench.data.facts import load_facts
@@ -141,6 +142,7 @@ def edit(
     device: Device = None,
     dtype: Dtype = "float32",
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
     onto: Annotated[
         list[Path] | None,
         typer.Option(help="Saved update to edit on top of. Repeatable, in order.", rich_help_panel=FILES),
@@ -178,7 +180,7 @@ def edit(
         fields, regularize = _each_layer(method, fields, regularize)
     choose = choose_editor(method, hparams, fields, seed)
     earlier = load_updates(onto or [])
-    lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
+    lm = load_model(model, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     sequence = EditSequence(lm, accumulated=of_sum, guard=_guard(guard))
     outcome = _carry_out(sequence, choose(lm), regularize, requests, earlier)
     if save is not None:

@@ -18,7 +18,17 @@ from workbench.commands.files import (
     regularizer_of_sum,
     write_table,
 )
-from workbench.commands.options import DEFAULT_MODEL, FILES, MODEL, Accumulated, Device, DeviceMap, Dtype, ModelName
+from workbench.commands.options import (
+    DEFAULT_MODEL,
+    FILES,
+    MODEL,
+    Accumulated,
+    Device,
+    DeviceMap,
+    Dtype,
+    ModelName,
+    Quantize,
+)
 from workbench.commands.printing import bare_table, show, titled
 from workbench.errors import SpecError
 from workbench.evaluation.abilities import ask_tasks, summarize_runs
@@ -89,6 +99,7 @@ def evaluate(
     device: Device = None,
     dtype: Dtype = "float32",
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts per forward pass.", rich_help_panel=MODEL)] = 32,
     out: Annotated[Path | None, typer.Option(help="CSV file of the scores.", rich_help_panel=FILES)] = None,
     outputs: Annotated[
@@ -114,7 +125,7 @@ def evaluate(
     if of_sum is not None and not update:
         raise SpecError("--accumulated is for the sum of updates; name them with --update.")
     updates = load_updates(update or [])
-    lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
+    lm = load_model(model, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     check_updates_fit(updates, lm)
     asked = {"tasks": chosen, "limit": limit, "protocol": protocol, "data": data, "batch_size": batch_size}
     asked["written"] = written

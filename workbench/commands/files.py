@@ -65,12 +65,17 @@ def load_updates(paths: list[Path]) -> list[SavedUpdate]:
 
 
 def load_model(
-    name: str, *, device: str | None = None, dtype: str = "float32", device_map: str | None = None
+    name: str,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    device_map: str | None = None,
+    quantize: str | None = None,
 ) -> LanguageModel:
     """Load the model that an option names, without messages of other libraries."""
     quiet_libraries()
     tell(f"loading {name}")
-    return load(name, device=device, dtype=dtype, device_map=device_map)
+    return load(name, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
 
 
 def regularizer_of_sum(name: str | None) -> Regularizer | None:

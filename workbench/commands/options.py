@@ -18,6 +18,9 @@ Dtype = Annotated[str, typer.Option(help="Dtype of the weights.", rich_help_pane
 DeviceMap = Annotated[
     str | None, typer.Option(help='"auto" spreads a large model over several GPUs.', rich_help_panel=MODEL)
 ]
+Quantize = Annotated[
+    str | None, typer.Option(help="int8 or nf4: the matrices of the blocks in 8 or 4 bits.", rich_help_panel=MODEL)
+]
 StoreUrl = Annotated[
     str | None,
     typer.Option(help="Folder or fsspec URL of the results; by default $WORKBENCH_STORE, or build/store."),

@@ -7,7 +7,7 @@ import typer
 from workbench.commands import command_app
 from workbench.commands.files import load_model
 from workbench.commands.method_options import layers_from
-from workbench.commands.options import DEFAULT_MODEL, Device, DeviceMap, Dtype, ModelName
+from workbench.commands.options import DEFAULT_MODEL, Device, DeviceMap, Dtype, ModelName, Quantize
 from workbench.commands.printing import show
 from workbench.editing.memit import MEMIT
 from workbench.editing.second_moment.estimate import SecondMoment
@@ -44,6 +44,7 @@ def second_moment(
     device: Device = None,
     dtype: Dtype = "float32",
     device_map: DeviceMap = None,
+    quantize: Quantize = None,
 ) -> None:
     """Estimate the second moment of the keys of some layers, and cache it.
 
@@ -56,7 +57,7 @@ def second_moment(
     moment = SecondMoment(source=source, n_tokens=tokens, seed=seed)
     if source is not None:
         find_source(source)  # raises, before the model is loaded, if there is none
-    lm = load_model(model, device=device, dtype=dtype, device_map=device_map)
+    lm = load_model(model, device=device, dtype=dtype, device_map=device_map, quantize=quantize)
     blocks = list(MEMIT.for_model(lm).layers) if chosen is None else chosen
     moment.compute(lm, blocks)
     for layer, file in moment.files(lm, blocks).items():

@@ -390,5 +390,5 @@ def _add_along(lm: LanguageModel, kn: KN, signs: Tensor, direction: Tensor) -> d
         factors = signs[layer].to(W.device, torch.float64)
         if kn.scale == "value":
             factors = factors * W.double().norm(dim=1 if lm.arch.conv1d else 0)
-        changes[name] = low_rank(lm, name, direction.to(W.device)[:, None], factors[:, None])
+        changes[name] = low_rank(lm, name, direction[:, None], factors[:, None])
     return changes

@@ -1,6 +1,7 @@
 """LoRA: fine-tuning of low-rank adapters by the PEFT library (Hu et al. 2021)."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -219,8 +220,8 @@ class LoRA:
     def _adapters(self, lm: LanguageModel) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
         """Give the model adapters for the time of the block, and its own modules back at the end, also after an error.
 
-        Yields A (r, d_in) and B (d_out, r) of each adapter by the name of its linear layer. What PEFT and dropout draw
-        meanwhile leaves no trace in global random state.
+        Yields A (r, d_in) and B (d_out, r) of each adapter by the name of its linear layer, float32 or wider. What PEFT
+        and dropout draw meanwhile leaves no trace in global random state.
         """
         from peft import LoraConfig, inject_adapter_in_model  # optional, and takes seconds to import
 
@@ -236,8 +237,14 @@ class LoRA:
         try:
             with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 torch.manual_seed(self.seed)
-                inject_adapter_in_model(config, lm.model, _ADAPTER)
+                with warnings.catch_warnings():  # about merging adapters into quantized weights, which is never done
+                    warnings.filterwarnings("ignore", "TorchaoLoraLinear")
+                    inject_adapter_in_model(config, lm.model, _ADAPTER)
                 layers = {name: cast("LoraLayer", lm.model.get_submodule(name)) for name in modules}
+                # PEFT gives them the dtype of the weights, in which Adam rounds away steps (bfloat16) or divides by 0
+                for layer in layers.values():
+                    for part in (layer.lora_A, layer.lora_B):
+                        part.to(torch.promote_types(_weight(part).dtype, torch.float32))
                 yield {name: (_weight(layer.lora_A), _weight(layer.lora_B)) for name, layer in layers.items()}
         finally:
             for name, module in own.items():

@@ -273,7 +273,7 @@ class MEMIT:
                     share = value_changes(lm, layer, states.values(layer), share)
                 adjusted, seen = memit._solve(lm, layer, moments[layer], keys)
                 diagnostics.append(seen)
-                change = low_rank(lm, name, share.T, adjusted.to(share.device))  # ΔW = R adjustedᵀ
+                change = low_rank(lm, name, share.T, adjusted)  # ΔW = R adjustedᵀ
                 update = WeightUpdate({name: change}, model=lm.name, fingerprint=lm.fingerprint)
                 if memit.each_layer is not None:
                     update = memit.each_layer(update, lm)

@@ -1,5 +1,6 @@
 """Training on minibatches of facts until their loss is low enough, as FT and LoRA do it."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,8 +82,9 @@ def train(method: Trained, passes: Iterator[list[Minibatch]], step: Callable[[Te
 def _visit(method: Trained, batch: Minibatch, step: Callable[[Tensor], object]) -> float:
     """Make one step on one minibatch, unless its loss is low enough; return its loss before the step."""
     loss = batch.loss()
-    if not torch.isfinite(loss):
-        raise EditError(f"the loss of {method.label} became {loss.item()}; a lower lr may help.")
-    if loss.item() >= method.loss_threshold:
+    value = loss.item()  # read once: the device waits
+    if not math.isfinite(value):
+        raise EditError(f"the loss of {method.label} became {value}; a lower lr may help.")
+    if value >= method.loss_threshold:
         step(loss)
-    return loss.item()
+    return value

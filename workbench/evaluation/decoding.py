@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
-from workbench.forward import batch_by_length, pad_texts, widen
+from workbench.forward import batch_by_length, widen
 from workbench.lm import LanguageModel
 
 KeysValues = list[tuple[Tensor, Tensor]]  # for each block, (B, heads, T, d_head) each
@@ -66,7 +66,8 @@ class Prefilled:
         Keys and values of each block, (B, heads, T, d_head) each, where T is the length of the longest text. The last
         tokens are in the last column. Empty if they were not kept.
     mask : Tensor (B, T)
-        1 for a token and 0 for padding, which comes first.
+        1 for a token and 0 for padding, which comes first. On the CPU, like `lengths`: which tokens there are decides
+        what is run next, and a device would have to be waited for.
     lengths : Tensor (B,)
         Number of tokens of each text.
     logits : Tensor (B, V)
@@ -82,7 +83,7 @@ class Prefilled:
     @classmethod
     def empty(cls, lm: LanguageModel, n: int) -> "Prefilled":
         """Return `n` texts without tokens, to be extended."""
-        mask = torch.ones(n, 0, dtype=torch.long, device=lm.device)
+        mask = torch.ones(n, 0, dtype=torch.long)
         return cls(lm, [], mask, mask.sum(dim=1), torch.empty(n, 0))
 
     @torch.no_grad()
@@ -101,32 +102,31 @@ class Prefilled:
         Prefilled
             The longer texts; this object is not changed.
         """
-        batch = pad_texts(self.lm, rows)
+        batch, device = pad(list(rows), pad_id=self.lm.tokenizer.pad_token_id or 0), self.lm.device
         n_new = batch.mask.sum(dim=1)
         self.lm.check_length(int((self.lengths + n_new).max()))
         mask = torch.cat([self.mask, batch.mask], dim=1)
         cache = DynamicCache(self.keys_values) if keep or self.keys_values else None
         logits = self.lm.model(
-            batch.ids,
-            attention_mask=mask,
-            position_ids=self.lengths[:, None] + batch.positions,
+            batch.ids.to(device),
+            attention_mask=mask.to(device),
+            position_ids=(self.lengths[:, None] + batch.positions).to(device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, n_new[:, None] - 1, True),
         ).logits
         lengths, width = self.lengths + n_new, mask.shape[1]
         # source column of each column, so that padding comes first; columns of padding only are dropped
-        columns = torch.arange(width - int(lengths.max()), width, device=mask.device)
+        columns = torch.arange(width - int(lengths.max()), width)
         source = (columns - (batch.ids.shape[1] - n_new)[:, None]) % width  # (B, T)
         pairs = _keys_values(cache) if cache is not None and keep else []
         kept = [(_take_columns(keys, source), _take_columns(values, source)) for keys, values in pairs]
         return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widen(logits))
 
     def select(self, index: Tensor) -> "Prefilled":
-        """Return the texts with the row numbers `index` (B',), which may repeat."""
+        """Return the texts with the row numbers `index` (B',), which may repeat; it is on the CPU."""
         kept = _select_rows(self.keys_values, index)
-        logits = self.logits[index.to(self.logits.device)]
-        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], logits)
+        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], self.logits[index])
 
     @torch.no_grad()
     def log_likelihoods(self, options: Sequence[Sequence[tuple[int, ...]]]) -> list[list[float]]:
@@ -143,11 +143,14 @@ class Prefilled:
             Summed over the tokens of each option, in nats.
         """
         first = self.logits.log_softmax(dim=-1)
-        totals = [[float(first[i, ids[0]]) for ids in given] for i, given in enumerate(options)]
+        rows = torch.tensor([i for i, given in enumerate(options) for _ in given], dtype=torch.long)
+        tokens = torch.tensor([ids[0] for given in options for ids in given], dtype=torch.long)
+        starts = iter(first[rows, tokens].tolist())
+        totals = [[next(starts) for _ in given] for given in options]
         longer = [(i, j) for i, given in enumerate(options) for j, ids in enumerate(given) if len(ids) > 1]
         most_tokens = _LOGITS_AT_ONCE // self.logits.shape[-1]
         for part in _split_options(longer, [len(options[i][j]) - 1 for i, j in longer], most_tokens):
-            texts = self.select(torch.tensor([i for i, _ in part], device=self.mask.device))
+            texts = self.select(torch.tensor([i for i, _ in part]))
             rest = texts._log_probs_of_rest([options[i][j] for i, j in part])
             for (i, j), log_prob in zip(part, rest, strict=True):
                 totals[i][j] += log_prob
@@ -155,19 +158,20 @@ class Prefilled:
 
     def _log_probs_of_rest(self, continuations: list[tuple[int, ...]]) -> list[float]:
         """Summed log-probability of all tokens but the first, of one continuation per text."""
-        batch = pad([ids[:-1] for ids in continuations], device=self.mask.device)
+        batch, device = pad([ids[:-1] for ids in continuations]), self.lm.device
         self.lm.check_length(int((self.lengths + batch.mask.sum(dim=1)).max()))
         logits = self.lm.model(
-            batch.ids,
-            attention_mask=torch.cat([self.mask, batch.mask], dim=1),
-            position_ids=self.lengths[:, None] + batch.positions,
+            batch.ids.to(device),
+            attention_mask=torch.cat([self.mask, batch.mask], dim=1).to(device),
+            position_ids=(self.lengths[:, None] + batch.positions).to(device),
             past_key_values=DynamicCache(self.keys_values),
             use_cache=True,
             logits_to_keep=batch.mask.bool(),
         ).logits  # (tokens of all, V)
         tokens = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
         log_probs = widen(logits).log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
-        return [float(part.sum()) for part in log_probs.split([len(ids) - 1 for ids in continuations])]
+        parts = log_probs.split([len(ids) - 1 for ids in continuations])
+        return torch.stack([part.sum() for part in parts]).tolist()
 
     @torch.no_grad()
     def continue_greedily(self, is_finished: Callable[[int, list[int]], bool]) -> list[list[int]]:
@@ -188,17 +192,17 @@ class Prefilled:
         alive = [i for i, text in enumerate(written) if not is_finished(i, text)]
         if not alive:
             return written
-        index = torch.tensor(alive, device=self.mask.device)
-        left, tokens = self.select(index), tokens[index.to(tokens.device)]
-        cache = _growing_cache(left.keys_values)
+        index = torch.tensor(alive)
+        left, tokens = self.select(index), tokens[index]
+        cache, device = _growing_cache(left.keys_values), self.lm.device
         mask, positions = left.mask, left.lengths
         while True:
             self.lm.check_length(int(positions.max()) + 1)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self.lm.model(
                 tokens[:, None],
-                attention_mask=mask,
-                position_ids=positions[:, None],
+                attention_mask=mask.to(device),
+                position_ids=positions[:, None].to(device),
                 past_key_values=cache,
                 use_cache=True,
             ).logits
@@ -210,8 +214,8 @@ class Prefilled:
                 return written
             if len(going) < len(alive):
                 alive = [alive[k] for k in going]
-                index = torch.tensor(going, device=mask.device)
-                mask, positions, tokens = mask[index], positions[index], tokens[index.to(tokens.device)]
+                index = torch.tensor(going)
+                mask, positions, tokens = mask[index], positions[index], tokens[index]
                 cache = _growing_cache(_select_rows(_keys_values(cache), index))
 
 
@@ -326,7 +330,7 @@ def _take_columns(tensor: Tensor, source: Tensor) -> Tensor:
 
 
 def _select_rows(keys_values: KeysValues, index: Tensor) -> KeysValues:
-    return [(keys[index.to(keys.device)], values[index.to(values.device)]) for keys, values in keys_values]
+    return [(keys[index], values[index]) for keys, values in keys_values]
 
 
 def _growing_cache(keys_values: KeysValues) -> Cache:

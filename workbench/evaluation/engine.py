@@ -230,13 +230,13 @@ def _prefill(
 
 def _run_prefixes(start: Prefilled, shared: int, groups: list[list[_Row]]) -> tuple[Prefilled, list[int]]:
     """Run the prefix that each group shares; return one text per row, and the number of tokens that are run of each."""
-    texts = start.select(torch.zeros(len(groups), dtype=torch.long, device=start.mask.device))
+    texts = start.select(torch.zeros(len(groups), dtype=torch.long))
     if len(groups[0]) == 1:
         return texts, [shared] * len(groups)
     ends = [_shared_length(group) for group in groups]
     texts = texts.extend([group[0].prompt[shared:end] for group, end in zip(groups, ends, strict=True)])
     group_of = [i for i, group in enumerate(groups) for _ in group]
-    return texts.select(torch.tensor(group_of, device=start.mask.device)), [ends[i] for i in group_of]
+    return texts.select(torch.tensor(group_of)), [ends[i] for i in group_of]
 
 
 def _group_by_prefix(rows: list[_Row], shared: int) -> list[list[_Row]]:

@@ -256,7 +256,7 @@ def _compute_states(lm: LanguageModel, ids: tuple[int, ...]) -> tuple[Tensor, Up
     batch = pad_texts(lm, [ids])
     hooks = [Hook(lm.blocks[0], keep_input, before=True), *(Hook(block, keep_output) for block in lm.blocks)]
     with Hooks(hooks):
-        head = UpperBlocks.compute(lm, batch, torch.zeros_like(batch.ids, dtype=torch.bool), lm.n_layers)
+        head = UpperBlocks.compute(lm, batch, torch.zeros(batch.ids.shape, dtype=torch.bool), lm.n_layers)
     return torch.cat([state.to(states[-1].device) for state in states]), head
 
 
@@ -268,7 +268,7 @@ def _read_out(head: UpperBlocks, states: Tensor) -> Tensor:
         ids=first,
         positions=first,
         mask=torch.ones_like(first),
-        read=torch.ones_like(first, dtype=torch.bool),
+        read=torch.ones(first.shape, dtype=torch.bool),
         block_input=states[:, None],
     )
     return alone.logits()

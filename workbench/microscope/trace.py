@@ -262,7 +262,7 @@ class _Runs:
     def from_site(self, layer: int, position: int) -> UpperBlocks:
         """Return the corrupted runs from one block and one token on, to be read at the last token."""
         ids = self.batch.ids[:, position:]
-        read = torch.zeros_like(ids, dtype=torch.bool)
+        read = torch.zeros(ids.shape, dtype=torch.bool)
         read[:, -1] = True
         whole = self.prefix if position else ()
         earlier = tuple((keys[:, :, :position], values[:, :, :position]) for keys, values in whole)

@@ -226,16 +226,16 @@ def attribute_tokens(
     inputs, activations, upper = _run_all_layers(lm, texts, form.neurons)
     if advance is not None:
         advance(_SHARED_PASSES)
-    index = torch.arange(len(texts), device=upper.ids.device).repeat_interleave(steps)  # (B·m,)
+    index = torch.arange(len(texts)).repeat_interleave(steps)  # (B·m,)
     points = upper.select(index)
-    targets = torch.tensor(tokens, device=index.device)[index]
+    targets = torch.tensor(tokens)[index].to(lm.device)
     scores = []
     for layer, (block_input, activation) in enumerate(zip(inputs, activations, strict=True)):
-        above = replace(points, layer=layer, block_input=block_input[index.to(block_input.device)])
-        scores.append(_integrate_gradients(above, activation, targets, form, steps).cpu())
+        above = replace(points, layer=layer, block_input=block_input[index])
+        scores.append(_integrate_gradients(above, activation, targets, form, steps))
         if advance is not None:
             advance(1)
-    by_text = torch.stack(scores, dim=1)  # (B, L, d_ff)
+    by_text = torch.stack([score.cpu() for score in scores], dim=1)  # (B, L, d_ff)
     active = torch.stack([activation.to("cpu", by_text.dtype) for activation in activations], dim=1)
     return [Attribution(*pair) for pair in zip(by_text, active, strict=True)]
 
@@ -283,7 +283,7 @@ def _run_all_layers(
     hooks = [Hook(block, keep_input, before=True) for block in lm.blocks]
     hooks += [_neuron_hook(lm, layer, site, keep_activation) for layer in range(lm.n_layers)]
     with Hooks(hooks):
-        upper = UpperBlocks.compute(lm, last, torch.ones_like(last.ids, dtype=torch.bool), lm.n_layers, prefix=prefix)
+        upper = UpperBlocks.compute(lm, last, torch.ones(last.ids.shape, dtype=torch.bool), lm.n_layers, prefix=prefix)
     return inputs, activations, upper
 
 

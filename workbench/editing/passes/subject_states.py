@@ -119,6 +119,6 @@ def _compute_batches(lm: LanguageModel, texts: list[Encoded], layer: int) -> lis
     for index in batch_by_length(lengths, _TEXTS_PER_PASS):
         ends = [lengths[i] - 1 for i in index]
         padded = pad_texts(lm, [texts[i].ids for i in index], align=ends)
-        nothing_read = torch.zeros_like(padded.ids, dtype=torch.bool)
+        nothing_read = torch.zeros(padded.ids.shape, dtype=torch.bool)
         batches.append(_TextBatch(index, UpperBlocks.compute(lm, padded, nothing_read, layer)))
     return batches

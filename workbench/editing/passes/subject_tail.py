@@ -38,11 +38,15 @@ class SubjectTail(Protocol):
     """Texts whose first column holds their subjects' last tokens, with a site there to which an offset is added."""
 
     @property
+    def lm(self) -> LanguageModel:
+        """The model."""
+
+    @property
     def start(self) -> Tensor:
         """Value (B, d_model) at the site of each text, without an offset."""
 
     def select(self, index: Tensor) -> Self:
-        """Return the texts of the row numbers `index` (B',)."""
+        """Return the texts of the row numbers `index` (B',), which is on the CPU."""
 
     def logits(self, offsets: Tensor) -> Tensor:
         """Return the logits (R, V) that the rows read, row by row, with an offset (B, d_model) for each text."""
@@ -61,7 +65,7 @@ def _compute_from_subject(lm: LanguageModel, rows: list[TailRow], layer: int) ->
     whole = pad_texts(lm, [row.encoded.ids for row in rows], align=starts)
     column = max(starts)  # of the subject's last token
     tail = Batch(whole.ids[:, column:], whole.mask, whole.positions[:, column:])
-    read = torch.zeros_like(tail.ids, dtype=torch.bool)
+    read = torch.zeros(tail.ids.shape, dtype=torch.bool)
     for i, row in enumerate(rows):
         read[i, [at - starts[i] for at in row.read]] = True
     return UpperBlocks.compute(lm, tail, read, layer, prefix=compute_prefix(lm, whole, column))
@@ -124,8 +128,13 @@ class ValueTail:
         keys, start = ends
         return cls(upper, layer, keys, start)
 
+    @property
+    def lm(self) -> LanguageModel:
+        """The model."""
+        return self.upper.lm
+
     def select(self, index: Tensor) -> "ValueTail":
-        """Return the texts of the row numbers `index` (B',)."""
+        """Return the texts of the row numbers `index` (B',), which is on the CPU."""
         return replace(self, upper=self.upper.select(index), keys=self.keys[index], start=self.start[index])
 
     def logits(self, offsets: Tensor) -> Tensor:
@@ -160,12 +169,17 @@ class HiddenTail:
         return cls(_compute_from_subject(lm, rows, layer + 1))
 
     @property
+    def lm(self) -> LanguageModel:
+        """The model."""
+        return self.upper.lm
+
+    @property
     def start(self) -> Tensor:
         """The hidden state (B, d_model) at the subject's last token."""
         return self.upper.block_input[:, 0]
 
     def select(self, index: Tensor) -> "HiddenTail":
-        """Return the texts of the row numbers `index` (B',)."""
+        """Return the texts of the row numbers `index` (B',), which is on the CPU."""
         return HiddenTail(self.upper.select(index))
 
     def logits(self, offsets: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import Batch, Encoded
-from workbench.forward import pad_rows, target_nll
+from workbench.forward import TargetTokens, pad_rows
 from workbench.lm import LanguageModel
 
 
@@ -65,5 +65,6 @@ def compute_target_loss(lm: LanguageModel, texts: Sequence[Encoded], layer: int)
     callable
         Returns the mean over the texts of the NLL per token of the target, a scalar, differentiable.
     """
-    upper, targets = compute_upper_blocks(lm, texts, layer), [text.target_ids for text in texts]
-    return lambda: target_nll(upper.logits(), targets).mean()
+    upper = compute_upper_blocks(lm, texts, layer)
+    targets = TargetTokens.of([text.target_ids for text in texts], lm.device)
+    return lambda: targets.mean_nll(upper.logits()).mean()

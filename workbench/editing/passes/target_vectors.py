@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from workbench.editing.passes.subject_tail import SubjectTail, TailRow, encode_up_to_subject
 from workbench.encoding import encode_request
 from workbench.errors import EditError
-from workbench.forward import are_predicted, target_nll
+from workbench.forward import TargetTokens
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
@@ -160,6 +160,16 @@ def _group_by_length(lengths: Sequence[int], max_size: int) -> list[list[int]]:
     return groups
 
 
+@dataclass(frozen=True, eq=False)
+class _Active(Generic[Tail]):
+    """The facts of a group that are still optimized, with what each step needs of them on the devices."""
+
+    facts: list[int]  # their numbers in the group
+    index: Tensor  # the same, on the device of the offsets
+    tails: list[Tail]
+    targets: TargetTokens  # of every context of each fact
+
+
 class _FactGroup(Generic[Tail]):
     """Facts whose vectors are optimized in the same forward passes."""
 
@@ -183,64 +193,76 @@ class _FactGroup(Generic[Tail]):
         limits = settings.clamp_norm_factor * self._start.to(dtype).norm(dim=1, keepdim=True)  # (n, 1)
         offsets = torch.zeros_like(self._start, dtype=dtype, requires_grad=True)
         adam = torch.optim.Adam([offsets], lr=settings.v_lr)
-        found = torch.zeros_like(offsets)
+        found: dict[int, Tensor] = {}
         losses: list[list[float]] = [[] for _ in names]
-        active = torch.arange(self._n, device=self._start.device)
-        predicted = torch.zeros(self._n, dtype=torch.long, device=self._start.device)  # steps at which all tokens were
-        tails = self._tails
+        n_predicted = [0] * self._n  # steps at which all tokens of the target were
+        active = self._activate(list(range(self._n)))
         for step in range(settings.v_num_grad_steps):
-            logits, each = self._losses(active, tails, offsets[active], settings)  # each: (number active,)
-            for i, loss in zip(active.tolist(), each.tolist(), strict=True):
+            each, hits = self._losses(active, offsets[active.index], settings)  # (number active,) both
+            values, predicted = torch.stack([each.detach().double(), hits.double()]).tolist()  # the one wait of a step
+            going = []  # places among the active ones
+            for place, (i, loss, hit) in enumerate(zip(active.facts, values, predicted, strict=True)):
                 losses[i].append(loss)
+                n_predicted[i] += int(hit)
                 if not math.isfinite(loss):
                     raise EditError(f"the loss of {names[i]!r} became {loss} at step {step}; a lower v_lr may help.")
-            last = step == settings.v_num_grad_steps - 1
-            done = torch.ones_like(each, dtype=torch.bool) if last else each < settings.v_loss_threshold
-            if settings.v_predicted_steps is not None:
-                predicted[active] += self._are_predicted(active, logits)
-                done |= predicted[active] >= settings.v_predicted_steps
-            found[active[done]] = offsets.detach()[active[done]]
-            advance(int(done.sum()))
-            if done.all():
+                if loss < settings.v_loss_threshold or self._is_learned(n_predicted[i], settings):
+                    found[i] = offsets[i].detach().clone()
+                else:
+                    going.append(place)
+            if step == settings.v_num_grad_steps - 1:
+                found |= {active.facts[place]: offsets[active.facts[place]].detach().clone() for place in going}
+                going = []
+            advance(len(active.facts) - len(going))
+            if not going:
                 break
             adam.zero_grad()
-            each[~done].sum().backward()
+            (each if len(going) == len(active.facts) else each[torch.tensor(going)]).sum().backward()
             adam.step()  # also moves the offsets that are done, which are not read again
             with torch.no_grad():
                 offsets.mul_((limits / offsets.norm(dim=1, keepdim=True)).clamp(max=1).nan_to_num(1))
-            if done.any():
-                active = active[~done]
-                tails = [tail.select(self._rows_of(tail, active)) for tail in self._tails]
+            if len(going) < len(active.facts):
+                active = self._activate([active.facts[place] for place in going])
         return [TargetVector(found[i], self._prompts_of(i), losses[i]) for i in range(self._n)]
+
+    def _is_learned(self, n_predicted: int, settings: Settings) -> bool:
+        return settings.v_predicted_steps is not None and n_predicted >= settings.v_predicted_steps
+
+    def _activate(self, facts: list[int]) -> _Active[Tail]:
+        index = torch.tensor(facts)
+        tails = (
+            self._tails if len(facts) == self._n else [each.select(self._rows_of(each, index)) for each in self._tails]
+        )
+        targets = TargetTokens.of([ids for i in facts for ids in self._targets[i]], tails[0].lm.device)
+        return _Active(facts, index.to(self._start.device), tails, targets)
 
     def _rows_of(self, tail: Tail, facts: Tensor) -> Tensor:
         """Row numbers of some facts in one of the tails."""
         each = len(tail.start) // self._n  # the number of contexts, or one for the essences
-        return (facts[:, None] * each + torch.arange(each, device=facts.device)).reshape(-1)
+        return (facts[:, None] * each + torch.arange(each)).reshape(-1)
 
     def _prompts_of(self, fact: int) -> Tail:
-        rows = torch.arange(self._n_contexts, device=self._start.device)
-        return self._tails[0].select(fact * self._n_contexts + rows)
+        return self._tails[0].select(fact * self._n_contexts + torch.arange(self._n_contexts))
 
-    def _losses(self, active: Tensor, tails: list[Tail], offsets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
-        """Logits of the target's tokens, and the loss (n,), of each active fact with its offset (n, d_model)."""
+    def _losses(self, active: _Active[Tail], offsets: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+        """Loss (n,) of each active fact with its offset (n, d_model), and whether its target is predicted everywhere.
+
+        Both are on the device of the logits, which need not be that of the offsets.
+        """
         prompts = offsets.repeat_interleave(self._n_contexts, dim=0)
-        given = [torch.cat([prompts, offsets])] if len(tails) == 1 else [prompts, offsets]
-        logits = [tail.logits(part).to(offsets) for tail, part in zip(tails, given, strict=True)]
-        if len(tails) == 1:
-            logits = [logits[0][: -len(active)], logits[0][-len(active) :]]
+        given = [torch.cat([prompts, offsets])] if len(active.tails) == 1 else [prompts, offsets]
+        logits = [tail.logits(part).to(offsets.dtype) for tail, part in zip(active.tails, given, strict=True)]
+        if len(active.tails) == 1:
+            n = len(active.facts)
+            logits = [logits[0][:-n], logits[0][-n:]]
         essence = logits[1].log_softmax(dim=-1)
         if self._first_essence is None:
             self._first_essence = essence.detach()
         # KL(edited ‖ unedited), the published direction
-        kl = (essence.exp() * (essence - self._first_essence[active])).sum(dim=1)
-        decay = offsets.norm(dim=1) / self._start[active].to(offsets).norm(dim=1) ** 2
-        nll = target_nll(logits[0], self._targets_of(active)).reshape(-1, self._n_contexts).mean(dim=1)
-        return logits[0], nll + settings.kl_factor * kl + settings.v_weight_decay * decay
-
-    def _are_predicted(self, active: Tensor, logits: Tensor) -> Tensor:
-        """Whether (n,) every token of each active fact's target is the most probable one in every context."""
-        return are_predicted(logits, self._targets_of(active)).reshape(-1, self._n_contexts).all(dim=1)
-
-    def _targets_of(self, facts: Tensor) -> list[tuple[int, ...]]:
-        return [ids for i in facts.tolist() for ids in self._targets[i]]
+        kl = (essence.exp() * (essence - self._first_essence[active.index.to(essence.device)])).sum(dim=1)
+        decay = offsets.norm(dim=1) / self._start[active.index].to(offsets.dtype).norm(dim=1) ** 2
+        nll = active.targets.mean_nll(logits[0]).reshape(-1, self._n_contexts).mean(dim=1)
+        loss = nll + settings.kl_factor * kl + settings.v_weight_decay * decay.to(nll.device)
+        if settings.v_predicted_steps is None:
+            return loss, torch.zeros_like(loss)
+        return loss, active.targets.are_predicted(logits[0]).reshape(-1, self._n_contexts).all(dim=1)

@@ -32,7 +32,7 @@ class UpperBlocks:
     mask : Tensor (B, T before + T)
         1 for a token and 0 for padding, the tokens of the prefix included.
     read : Tensor (B, T)
-        Boolean: the tokens after which next-token logits are wanted.
+        Boolean, on the CPU: the tokens after which next-token logits are wanted.
     layer : int
         The first block that is run, from 0 to n_layers; n_layers leaves only the final norm and the head.
     block_input : Tensor (B, T, d_model)
@@ -66,7 +66,7 @@ class UpperBlocks:
         batch : Batch
             ids and positions (B, T); the mask also covers the prefix.
         read : Tensor (B, T)
-            Boolean: the tokens after which next-token logits are wanted.
+            Boolean, on the CPU: the tokens after which next-token logits are wanted.
         layer : int
             The first block that `logits` runs, from 0 to n_layers.
         prefix : tuple, optional
@@ -98,15 +98,15 @@ class UpperBlocks:
         return replace(below, layer=layer, block_input=inputs[0], blocks_return_tuples=any(returns_tuples))
 
     def select(self, index: Tensor) -> "UpperBlocks":
-        """Return the texts of the row numbers `index` (B',)."""
-        prefix = self.prefix and tuple((k[index.to(k.device)], v[index.to(v.device)]) for k, v in self.prefix)
+        """Return the texts of the row numbers `index` (B',), which is on the CPU."""
+        prefix = self.prefix and tuple((k[index], v[index]) for k, v in self.prefix)
         return replace(
             self,
             ids=self.ids[index],
             positions=self.positions[index],
             mask=self.mask[index],
             read=self.read[index],
-            block_input=self.block_input[index.to(self.block_input.device)],
+            block_input=self.block_input[index],
             prefix=prefix,
         )
 
@@ -170,7 +170,7 @@ def compute_prefix(lm: LanguageModel, batch: Batch, n_tokens: int) -> Prefix | N
     if n_tokens == 0:
         return None
     inputs = {name: tensor[:, :n_tokens] for name, tensor in batch.model_inputs.items()}
-    cache, nothing_read = DynamicCache(), torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
+    cache, nothing_read = DynamicCache(), torch.zeros(inputs["input_ids"].shape, dtype=torch.bool)
     lm.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=nothing_read)
     real = inputs["attention_mask"].bool()[:, None, :, None]  # what padding computes may be NaN: 0 · NaN = NaN
     return tuple(
