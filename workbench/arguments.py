@@ -70,8 +70,9 @@ def _allows(hint: Any, value: object) -> bool:
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)  # which is a number in Python
     if origin in (Sequence, Iterable):
-        is_one = isinstance(value, origin) and not isinstance(value, str | bytes | Mapping)
-        return is_one and (origin is Iterable or all(_allows(get_args(hint)[0], item) for item in value))  # type: ignore[union-attr]
+        if not isinstance(value, origin) or isinstance(value, str | bytes | Mapping):
+            return False
+        return not isinstance(value, Sequence) or all(_allows(get_args(hint)[0], item) for item in value)
     kind = origin or hint
     if getattr(kind, "_is_protocol", False):
         return all(hasattr(value, name) for name in _methods(kind))

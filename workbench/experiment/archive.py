@@ -130,9 +130,8 @@ def _read_record(content: str) -> dict[str, Any]:
 
 def _read_derived(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return derived tables by their names; raise `ValueError` if one is no table, or its name no file's."""
-    return {
-        check_file_name(row.name): pd.read_json(io.StringIO(row.content), orient="table") for row in rows.itertuples()
-    }
+    pairs = [(str(name), str(content)) for name, content in zip(rows["name"], rows["content"], strict=True)]
+    return {check_file_name(name): pd.read_json(io.StringIO(content), orient="table") for name, content in pairs}
 
 
 def _resolve_same(record: dict[str, Any], resolve: Callable[[ExperimentSpec], ResolvedRun]) -> ResolvedRun | None:
