@@ -65,11 +65,12 @@ lint: $(READY) ## check style, format, language, layers and types
 	$(BIN)/mypy
 
 lock: $(READY) ## pin the newest allowed versions that fit requirements.lock, and their hashes (UPGRADE=1: of all packages)
-	$(BIN)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+	$(BIN)/uv pip compile pyproject.toml --extra all --extra quantized --extra dev --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
 		--quiet --no-annotate --custom-compile-command 'make lock' --no-emit-package pip --generate-hashes \
 		--output-file requirements.lock
-	@# torch pins its CUDA packages itself, each build other ones; pip takes no hashes in a file of constraints
-	awk '/^[a-z]/ { skip = /^(cuda|nvidia|triton|torch==)/ } !skip' requirements.lock > requirements.hashes
+	@# torch pins its CUDA packages itself, each build other ones; pip takes no hashes in a file of constraints;
+	@# torchao is an extra apart, pinned and not installed
+	awk '/^[a-z]/ { skip = /^(cuda|nvidia|triton|torch==|torchao==)/ } !skip' requirements.lock > requirements.hashes
 	awk '/^[a-z]/ { skip = /^(cuda|nvidia|triton)/ } !skip && !/^ / { sub(/ \\$$/, ""); print }' requirements.lock \
 		> requirements.lock.new
 	mv requirements.lock.new requirements.lock

@@ -21,7 +21,8 @@ from workbench.versions import DISTRIBUTION, library_versions, workbench_version
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-FOR_USERS = ["cluster", "embedded", "explorer", "figures", "hub", "lm-eval", "peft", "quantized"]
+FOR_USERS = ["cluster", "embedded", "explorer", "figures", "hub", "lm-eval", "peft"]
+APART = ["quantized"]  # left out of the extra all
 
 
 def canonical(name):
@@ -83,7 +84,7 @@ def test_a_package_has_one_range_wherever_it_is_declared():
 
 
 def test_the_extra_all_is_every_extra_for_users():
-    assert sorted(EXTRAS) == sorted([*FOR_USERS, "all", "dev", "docs"])
+    assert sorted(EXTRAS) == sorted([*FOR_USERS, *APART, "all", "dev", "docs"])
     [everything] = PROJECT["optional-dependencies"]["all"]
     assert Requirement(everything).name == DISTRIBUTION
     assert sorted(Requirement(everything).extras) == FOR_USERS
@@ -108,10 +109,11 @@ def test_the_lock_fits_any_build_of_torch():
     assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
 
 
-def test_every_pin_but_that_of_torch_has_hashes():
+def test_every_pin_that_setup_installs_but_that_of_torch_has_hashes():
     hashed = pins("requirements.hashes")
-    assert {**hashed, "torch": pins()["torch"]} == pins()
-    assert "torch" not in hashed
+    without = {name: pins()[name] for name in ("torch", "torchao")}
+    assert {**hashed, **without} == pins()
+    assert not without.keys() & hashed.keys()
     entries = re.split(r"\n(?=[a-z])", (ROOT / "requirements.hashes").read_text())[1:]
     assert len(entries) == sum(map(len, hashed.values())) > 100
     for entry in entries:
@@ -229,12 +231,17 @@ def packages_of(files, **options):
     """Canonical names of the distributions that files import."""
     assert files
     modules = {name for path in files for name in imported(path, **options)} - set(sys.stdlib_module_names)
-    return {canonical(HOMES[module][0]) for module in modules - {"workbench"}}
+    return {home_of(module) for module in modules - {"workbench"}}
+
+
+def home_of(module):
+    """Return the canonical name of the distribution that has a module, which need not be installed."""
+    return canonical(HOMES.get(module, [module])[0])
 
 
 def test_every_package_that_is_imported_is_declared():
     assert len(FILES) > 100
-    declared = BASE.keys() | {name for extra in FOR_USERS for name in EXTRAS[extra]}
+    declared = BASE.keys() | {name for extra in (*FOR_USERS, *APART) for name in EXTRAS[extra]}
     assert packages_of(FILES) - declared == set()
 
 
@@ -274,9 +281,9 @@ def required_extras():
 
 def test_a_module_is_asked_for_in_the_extra_that_has_it():
     calls = set(required_extras())
-    assert {extra for _, extra in calls} == set(FOR_USERS)
+    assert {extra for _, extra in calls} == {*FOR_USERS, *APART}
     for module, extra in calls:
-        assert canonical(HOMES[module][0]) in EXTRAS[extra]
+        assert home_of(module) in EXTRAS[extra]
 
 
 def test_a_missing_extra_is_named_with_its_cure(monkeypatch):

@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, wraps
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from workbench.errors import ArgumentError
 from workbench.inputs import shown
@@ -45,11 +45,9 @@ def checked(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 @cache
 def _hint(function: Callable[..., Any], name: str) -> Any:
-    hint = function.__annotations__.get(name, Any)
-    if not isinstance(hint, str):
-        return hint
+    only = types.SimpleNamespace(__annotations__={name: function.__annotations__.get(name, Any)})
     try:
-        return eval(hint, function.__globals__)
+        return get_type_hints(only, globalns=function.__globals__, include_extras=True)[name]
     except NameError:  # imported for the type checker only
         return Any
 
@@ -64,8 +62,6 @@ def _allows(hint: Any, value: object) -> bool:
         return any(_allows(part, value) for part in get_args(hint))
     if origin is Literal:
         return isinstance(value, str) and value in get_args(hint)
-    if hint is None:
-        return value is None
     if hint in (int, float):
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)  # which is a number in Python
