@@ -65,8 +65,9 @@ def _allows(hint: Any, value: object) -> bool:
     if hint in (int, float):
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)  # which is a number in Python
-    if origin in (Sequence, Iterable):
-        if not isinstance(value, origin) or isinstance(value, str | bytes | Mapping):
+    if origin in (Sequence, Iterable, list):  # a tuple serves as a list
+        expected = Iterable if origin is Iterable else Sequence
+        if not isinstance(value, expected) or isinstance(value, str | bytes | Mapping):
             return False
         return not isinstance(value, Sequence) or all(_allows(get_args(hint)[0], item) for item in value)
     kind = origin or hint
@@ -86,7 +87,7 @@ def _phrase(hint: Any) -> str:
         return " or ".join(_phrase(part) for part in get_args(hint))
     if origin is Literal:
         return " or ".join(map(repr, get_args(hint)))
-    if origin in (Sequence, Iterable):
+    if origin in (Sequence, Iterable, list):
         return f"a list of {_phrase(get_args(hint)[0]).removeprefix('a ')}"
     kind = origin or hint
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
