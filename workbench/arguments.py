@@ -61,7 +61,7 @@ def _allows(hint: Any, value: object) -> bool:
     if origin in (Union, types.UnionType):
         return any(_allows(part, value) for part in get_args(hint))
     if origin is Literal:
-        return isinstance(value, str) and value in get_args(hint)
+        return isinstance(value, str)  # which names are known, the function says itself
     if hint in (int, float):
         number = Integral if hint is int else Real
         return isinstance(value, number) and not isinstance(value, bool)  # which is a number in Python
@@ -86,7 +86,7 @@ def _phrase(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_phrase(part) for part in get_args(hint))
     if origin is Literal:
-        return " or ".join(map(repr, get_args(hint)))
+        return _WORDS[str]
     if origin in (Sequence, Iterable, list):
         return f"a list of {_phrase(get_args(hint)[0]).removeprefix('a ')}"
     kind = origin or hint
