@@ -12,7 +12,7 @@ class WorkbenchError(Exception):
     A long value that is quoted is cut out of the middle of the sentence, so that it can be read.
     """
 
-    longest = 1000  # characters
+    longest = 640  # characters
 
     def __init__(self, message: str = "") -> None:
         super().__init__(_without_middle(message, self.longest))
