@@ -192,4 +192,4 @@ def test_a_store_that_cannot_be_written_to_is_still_listed(tmp_path, monkeypatch
 
     monkeypatch.setattr(store, "write", refuse)
     assert list(store.trajectories()) == ["a"]
-    assert "cannot be moved to damaged/trajectories/b.json ([Errno 13] Permission denied)" in caplog.text
+    assert "cannot be moved to damaged/trajectories/b.json (Permission denied)" in caplog.text
