@@ -49,6 +49,7 @@ WHOLE = {  # a command that is right but for its model
     "results": ["--store", "store"],
     "second-moment": ["--model", MISSING_MODEL, "--layers", "1"],
     "train-mend": ["--model", MISSING_MODEL, "--out", "new.safetensors"],
+    "tune": [MISSING_MODEL, "--out", "tuned.yaml"],
     "facts": ["check", "facts.json"],
     "models": [],
 }
