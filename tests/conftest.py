@@ -102,7 +102,8 @@ def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
         return CliResult(caught.value.code, *capsys.readouterr())
 
     yield run
-    log.handlers[:], log.level = handlers, level
+    log.handlers[:] = handlers
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -278,7 +278,10 @@ def test_a_model_that_cannot_be_fetched_is_named(refused, tiny):
 def test_a_cache_that_cannot_be_written_is_named(refused, folder, monkeypatch):
     (folder / "file").write_text("")
     monkeypatch.setenv("WORKBENCH_CACHE", str(folder / "file"))
-    assert refused("models", "fetch", "smollm2-135m") == f"{folder / 'file' / 'models'}: Not a directory."
+    wanted = folder / "file" / "models" / "smollm2-135m"
+    assert refused("models", "fetch", "smollm2-135m") == (
+        f"{wanted} cannot be written (Not a directory); set WORKBENCH_CACHE to a folder that can be written."
+    )
 
 
 @pytest.mark.parametrize("args", [("edit", *FACT, "--when", "never"), ("nothing",), ("facts", "check")])

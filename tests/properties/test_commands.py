@@ -85,13 +85,16 @@ def content_of(folder):
 def call(arguments):
     """Run the command line; return its exit code and what it printed on stderr."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
     sys.argv = ["workbench", *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
             main()
     finally:
         sys.argv = before
-        logging.getLogger("workbench").handlers.clear()
+        log.handlers[:] = handlers
+        log.setLevel(level)  # which also forgets what the old one let pass
     return caught.value.code, err.getvalue()
 
 
