@@ -3,11 +3,13 @@
 import os
 import random
 import signal
+import threading
 import time
 
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 import workbench as wb
 from tests.helpers import assert_same_bits, weights_of
@@ -434,6 +436,7 @@ def killed_while_running(spec, url, kill) -> bool:
     pid = os.fork()
     if pid == 0:
         try:
+            tqdm.set_lock(threading.RLock())  # the one of this process would stay locked by a child that is killed
             kill()
             run(spec, store=url)
         finally:
