@@ -1,6 +1,5 @@
 """Fixtures that many tests share: tiny models of every family, the embedded model, an empty cache, the CLI."""
 
-import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.helpers import logger_kept
 from tests.tiny_models import MODEL_TYPES, build_tiny_lm, save_tiny_lm
 from workbench import embedded
 from workbench.cli import main
@@ -91,8 +91,6 @@ class CliResult(NamedTuple):
 @pytest.fixture
 def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
     """Give a function that runs the command line in this process."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
 
     def run(*args) -> CliResult:
         monkeypatch.setattr(sys, "argv", ["workbench", *map(str, args)])
@@ -101,9 +99,8 @@ def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
             main()
         return CliResult(caught.value.code, *capsys.readouterr())
 
-    yield run
-    log.handlers[:] = handlers
-    log.setLevel(level)
+    with logger_kept():
+        yield run
 
 
 @pytest.fixture

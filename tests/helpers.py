@@ -1,6 +1,8 @@
 """Helpers that many tests share: token ids, the loss of a target, copies of all weights, the message of an error."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -46,3 +48,15 @@ def hooks_and_forwards(lm: LanguageModel) -> tuple[int, list[object]]:
     """Return what a careless hook leaves on a model: the number of hooks, and forwards set on the blocks themselves."""
     hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lm.model.modules())
     return hooks, [block.__dict__.get("forward") for block in lm.blocks]
+
+
+@contextmanager
+def logger_kept() -> Iterator[None]:
+    """Leave the logger of the workbench as it was, whatever a command does to it."""
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+    try:
+        yield
+    finally:
+        log.handlers[:] = handlers
+        log.setLevel(level)  # which also forgets what the old one let pass

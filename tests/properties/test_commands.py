@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import logging
 import os
 import sys
 from importlib import import_module
@@ -17,6 +16,7 @@ from typer.main import get_command
 
 from tests.experiment.test_store import finished
 from tests.figures.notebooks import ENTRY, WRITE, write_manifest, write_notebook
+from tests.helpers import logger_kept
 from tests.properties.mutations import ODD_TEXTS, texts
 from tests.properties.profiles import examples
 from tests.properties.test_readers import FACTS, SPEC
@@ -85,16 +85,17 @@ def content_of(folder):
 def call(arguments):
     """Run the command line; return its exit code and what it printed on stderr."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
     sys.argv = ["workbench", *arguments]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
+        with (
+            logger_kept(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as caught,
+        ):
             main()
     finally:
         sys.argv = before
-        log.handlers[:] = handlers
-        log.setLevel(level)  # which also forgets what the old one let pass
     return caught.value.code, err.getvalue()
 
 

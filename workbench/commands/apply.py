@@ -10,7 +10,7 @@ import typer
 
 from workbench.commands import command_app
 from workbench.commands.files import apply_updates, check_updates_fit, load_model, load_updates, regularizer_of_sum
-from workbench.commands.folders import check_folder_option, show_saved, write_folder_option, write_peft
+from workbench.commands.folders import check_folder_option, show_saved, write_option, write_peft
 from workbench.commands.options import DEFAULT_MODEL, Accumulated, Device, Dtype, ModelName
 from workbench.commands.printing import tell
 from workbench.errors import UpdateError
@@ -84,7 +84,7 @@ def _write_model(lm: LanguageModel, folder: Path, record: dict[str, Any], *, for
         (scratch / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
     tell(f"writing {folder}")
-    write_folder_option("--out", folder, lambda: write_folder_atomically(folder, fill, replace=force))
+    write_option("--out", folder, lambda: write_folder_atomically(folder, fill, replace=force))
 
 
 app = command_app(apply)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import pandas as pd
 import typer
-from safetensors import SafetensorError
 
 from workbench.assessment import Guard, assess
 from workbench.commands import command_app
@@ -20,7 +19,7 @@ from workbench.commands.files import (
     load_updates,
     regularizer_of_sum,
 )
-from workbench.commands.folders import check_folder_option, show_saved, write_peft
+from workbench.commands.folders import check_folder_option, show_saved, write_option, write_peft
 from workbench.commands.method_options import choose_editor, fields_from
 from workbench.commands.options import (
     DEFAULT_MODEL,
@@ -39,7 +38,7 @@ from workbench.data.facts import load_facts
 from workbench.data.formats import read_native
 from workbench.editing.editor import Editor
 from workbench.encoding import encode
-from workbench.errors import DiskError, EditError, RequestError, UpdateError
+from workbench.errors import EditError, RequestError, UpdateError
 from workbench.evaluation.edits import Probe, evaluate_edits, probes_of
 from workbench.evaluation.predictions import PromptPrediction, answers_of, predict_probes
 from workbench.lm import LanguageModel
@@ -48,7 +47,6 @@ from workbench.registry import method_row, methods, regularizer_row, regularizer
 from workbench.regularize import Regularizer, Unregularized, make_regularizer
 from workbench.request import PROBE_ARROW, EditRequest
 from workbench.sequence import EditSequence
-from workbench.update import WeightUpdate
 from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
 N_SHOWN = 3  # facts of a batch
@@ -184,7 +182,7 @@ def edit(
     sequence = EditSequence(lm, accumulated=of_sum, guard=_guard(guard))
     outcome = _carry_out(sequence, choose(lm), regularize, requests, earlier)
     if save is not None:
-        _save(outcome.update, save)
+        write_option("--save", save, partial(outcome.update.save, save))
     if peft is not None:
         write_peft(outcome.update, peft, force=force)
     report(outcome, lm, requests, earlier)
@@ -345,15 +343,6 @@ def _look(
     """Return the predictions of the current model for the probes, and its scores on the facts in `scored`, if any."""
     predictions = predict_probes(lm, probes, n_top=N_TOP, n_continued=N_CONTINUED)
     return predictions, evaluate_edits(lm, scored) if scored else None
-
-
-def _save(update: WeightUpdate, path: Path) -> None:
-    try:
-        update.save(path)
-    except DiskError:
-        raise
-    except (OSError, SafetensorError) as err:
-        raise UpdateError(f"--save {path} could not be written ({err}); nothing is left of it.") from err
 
 
 app = command_app(edit)

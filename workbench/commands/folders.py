@@ -42,8 +42,8 @@ def check_folder_option(option: str, folder: Path, *, force: bool, needed: Itera
             raise UpdateError(f"{option} {folder} would replace {path}, which is needed; give another name.")
 
 
-def write_folder_option(option: str, folder: Path, write: Callable[[], object]) -> None:
-    """Call `write`, which makes the folder; raise `UpdateError` or `DiskError` if it cannot be written."""
+def write_option(option: str, path: Path, write: Callable[[], object]) -> None:
+    """Call `write`, which makes what an option names; raise `UpdateError` or `DiskError` if it cannot be written."""
     from safetensors import SafetensorError
 
     try:
@@ -51,14 +51,14 @@ def write_folder_option(option: str, folder: Path, write: Callable[[], object]) 
     except DiskError:
         raise
     except (OSError, SafetensorError, UnicodeEncodeError) as err:  # some libraries take only names in UTF-8
-        raise UpdateError(f"{option} {folder} could not be written ({err}); nothing is left of it.") from err
+        raise UpdateError(f"{option} {path} could not be written ({err}); nothing is left of it.") from err
 
 
 def write_peft(update: "WeightUpdate", folder: Path, *, force: bool) -> None:
     """Write the adapter that --peft asks for; raise `UpdateError` if there is none, or it cannot be written."""
     from workbench.peft_export import write_adapter
 
-    write_folder_option("--peft", folder, lambda: write_adapter(update.changes, update.model, folder, replace=force))
+    write_option("--peft", folder, lambda: write_adapter(update.changes, update.model, folder, replace=force))
 
 
 def show_saved(path: Path) -> None:

@@ -102,8 +102,8 @@ class ROME:
 
         gpt2-xl, gpt-j-6b, llama-7b and llama-2-7b as published (ROME's code, EasyEdit); the embedded models as measured
         in sweeps. Any other model: what `workbench tune` has found, else the block at one sixth of the depth with the
-        rates of llama-2-7b. The published files
-        differ in `mom2_adjustment`; here it is off, as in the runs of Gu et al.
+        rates of llama-2-7b. The published files differ in `mom2_adjustment`; here it is off, as in the runs of Gu et
+        al.
 
         Parameters
         ----------

@@ -59,11 +59,6 @@ class Tuning:
         """The row of the chosen hyperparameters on the facts that chose nothing but between the finalists."""
         return self.trials[self.trials["stage"] == CONFIRMATION].iloc[0]
 
-    @property
-    def missed(self) -> list[str]:
-        """Names of `TARGETS` that the confirmation does not reach."""
-        return [name for name, least in TARGETS.items() if not self.confirmed[name] >= least]
-
 
 def tune(
     model: str,
@@ -148,7 +143,7 @@ def tune(
 
 
 def _cross(candidates: Sequence[Mapping[str, Any]], values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return every candidate with every combination of values, and as it is, each once."""
+    """Return every candidate with every combination of values, each once."""
     combined = [
         {**candidate, **dict(zip(values, chosen, strict=True))}
         for candidate in candidates
