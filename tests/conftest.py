@@ -88,8 +88,15 @@ class CliResult(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def logger_as_before() -> Iterator[None]:
+    """Leave no level and no handler of the logger to the next test."""
+    with logger_kept():
+        yield
+
+
 @pytest.fixture
-def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
+def cli(capsys, monkeypatch) -> Callable[..., CliResult]:
     """Give a function that runs the command line in this process."""
 
     def run(*args) -> CliResult:
@@ -99,8 +106,7 @@ def cli(capsys, monkeypatch) -> Iterator[Callable[..., CliResult]]:
             main()
         return CliResult(caught.value.code, *capsys.readouterr())
 
-    with logger_kept():
-        yield run
+    return run
 
 
 @pytest.fixture

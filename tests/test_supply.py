@@ -152,6 +152,12 @@ def test_the_bill_of_materials_names_every_package_with_its_version():
     assert components["safetensors"]["licenses"]
 
 
+def test_the_bill_of_materials_is_the_same_beside_the_backport_of_importlib_metadata():
+    before = bill_of_materials()
+    pytest.importorskip("importlib_metadata")  # its finder takes over; its metadata raise where a field is missing
+    assert bill_of_materials() == before
+
+
 def test_the_bill_of_materials_is_written_where_make_asks_for_it(tmp_path):
     target = tmp_path / "build" / "sbom.json"
     command = [sys.executable, str(ROOT / "tools" / "sbom.py"), str(target)]

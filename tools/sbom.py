@@ -20,9 +20,9 @@ def describe(about: Message, kind: str) -> dict[str, Any]:
     address = f"pkg:pypi/{name}@{about['Version']}"
     component: dict[str, Any] = {"type": kind, "name": name, "version": about["Version"], "purl": address}
     component["bom-ref"] = address
-    if about["Summary"]:
-        component["description"] = about["Summary"]
-    if expression := about["License-Expression"]:
+    if summary := about.get("Summary"):
+        component["description"] = summary
+    if expression := about.get("License-Expression"):
         component["licenses"] = [{"expression": expression}]
     elif names := license_names(about):
         component["licenses"] = [{"license": {"name": each}} for each in names]
@@ -32,7 +32,7 @@ def describe(about: Message, kind: str) -> dict[str, Any]:
 def license_names(about: Message) -> list[str]:
     """Return the licenses by their trove classifiers, else the first line of the free text."""
     classifiers = [line for line in about.get_all("Classifier") or [] if line.startswith("License :: ")]
-    given = (about["License"] or "").strip().splitlines()
+    given = (about.get("License") or "").strip().splitlines()
     return [line.rpartition(" :: ")[2] for line in classifiers] or given[:1]
 
 
@@ -41,7 +41,7 @@ def bill_of_materials() -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     for distribution in distributions():
         about = cast(Message, distribution.metadata)
-        if about["Name"] is None:  # a folder that an interrupted installation has left
+        if about.get("Name") is None:  # a folder that an interrupted installation has left
             continue
         component = describe(about, "library")
         found.setdefault(component["name"], component)

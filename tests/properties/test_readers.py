@@ -8,7 +8,6 @@ import contextlib
 import csv
 import io
 import json
-import logging
 from pathlib import Path
 
 import nbformat
@@ -258,7 +257,6 @@ def test_a_record_of_a_store_whose_parts_have_other_types_is_set_aside(name, dat
 @examples(few=40)
 @given(data=st.data())
 def test_a_damaged_archive_is_refused_or_copies_nothing_else(data, tmp_path_factory):
-    logging.getLogger("workbench").setLevel(logging.ERROR)
     folder = tmp_path_factory.mktemp("archive")
     from workbench.experiment.archive import _SCHEMA
 
