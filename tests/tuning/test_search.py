@@ -150,3 +150,16 @@ def test_a_model_with_a_preset_keeps_it(few, tmp_path, cli, tiny, monkeypatch):
     assert not tuned_file("rome", tiny).exists()
     result = cli("tune", tiny, "--n-confirm", 2, "--store", tmp_path / "store", "--out", tmp_path / "mine.yaml")
     assert read_tuned(tmp_path / "mine.yaml", method="rome")
+
+
+def test_a_preset_that_could_not_be_written_is_refused_before_the_search(tiny, tmp_path, cli, monkeypatch):
+    missing = tmp_path / "missing" / "mine.yaml"
+    result = cli("tune", tiny, "--out", missing)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"workbench: --out {missing}: the folder {missing.parent} does not exist; make it first.\n"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WORKBENCH_PRESETS", str(tmp_path / "file" / "presets"))
+    result = cli("tune", tiny)
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("workbench: the folder of presets cannot be made (")
+    assert result.err.endswith("); --out names a file instead.\n")

@@ -7,10 +7,12 @@ import pandas as pd
 import typer
 
 from workbench.commands import command_app
+from workbench.commands.files import check_file_option
+from workbench.commands.folders import write_option
 from workbench.commands.options import DEFAULT_MODEL, Cluster, Device, Dtype, Jobs, StoreUrl, choose_cluster
 from workbench.commands.printing import show
 from workbench.data.records import BUNDLED
-from workbench.editing.presets import TUNABLE, tuned_file, write_tuned
+from workbench.editing.presets import TUNABLE, check_tunable, tuned_file, write_tuned
 from workbench.errors import SpecError
 from workbench.library_logging import quiet_libraries
 from workbench.parameters import LARGEST_SEED
@@ -64,17 +66,24 @@ def tune_command(
         return
     about = {"model": model, "dtype": dtype, "facts": facts, "n_confirm": n_confirm, "seed": seed}
     about |= {name: round(float(found.confirmed[name]), 4) for name in (*TARGETS, "generalization", "kl")}
-    write_tuned(path, method=method, hyperparameters=_plain(found.hyperparameters), about=about)
+    preset = _plain(found.hyperparameters)
+    write_option("--out", path, lambda: write_tuned(path, method=method, hyperparameters=preset, about=about))
     show(f"\nwrote {path}")
 
 
 def _path_of(out: Path | None, method: str, model: str, *, force: bool) -> Path | None:
     """Return where to write the preset; None if the package has one and no file is named."""
-    if method not in TUNABLE:
-        raise SpecError(f"{method} cannot be tuned; known: {', '.join(TUNABLE)}.")
-    if out is None and has_preset(method, model):
+    check_tunable(method)
+    if out is not None:
+        check_file_option("--out", out, force=force, error=SpecError)
+        return out
+    if has_preset(method, model):
         return None
-    path = out or tuned_file(method, model)
+    path = tuned_file(method, model)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise SpecError(f"the folder of presets cannot be made ({err}); --out names a file instead.") from err
     if path.exists() and not force:
         raise SpecError(f"{path} exists; --force replaces it.")
     return path

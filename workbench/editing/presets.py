@@ -8,7 +8,7 @@ from typing import Any
 import platformdirs
 import yaml
 
-from workbench.errors import EditError, first_line
+from workbench.errors import EditError, SpecError, first_line
 from workbench.storage.files import write_atomically
 from workbench.storage.plain_yaml import load_yaml
 
@@ -62,6 +62,12 @@ def preset_for(
         return None
     last_layer = max(preset.get("layers", (preset.get("layer", 0),)))
     return None if n_layers is not None and last_layer >= n_layers else dict(preset)
+
+
+def check_tunable(method: str) -> None:
+    """Raise `SpecError` unless a method is one of `TUNABLE`."""
+    if method not in TUNABLE:
+        raise SpecError(f"{method} cannot be tuned; known: {', '.join(TUNABLE)}.")
 
 
 def tuned_file(method: str, model_name: str) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.analysis.tables import select_edit_metrics
 from workbench.data.facts import load_facts
-from workbench.editing.presets import TUNABLE
+from workbench.editing.presets import check_tunable
 from workbench.editing.second_moment.estimate import SecondMoment
 from workbench.errors import SpecError
 from workbench.experiment.models import load_model
@@ -113,8 +113,7 @@ def tune(
     RunError
         As `workbench.run`.
     """
-    if method not in SPACES:
-        raise SpecError(f"{method} cannot be tuned; known: {', '.join(TUNABLE)}.")
+    check_tunable(method)
     lm = load_model(model, dtype, device=device)
     start, stages = SPACES[method](lm)
     if method == "memit":  # all layers that are tried in one pass over the text
