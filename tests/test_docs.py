@@ -13,7 +13,7 @@ import workbench as wb
 from tests.pages import FENCED, code_blocks
 from tools import results_tables
 from workbench import cli
-from workbench.experiment.spec import read_specs
+from workbench.experiment.grids import read_specs
 
 ROOT = Path(__file__).parent.parent
 # the pages of the reference and the gallery are reached by the navigation of the site

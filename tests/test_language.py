@@ -1,10 +1,13 @@
 """`make lint` refuses phrases and spellings that the documentation does not use."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from tools.check_language import PHRASES, check_text, files_in, main
+
+ROOT = Path(__file__).parent.parent
 
 
 def hits(text):
@@ -113,3 +116,8 @@ def test_a_clean_file_passes_in_silence(tmp_path, capsys):
     assert [file.name for file in files_in([tmp_path])] == ["clean.py"]
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_no_module_has_more_than_400_lines():
+    sizes = {path: len(path.read_text().splitlines()) for path in sorted((ROOT / "workbench").rglob("*.py"))}
+    assert {str(path): size for path, size in sizes.items() if size > 400} == {}

@@ -18,8 +18,8 @@ from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.session import Session
 from workbench.parameters import POSITIVE, check_parameters
 from workbench.plots.curves import edit_curves
-from workbench.registry import MethodRow, RegularizerRow, SeriesStyle
 from workbench.regularize import make_regularizer, settings_of
+from workbench.rows import MethodRow, RegularizerRow, SeriesStyle
 from workbench.update import EditRecord, WeightUpdate
 
 NUDGE_STYLE, HALVE_STYLE = SeriesStyle("#123456", "h", "-."), SeriesStyle("#654321", "*", ":")

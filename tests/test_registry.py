@@ -7,7 +7,8 @@ import pytest
 import workbench as wb
 from workbench import registry
 from workbench.errors import SpecError
-from workbench.registry import MethodRow, RegularizerRow, SeriesStyle, make_editor, method_row, methods, regularizers
+from workbench.registry import make_editor, method_row, methods, regularizers
+from workbench.rows import MethodRow, RegularizerRow, SeriesStyle
 
 STYLE = SeriesStyle("#123456", "o", "-")
 

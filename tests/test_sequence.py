@@ -175,7 +175,7 @@ def test_a_sequence_of_another_model_is_refused(tmp_path):
 def test_a_damaged_sequence_is_refused(tiny_lm, tmp_path, edits):
     from safetensors.torch import save_file
 
-    from workbench.sequence import FORMAT
+    from workbench.sequence_parts import FORMAT
 
     save_file({"a": torch.ones(1)}, tmp_path / "s", metadata={"format": FORMAT, "edits": edits})
     with pytest.raises(UpdateError, match=r"is a damaged sequence \(.*\); save it again\.$"):

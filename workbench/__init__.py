@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from workbench.evaluation.harness import evaluate_harness
     from workbench.evaluation.in_context import score_in_context
     from workbench.evaluation.perplexity import perplexity
+    from workbench.experiment.grids import grid, read_specs
     from workbench.experiment.runner import run
-    from workbench.experiment.spec import ExperimentSpec, FactsSpec, TasksSpec, grid, read_specs
+    from workbench.experiment.spec import ExperimentSpec, FactsSpec, TasksSpec
     from workbench.experiment.store import Store
     from workbench.lm import LanguageModel, load
     from workbench.regularize import PCAK, RECT, RandomK, Unregularized
@@ -113,8 +114,9 @@ _MODULES = {
     "evaluation.in_context": ("score_in_context",),
     "evaluation.perplexity": ("perplexity",),
     "evaluation.edits": ("evaluate_edits", "score_edits"),
+    "experiment.grids": ("grid", "read_specs"),
     "experiment.runner": ("run",),
-    "experiment.spec": ("ExperimentSpec", "FactsSpec", "TasksSpec", "grid", "read_specs"),
+    "experiment.spec": ("ExperimentSpec", "FactsSpec", "TasksSpec"),
     "experiment.store": ("Store",),
     "lm": ("LanguageModel", "load"),
     "regularize": ("PCAK", "RECT", "RandomK", "Unregularized"),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import UpdateError
+from workbench.inputs import require_text
 from workbench.lm import LanguageModel
 from workbench.selection import entries_where
 
@@ -227,6 +228,20 @@ def change_from_tensors(kind: str, parts: dict[str, Tensor]) -> Change | None:
             if _are_real(matrix):
                 return Dense(matrix)
     return None
+
+
+def as_change(name: object, change: object) -> Change:
+    """Return a change, or a tensor as one; raise `UpdateError` if it is neither, or its entries are not real floats."""
+    require_text(name, "the name of a parameter", UpdateError)
+    if isinstance(change, Tensor):
+        change = Dense(change)
+    if not isinstance(change, Change):
+        raise UpdateError(f"ΔW of {name} must be a tensor, LowRank, Sparse or Dense; got {change!r}.")
+    if any(tensor.is_complex() for tensor in change.tensors().values()):
+        raise UpdateError(f"the update of {name} has complex entries; give real numbers.")
+    if isinstance(change, Dense) and not change.matrix.is_floating_point():
+        raise UpdateError(f"ΔW of {name} must hold floating-point numbers; got {change.matrix.dtype}.")
+    return change
 
 
 def _device_of(change: Change) -> torch.device:

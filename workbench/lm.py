@@ -5,13 +5,12 @@ import json
 import logging
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +29,12 @@ from workbench.errors import (
     first_line,
 )
 from workbench.inputs import require_path
+from workbench.memo import MEMO_ENTRIES, Memo
 from workbench.quantized import check_quantization, plain, quantize_blocks
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
     from workbench.update import EditRecord, WeightUpdate
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 log = logging.getLogger(__name__)
 
@@ -45,58 +42,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 ADAPTER = "adapter_config.json"
 _FINGERPRINT_VALUES = 64  # per parameter; enough to tell two checkpoints apart without reading gigabytes
-_MEMO_ENTRIES = 4096  # per section; an entry is an answer, a context set or a digest, rarely a matrix
-
-
-class BoundedCache(MutableMapping[Key, Value]):
-    """A mapping that drops the entry used least recently once it holds more than `max_entries`.
-
-    Parameters
-    ----------
-    max_entries : int
-        Largest number of entries.
-    """
-
-    def __init__(self, max_entries: int = _MEMO_ENTRIES) -> None:
-        self._entries: OrderedDict[Key, Value] = OrderedDict()
-        self._max_entries = max_entries
-
-    def __getitem__(self, key: Key) -> Value:
-        self._entries.move_to_end(key)
-        return self._entries[key]
-
-    def __setitem__(self, key: Key, value: Value) -> None:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._max_entries:
-            self._entries.popitem(last=False)
-
-    def __delitem__(self, key: Key) -> None:
-        del self._entries[key]
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(list(self._entries))
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._entries
-
-
-class Memo:
-    """Results of the unedited model that are worth keeping, in sections: answers, context templates, second moments."""
-
-    def __init__(self) -> None:
-        self._sections: dict[str, BoundedCache[Any, Any]] = {}
-
-    def section(self, name: str, max_entries: int = _MEMO_ENTRIES) -> BoundedCache[Any, Any]:
-        """Return the results kept under `name`; on the first call, an empty section for at most `max_entries`."""
-        return self._sections.setdefault(name, BoundedCache(max_entries))
-
-    def clear(self) -> None:
-        """Drop all results."""
-        self._sections.clear()
 
 
 @dataclass
@@ -231,7 +176,7 @@ class LanguageModel:
         n_rows, n_cols = self.weight(name).shape
         return (n_rows, n_cols) if self.arch.conv1d else (n_cols, n_rows)
 
-    def unedited_memo(self, name: str, max_entries: int = _MEMO_ENTRIES) -> MutableMapping[Any, Any]:
+    def unedited_memo(self, name: str, max_entries: int = MEMO_ENTRIES) -> MutableMapping[Any, Any]:
         """Return the section `name` of the memo, with at most `max_entries`; with an update applied, none is kept."""
         return {} if self._replaced.current else self.memo.section(name, max_entries)
 

@@ -1,6 +1,8 @@
 """EditRequest: the fact to change, what must change with it, and what must not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import RequestError
 from workbench.inputs import require_items, require_text
@@ -150,3 +152,10 @@ class EditRequest:
 
     def _fill(self, text: str) -> str:
         return text if self.subject is None else text.replace(PLACEHOLDER, self.subject)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "EditRequest":
+        """Return the request of `values` from `dataclasses.asdict`; raise `TypeError` or `KeyError` if some lack."""
+        locality = tuple(LocalityProbe(**probe) for probe in values["locality"])
+        portability = tuple(PortabilityProbe(**probe) for probe in values.get("portability", ()))
+        return cls(**{**values, "locality": locality, "portability": portability})

@@ -5,66 +5,28 @@ calls the model is as it was loaded, bit for bit; whatever needs the edits appli
 Undoing an edit is therefore forgetting it, and sequences that share a model do not disturb each other.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from workbench.arguments import checked
-from workbench.errors import ArgumentError, EditError, RequestError, UpdateError
+from workbench.errors import ArgumentError, EditError, RequestError
 from workbench.inputs import require_items, shown
 from workbench.lm import LanguageModel
-from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings, settings_of
+from workbench.regularize import Regularizer, Unregularized, for_operation
 from workbench.request import EditRequest
-from workbench.update import PackedUpdate, WeightUpdate, load_tensors, pack_update, save_tensors, unpack_update
+from workbench.sequence_parts import Guard, SavedSequence, SequenceEdit, load_sequence, save_sequence
+from workbench.update import WeightUpdate
 
 if TYPE_CHECKING:
     from workbench.editing.editor import Editor
-
-FORMAT = "workbench-sequence-1"
-
-
-class Guard(Protocol):
-    """What may refuse or repair an edit before it is added; see `workbench.assessment.Guard`."""
-
-    def admit(
-        self, computed: WeightUpdate, editor: "Editor", regularizer: Regularizer | None, lm: LanguageModel
-    ) -> tuple[WeightUpdate, Regularizer | None]:
-        """Return the update to add and its regularizer, or raise `EditError`; `lm` has the earlier edits applied."""
-
-
-@dataclass(frozen=True, eq=False)
-class SequenceEdit:
-    """One edit of a sequence.
-
-    Attributes
-    ----------
-    computed : WeightUpdate
-        The update as the method computed it, on the model with all earlier edits.
-    regularizer : Regularizer
-        The regularizer that it went through.
-    update : WeightUpdate
-        The regularized update.
-    seconds : float
-        Time to compute the update.
-    """
-
-    computed: WeightUpdate
-    regularizer: Regularizer
-    update: WeightUpdate
-    seconds: float
-
-    @property
-    def requests(self) -> tuple[EditRequest, ...]:
-        """The facts of the edit."""
-        return tuple(request for record in self.computed.records for request in record.requests)
 
 
 class _State(NamedTuple):
@@ -376,21 +338,7 @@ class EditSequence:
         UpdateError
             If the sum of earlier edits that the sequence starts from is not finite.
         """
-        start, records = pack_update(self._start), []
-        tensors = {f"start {name}": tensor for name, tensor in start.tensors.items()}
-        for number, edit in enumerate(self.edits):
-            parts = {}
-            for part in ("computed", "update"):
-                packed = pack_update(getattr(edit, part))
-                tensors |= {f"{number} {part} {name}": tensor for name, tensor in packed.tensors.items()}
-                parts[part] = packed.metadata
-            records.append({**parts, "regularizer": settings_of(edit.regularizer), "seconds": edit.seconds})
-        sums = {
-            "start": start.metadata,
-            "accumulated": None if self.accumulated is None else settings_of(self.accumulated),
-            "feed_back": self.feed_back,
-        }
-        save_tensors(path, tensors, {"format": FORMAT, "edits": json.dumps(records), "sums": json.dumps(sums)})
+        save_sequence(path, SavedSequence(self.edits, self._start, self.accumulated, self.feed_back))
 
     @classmethod
     @checked
@@ -414,21 +362,11 @@ class EditSequence:
         UpdateError
             If the file is missing, damaged, not a saved sequence, or of another model.
         """
-        metadata, tensors = load_tensors(path, FORMAT, "sequence")
-        try:
-            sequence = cls(lm, **_read_sums(json.loads(metadata.get("sums", "{}")), tensors))
-            for number, record in enumerate(json.loads(metadata.get("edits", ""))):
-                computed, update = (
-                    unpack_update(PackedUpdate(_with_prefix(f"{number} {part} ", tensors), record[part]))
-                    for part in ("computed", "update")
-                )
-                update.check_fits(lm)
-                regularizer, seconds = from_settings(record["regularizer"]), float(record["seconds"])
-                sequence._append(SequenceEdit(computed, regularizer, update, seconds))
-        except (ValueError, TypeError, KeyError, RecursionError) as err:
-            if isinstance(err, UpdateError):
-                raise
-            raise UpdateError(f"{path} is a damaged sequence ({err}); save it again.") from err
+        saved = load_sequence(path)
+        sequence = cls(lm, start=saved.start, accumulated=saved.accumulated, feed_back=saved.feed_back)
+        for edit in saved.edits:
+            edit.update.check_fits(lm)
+            sequence._append(edit)
         return sequence
 
     def _append(self, edit: SequenceEdit) -> None:
@@ -460,19 +398,3 @@ class EditSequence:
     def _check_unedited(self) -> None:
         if self.lm.applied_updates:
             raise EditError(f"an update is applied to {self.lm.name}; undo it before editing in sequence.")
-
-
-def _read_sums(saved: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Return the keyword arguments of a saved sequence; none for a file from before there were any."""
-    if not saved:
-        return {}
-    accumulated = saved["accumulated"]
-    return {
-        "start": unpack_update(PackedUpdate(_with_prefix("start ", tensors), saved["start"])),
-        "accumulated": None if accumulated is None else from_settings(accumulated),
-        "feed_back": bool(saved["feed_back"]),
-    }
-
-
-def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.arguments import checked
-from workbench.changes import Change, Dense, add_changes, change_from_tensors
+from workbench.changes import Change, add_changes, as_change, change_from_tensors
 from workbench.errors import RequestError, UpdateError
-from workbench.inputs import require_path, require_text, shown
+from workbench.inputs import require_path, shown
 from workbench.lm import LanguageModel
-from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
-from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
-from workbench.storage.tensors import write_tensors
+from workbench.request import EditRequest
+from workbench.storage.saved_tensors import load_tensors, save_tensors
 
 FORMAT = "workbench-update-2"
 _RECORD_TENSORS = ("keys", "running")  # fields of a record that a file holds as tensors
@@ -103,17 +101,11 @@ class EditRecord:
             case _:
                 raise ValueError("its metadata hold a malformed record")
         try:
-            facts = tuple(_request_from(each) for each in requests)
+            facts = tuple(EditRequest.from_dict(each) for each in requests)
             steps = tuple(tuple(map(float, each)) for each in losses)
         except (TypeError, KeyError, RequestError) as err:
             raise ValueError(f"its metadata hold a malformed record: {err}") from err
         return cls(method, facts, hyperparameters, steps, keys or {}, running or {}, diagnostics, regularizer)
-
-
-def _request_from(values: dict[str, Any]) -> EditRequest:
-    locality = tuple(LocalityProbe(**probe) for probe in values["locality"])
-    portability = tuple(PortabilityProbe(**probe) for probe in values.get("portability", ()))
-    return EditRequest(**{**values, "locality": locality, "portability": portability})
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +139,7 @@ class WeightUpdate(Mapping[str, Change]):
     def __post_init__(self) -> None:
         if not isinstance(self.changes, Mapping):
             raise UpdateError(f"an update is made from a mapping of parameter names to ΔW; got {self.changes!r}.")
-        object.__setattr__(self, "changes", {name: _as_change(name, c) for name, c in self.changes.items()})
+        object.__setattr__(self, "changes", {name: as_change(name, c) for name, c in self.changes.items()})
 
     @classmethod
     def of_edit(cls, lm: LanguageModel, changes: Mapping[str, Change], record: EditRecord) -> "WeightUpdate":
@@ -260,9 +252,10 @@ class WeightUpdate(Mapping[str, Change]):
             edited[name] = weight.to(working) + self.delta(name).to(weight.device, working)
             may_overflow = dtype is torch.float16 or not bound < _NO_OVERFLOW
             if may_overflow and not torch.isfinite(edited[name].to(dtype)).all():
+                kind = str(dtype).removeprefix("torch.")
                 raise UpdateError(
-                    f"with the update of {name}, weights of {lm.name} are not finite in {_name_of(dtype)}; a smaller "
-                    "update or a wider dtype may help."
+                    f"with the update of {name}, weights of {lm.name} are not finite in {kind}; a smaller update or a "
+                    "wider dtype may help."
                 )
         lm.write(self, edited)
 
@@ -401,52 +394,6 @@ def _parts_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _of_record(part: str, number: int, names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensors[key] for name in names if (key := f"{name}:{part} {number}") in tensors}
-
-
-def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors, which may share memory, and metadata as a safetensors file, atomically."""
-    separate: dict[str, Tensor] = {}
-    storages = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        # safetensors refuses tensors that share memory
-        separate[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    write_tensors(path, separate, {**metadata, CHECKSUM: checksum_of_tensors(separate, metadata)})
-
-
-def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read metadata and tensors of a safetensors file; raise `UpdateError` unless it has that format."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (OSError, SafetensorError) as err:
-        raise UpdateError(f"{path} cannot be read as a saved {what} ({err}); give a file that save() wrote.") from err
-    if metadata.get("format") != file_format:
-        raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
-    try:
-        return check_tensors(tensors, metadata), tensors
-    except ValueError as err:
-        raise UpdateError(f"{path} is a damaged {what} ({err}); save it again.") from err
-
-
-def _as_change(name: object, change: object) -> Change:
-    require_text(name, "the name of a parameter", UpdateError)
-    if isinstance(change, Tensor):
-        change = Dense(change)
-    if not isinstance(change, Change):
-        raise UpdateError(f"ΔW of {name} must be a tensor, LowRank, Sparse or Dense; got {change!r}.")
-    if any(tensor.is_complex() for tensor in change.tensors().values()):
-        raise UpdateError(f"the update of {name} has complex entries; give real numbers.")
-    if isinstance(change, Dense) and not change.matrix.is_floating_point():
-        raise UpdateError(f"ΔW of {name} must hold floating-point numbers; got {change.matrix.dtype}.")
-    return change
-
-
-def _name_of(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _norm(matrices: Iterable[Tensor]) -> float:

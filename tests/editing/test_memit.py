@@ -11,7 +11,8 @@ import workbench as wb
 from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.references.plain_memit import plain_memit, plain_target_hidden
 from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
-from workbench.editing.memit import PRESETS, solve_keys, target_hidden
+from workbench.editing.memit import PRESETS, target_hidden
+from workbench.editing.solve import solve_keys
 from workbench.errors import EditError
 
 pytestmark = pytest.mark.usefixtures("cache_of_this_module")

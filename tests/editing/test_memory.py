@@ -8,8 +8,9 @@ import torch
 import workbench as wb
 from tests.helpers import error_of
 from workbench.editing.alphaedit import null_space
-from workbench.editing.memit import earlier_keys, solve_keys, target_hidden
+from workbench.editing.memit import earlier_keys, target_hidden
 from workbench.editing.passes.subject_states import SubjectStates
+from workbench.editing.solve import solve_keys
 from workbench.errors import EditError
 from workbench.registry import make_editor
 

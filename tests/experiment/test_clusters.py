@@ -11,9 +11,10 @@ import torch
 
 from workbench.errors import SpecError
 from workbench.experiment.clusters import connect, distribute
+from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve, resolve_all
 from workbench.experiment.runner import run
-from workbench.experiment.spec import ExperimentSpec, grid
+from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.threads import usable_cores
 

@@ -4,9 +4,10 @@ import pytest
 
 from workbench.data import facts
 from workbench.data.tasks import load
+from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve, resolve_all
 from workbench.experiment.runner import run
-from workbench.experiment.spec import ExperimentSpec, grid
+from workbench.experiment.spec import ExperimentSpec
 from workbench.request import EditRequest
 
 TASKS = ["nli", "sentiment"]

@@ -8,8 +8,9 @@ from workbench.editing.kn import KN
 from workbench.errors import RequestError, SpecError
 from workbench.evaluation.task_names import TASK_NAMES
 from workbench.experiment import cache_keys
+from workbench.experiment.grids import grid, read_specs
 from workbench.experiment.resolved import resolve
-from workbench.experiment.spec import ExperimentSpec, FactsSpec, grid, read_specs
+from workbench.experiment.spec import ExperimentSpec, FactsSpec
 
 METHODS = "rome, r-rome, memit, memit-seq, encore, alphaedit, emmet, kn, mend, ft, ft-l, locft-bf, ultraedit, lora"
 REGULARIZERS = "Unregularized, RECT, EnergyRECT, RandomK, PCAK, PRUNE, SPHERE"

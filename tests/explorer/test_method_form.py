@@ -13,6 +13,7 @@ from workbench.explorer.method_form import MethodForm
 from workbench.explorer.session import Session
 from workbench.parameters import POSITIVE, SHARE, parameters_of
 from workbench.registry import methods
+from workbench.rows import MethodRow, SeriesStyle
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,8 @@ class Ones:
 
 def test_a_registered_method_is_offered_with_its_hyperparameters(session, monkeypatch):
     monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
-    style = registry.SeriesStyle("#123456", "o", "-")
-    registry.register_method(registry.MethodRow("ones", "Ones", Ones, style, options={"lr": "rate"}))
+    style = SeriesStyle("#123456", "o", "-")
+    registry.register_method(MethodRow("ones", "Ones", Ones, style, options={"lr": "rate"}))
     form = MethodForm()
     form.attach(session)
     assert ("Ones", "ones") in form._method.options

@@ -7,7 +7,8 @@ import pytest
 import workbench as wb
 from workbench import registry
 from workbench.explorer.regularizer_bar import RegularizerBar
-from workbench.registry import RegularizerRow, regularizer_row, regularizers
+from workbench.registry import regularizer_row, regularizers
+from workbench.rows import RegularizerRow
 
 
 @dataclass(frozen=True)

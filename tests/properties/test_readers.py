@@ -30,7 +30,7 @@ from workbench.data.tasks.load import TaskData, load_task
 from workbench.errors import SpecError
 from workbench.experiment.archive import read_archive
 from workbench.experiment.cluster_names import check_cluster
-from workbench.experiment.spec import read_specs
+from workbench.experiment.grids import read_specs
 from workbench.experiment.store import Store
 from workbench.experiment.stored_files import RESULTS
 from workbench.figures.manifest import Manifest, read_manifest

@@ -5,7 +5,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from workbench.lm import BoundedCache
+from workbench.memo import BoundedCache
 from workbench.storage.cache import cache_dir, compute_missing
 
 

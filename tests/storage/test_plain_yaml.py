@@ -8,7 +8,7 @@ import yaml
 from tests.helpers import error_of
 from workbench.editing.rome import ROME
 from workbench.errors import EditError, SpecError
-from workbench.experiment.spec import read_specs
+from workbench.experiment.grids import read_specs
 from workbench.figures.manifest import read_manifest
 from workbench.storage.plain_yaml import load_yaml
 

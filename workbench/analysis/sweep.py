@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 
 from workbench.analysis.tables import select_edit_metrics
+from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve_all
 from workbench.experiment.runner import open_store, run_resolved
-from workbench.experiment.spec import ExperimentSpec, grid
+from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 
 

@@ -8,9 +8,9 @@ import typer
 from workbench.commands import command_app
 from workbench.commands.options import Cluster, Device, DeviceMap, Jobs, StoreUrl, choose_cluster
 from workbench.commands.printing import show
+from workbench.experiment.grids import read_specs
 from workbench.experiment.resolved import ResolvedRun, resolve_all
 from workbench.experiment.runner import open_store, run_resolved
-from workbench.experiment.spec import read_specs
 from workbench.library_logging import quiet_libraries
 from workbench.printable import printable
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from workbench.editing.easyedit import read_hparams
-from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED, solve_spd
+from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED
 from workbench.editing.presets import preset_for
 from workbench.editing.rome import ROME
+from workbench.editing.solve import solve_spd
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import NONNEGATIVE, POSITIVE, Interval, Parameter

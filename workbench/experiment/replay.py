@@ -13,7 +13,8 @@ from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
-from workbench.sequence import EditSequence, SequenceEdit
+from workbench.sequence import EditSequence
+from workbench.sequence_parts import SequenceEdit
 from workbench.update import WeightUpdate
 
 

@@ -13,7 +13,7 @@ from workbench.evaluation.predictions import BeforeAfter
 from workbench.lm import LanguageModel
 from workbench.registry import methods
 from workbench.request import EditRequest
-from workbench.sequence import SequenceEdit
+from workbench.sequence_parts import SequenceEdit
 
 _BEFORE_STEPS = 3  # forward passes of ROME and MEMIT before their first step
 _PREDICTING = 1  # forward pass of KN that predicts the token whose neurons it looks for

@@ -8,7 +8,8 @@ import ipywidgets as widgets
 
 from workbench.explorer.widgets import LABEL, WIDE
 from workbench.parameters import Parameter, parameters_of
-from workbench.registry import MethodRow, method_row, methods
+from workbench.registry import method_row, methods
+from workbench.rows import MethodRow
 
 if TYPE_CHECKING:
     from workbench.explorer.session import Session

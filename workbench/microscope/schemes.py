@@ -18,7 +18,8 @@ from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_naturally, an
 from workbench.registry import make_editor
 from workbench.regularize import Regularizer, Unregularized
 from workbench.request import EditRequest
-from workbench.sequence import EditSequence, SequenceEdit
+from workbench.sequence import EditSequence
+from workbench.sequence_parts import SequenceEdit
 from workbench.update import WeightUpdate
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from workbench.evaluation.edits import Probe
 from workbench.evaluation.predictions import predict_probes
 from workbench.experiment.replay import replay_trajectory
 from workbench.experiment.store import Store
-from workbench.lm import BoundedCache, LanguageModel
+from workbench.lm import LanguageModel
+from workbench.memo import BoundedCache
 from workbench.microscope.held_out import HeldOut, measure_held_out
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest

@@ -18,7 +18,7 @@ from workbench.plots.style import (
     require_columns,
     set_perplexity_axis,
 )
-from workbench.registry import BLUE, SeriesStyle
+from workbench.rows import BLUE, SeriesStyle
 
 _NEEDED = ("title", "n_edits", "value", "low", "high", "floor")
 _STEP = 0.18  # distance between the points of one task, whose rows have height 1

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from workbench.plots.style import legend_line, require_columns, set_perplexity_axis
-from workbench.registry import BLACK, BLUE, GRAY, GREEN, ORANGE, VERMILION, SeriesStyle
+from workbench.rows import BLACK, BLUE, GRAY, GREEN, ORANGE, VERMILION, SeriesStyle
 
 _STYLES = {
     "unedited": SeriesStyle(BLACK, "", "-"),

@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from workbench.plots.style import require_columns, styles_of
-from workbench.registry import SeriesStyle
+from workbench.rows import SeriesStyle
 
 _DASHES = {"-": "", "--": (3.7, 1.6), "-.": (6.4, 1.6, 1.0, 1.6), ":": (1.0, 1.65)}  # lengths of dashes and gaps
 

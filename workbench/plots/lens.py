@@ -6,7 +6,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from workbench.plots.style import require_columns
-from workbench.registry import BLUE, GREEN, ORANGE, PURPLE
+from workbench.rows import BLUE, GREEN, ORANGE, PURPLE
 
 PROBABILITY = LinearSegmentedColormap.from_list("probability", ["#ffffff", "#2166ac"])
 CHANGE = LinearSegmentedColormap.from_list("change", ["#2166ac", "#ffffff", "#d95f02"])

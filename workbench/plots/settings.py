@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from workbench.plots.style import require_columns
-from workbench.registry import BLACK, BLUE, ORANGE, SKY
+from workbench.rows import BLACK, BLUE, ORANGE, SKY
 
 _MODEL = {"boxstyle": "circle,pad=0.35", "facecolor": "white", "edgecolor": BLACK}
 _EDITED = {**_MODEL, "facecolor": SKY}

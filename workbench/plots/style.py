@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from workbench.errors import SpecError
-from workbench.registry import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, SeriesStyle, series_styles
+from workbench.registry import series_styles
+from workbench.rows import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, SeriesStyle
 
 _METRICS = {
     "reliability": SeriesStyle(BLUE, "o", "-"),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from workbench.plots.editing import scores_by_layer
 from workbench.plots.lens import CHANGE
 from workbench.plots.style import require_columns
-from workbench.registry import BLACK
+from workbench.rows import BLACK
 
 _TITLES = {"state": "hidden state", "mlp": "MLPs", "attention": "attentions"}
 

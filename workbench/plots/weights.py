@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from workbench.plots.style import HEATMAP, edits_label, ordered_styles, require_columns
-from workbench.registry import BLACK, BLUE, VERMILION
+from workbench.rows import BLACK, BLUE, VERMILION
 
 _DASHES = ("-", "--", "-.", ":")
 _DELTA_LABEL = "relative change δ = |ΔW / W|  (outer bins: all beyond)"

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from workbench.plots.style import edits_label, legend_line, legend_point, ordered_styles, require_columns, styles_of
-from workbench.registry import BLACK, BLUE, ORANGE, SeriesStyle
+from workbench.rows import BLACK, BLUE, ORANGE, SeriesStyle
 
 _LABELS = {
     "likelihood": "reference answers,\nchange in nats per token",

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from workbench.plots.style import legend_point, require_columns, styles_of
-from workbench.registry import BLACK, BLUE, GRAY, VERMILION, SeriesStyle
+from workbench.rows import BLACK, BLUE, GRAY, VERMILION, SeriesStyle
 
 _ALONE, _TOGETHER = SeriesStyle(BLUE, "o", ""), SeriesStyle(VERMILION, "s", "")
 _SPECTRA = {

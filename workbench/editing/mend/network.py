@@ -15,7 +15,7 @@ from workbench.errors import EditError, first_line
 from workbench.lm import LanguageModel
 from workbench.storage.checksums import check_tensors
 from workbench.storage.digests import sha256_of_file
-from workbench.update import save_tensors
+from workbench.storage.saved_tensors import save_tensors
 
 FORMAT = "workbench-mend-1"
 _SMALLEST_SCALE = 1e-3  # relative to the largest of a matrix, so that dimensions that hardly vary are not amplified

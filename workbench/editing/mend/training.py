@@ -27,7 +27,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
 from workbench.storage.checksums import check_tensors
-from workbench.update import save_tensors
+from workbench.storage.saved_tensors import save_tensors
 
 log = logging.getLogger(__name__)
 

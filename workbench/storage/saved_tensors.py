@@ -1,0 +1,40 @@
+"""Safetensors files of tensors that may share memory, with a format and a checksum: saved updates and sequences."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workbench.errors import UpdateError
+from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
+from workbench.storage.tensors import write_tensors
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors, which may share memory, and metadata as a safetensors file, atomically."""
+    separate: dict[str, Tensor] = {}
+    storages = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory
+        separate[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
+    write_tensors(path, separate, {**metadata, CHECKSUM: checksum_of_tensors(separate, metadata)})
+
+
+def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read metadata and tensors of a safetensors file; raise `UpdateError` unless it has that format."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as err:
+        raise UpdateError(f"{path} cannot be read as a saved {what} ({err}); give a file that save() wrote.") from err
+    if metadata.get("format") != file_format:
+        raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
+    try:
+        return check_tensors(tensors, metadata), tensors
+    except ValueError as err:
+        raise UpdateError(f"{path} is a damaged {what} ({err}); save it again.") from err
