@@ -118,6 +118,26 @@ def folder(tmp_path, monkeypatch) -> Path:
     return path
 
 
+@pytest.fixture
+def refused(cli, folder, tmp_path):
+    """Give a function that checks exit code 2 and no trace of anything, and gives the sentence on stderr."""
+
+    def content():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+    def run(*args) -> str:
+        before = content()
+        result = cli(*args)
+        assert (result.code, result.out) == (2, "")
+        assert content() == before
+        assert result.err.startswith("workbench: ")
+        assert result.err.endswith(".\n")
+        assert len(result.err.splitlines()) == 1
+        return result.err.removeprefix("workbench: ").rstrip("\n")
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> str:
     """Give the folder of a tiny Llama; read-only."""

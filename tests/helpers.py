@@ -12,6 +12,9 @@ from torch.nn.functional import cross_entropy
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 
+FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")  # as options of `edit`
+REQUEST = EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")  # the same
+
 
 def ids_of(lm: LanguageModel, text: str) -> tuple[int, ...]:
     """Return the token ids of a text, special tokens included."""

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 import workbench as wb
+from tests.helpers import FACT, REQUEST
 from tests.tiny_models import SENTENCES, build_tiny_lm
 from workbench import peft_export
 from workbench.editing.ft import FT
@@ -16,8 +17,6 @@ from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.network import MendNetwork, save_network
 from workbench.registry import method_row, methods
 
-FACT = ("--subject", "The Eiffel Tower", "--prompt", "{} is in the city of", "--target", "Rome")
-REQUEST = wb.EditRequest("The Eiffel Tower", "{} is in the city of", "Rome")
 BATCH = [REQUEST, wb.EditRequest("Edith Piaf", "The mother tongue of {} is", "English")]
 
 
