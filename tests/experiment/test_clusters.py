@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench.errors import SpecError
+from tests.helpers import error_of
+from workbench.errors import DiskError, SpecError
 from workbench.experiment.clusters import connect, distribute
 from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve, resolve_all
@@ -70,6 +71,20 @@ def test_a_job_per_core_has_one_thread_which_sleeps_while_it_waits(monkeypatch):
     with connect("local:auto") as client:
         workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]))
     assert list(workers.values()) == [("1", "PASSIVE")] * usable_cores()
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_a_grid_at_once_and_the_same_call_goes_on(specs, small_disk):
+    specs = [spec.model_copy(update={"n_operations": 1, "checkpoints": (0, 1)}) for spec in specs]
+    store = Store(small_disk.path / "store")
+    small_disk.fill(leave=20_000)
+    sentence = error_of(DiskError, run, specs, store=store, cluster="local:1")
+    assert sentence.startswith(str(small_disk.path))
+    assert "No space left on device" in sentence
+    assert not any(record["finished"] for record in store.trajectories().values())
+    small_disk.free()
+    assert set(run(specs, store=store, cluster="local:1").trajectory) == set(store.trajectories())
+    assert len(store.trajectories()) == len(specs)
 
 
 @pytest.mark.slow

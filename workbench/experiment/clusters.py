@@ -13,7 +13,7 @@ import torch
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from tqdm.auto import tqdm
 
-from workbench.errors import SpecError, WeightsChangedError, first_line, reason_of
+from workbench.errors import DiskError, SpecError, WeightsChangedError, first_line, reason_of
 from workbench.experiment.cache_keys import key_of
 from workbench.experiment.checkpoints import measure_unedited, run_trajectory
 from workbench.experiment.cluster_names import AUTO, LOCAL, check_cluster
@@ -52,6 +52,8 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
     ------
     SpecError
         If `cluster` has none of these forms, or cannot be reached.
+    DiskError
+        At once, if a worker cannot write to the store; trajectories that have not begun are not run.
     """
     with connect(cluster) as client:
         return distribute(client, runs, store, device_map=device_map)
@@ -60,7 +62,7 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
 def distribute(
     client: Client, runs: Sequence[ResolvedRun], store: Store, *, device_map: str | None = None
 ) -> dict[str, str]:
-    """Run trajectories on the workers of a client and wait for them; parameters and return value as for `run_on`."""
+    """Run trajectories on the workers of a client and wait for them; as `run_on`, but for the cluster."""
     baselines: dict[str, Future[None]] = {}
     specs: dict[Future[None], ExperimentSpec] = {}
     failed = {}
@@ -72,7 +74,10 @@ def distribute(
         specs[client.submit(_run_trajectory, *given, baselines[shared], key=f"trajectory-{run.key}")] = run.spec
     with tqdm(total=len(specs), desc="Experiments", unit="trajectory") as bar:
         for future in as_completed(specs):
-            if (err := future.exception()) is not None:
+            err = future.exception()
+            if isinstance(err, DiskError):  # the results of the others could not be kept either
+                raise err
+            if err is not None:
                 failed[str(specs[future])] = reason_of(err)
             bar.update()
     return failed
