@@ -24,17 +24,25 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
     write_tensors(path, separate, {**metadata, CHECKSUM: checksum_of_tensors(separate, metadata)})
 
 
+def read_tensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return metadata, without the checksum, and tensors of a safetensors file.
+
+    Raises `OSError` or `SafetensorError` if it cannot be read, `ValueError` if its checksum is not that of its content.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    return check_tensors(tensors, metadata), tensors
+
+
 def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read metadata and tensors of a safetensors file; raise `UpdateError` unless it has that format."""
+    """Return metadata and tensors of a safetensors file; raise `UpdateError` unless it has that format."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+        metadata, tensors = read_tensors(path)
     except (OSError, SafetensorError) as err:
         raise UpdateError(f"{path} cannot be read as a saved {what} ({err}); give a file that save() wrote.") from err
-    if metadata.get("format") != file_format:
-        raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
-    try:
-        return check_tensors(tensors, metadata), tensors
     except ValueError as err:
         raise UpdateError(f"{path} is a damaged {what} ({err}); save it again.") from err
+    if metadata.get("format") != file_format:
+        raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
+    return metadata, tensors

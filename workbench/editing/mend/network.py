@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from workbench.editing.mend.factors import Factors
 from workbench.errors import EditError, first_line
 from workbench.lm import LanguageModel
-from workbench.storage.checksums import check_tensors
 from workbench.storage.digests import sha256_of_file
-from workbench.storage.saved_tensors import save_tensors
+from workbench.storage.saved_tensors import read_tensors, save_tensors
 
 FORMAT = "workbench-mend-1"
 _SMALLEST_SCALE = 1e-3  # relative to the largest of a matrix, so that dimensions that hardly vary are not amplified
@@ -354,9 +353,7 @@ def _read_network(path: str | Path, meta: dict[str, Any]) -> MendNetwork:
     try:
         shapes = {name: (int(d_in), int(d_out)) for name, (d_in, d_out) in meta["shapes"].items()}
         network = MendNetwork(shapes, rank=meta["rank"])
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            check_tensors(tensors, file.metadata() or {})
+        _, tensors = read_tensors(path)
         # files from before γ was trained have none: a sum
         wide = {name: tensor.float() for name, tensor in tensors.items()}
         network.load_state_dict({"batch_exponent": torch.zeros(len(shapes))} | wide)

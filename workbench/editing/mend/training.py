@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -26,8 +26,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import AT_LEAST_ONE, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
-from workbench.storage.checksums import check_tensors
-from workbench.storage.saved_tensors import save_tensors
+from workbench.storage.saved_tensors import read_tensors, save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -286,17 +285,13 @@ class Trainer:
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+        metadata, tensors = read_tensors(path)
     except (OSError, SafetensorError) as err:
         raise EditError(f"{path} cannot be read as a checkpoint ({err}); delete it to start over.") from err
-    if metadata.get("format") != CHECKPOINT_FORMAT:
-        raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
-    try:
-        check_tensors(tensors, metadata)
     except ValueError as err:
         raise EditError(f"{path} is a damaged checkpoint ({err}); delete it to start over.") from err
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
     return json.loads(metadata["checkpoint"]), tensors
 
 
