@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from tests.helpers import FACT
+from tests.helpers import FACT, error_of
 from tests.servers import CLI
 from workbench import embedded
 from workbench.commands.settings import parse_setting
+from workbench.errors import SpecError, WorkbenchError
 
 
 def test_without_a_home_an_error_of_a_library_asks_for_one(cli, monkeypatch):
@@ -96,10 +97,11 @@ def test_a_setting_is_read_as_yaml(text, setting):
     assert parse_setting(text) == setting
 
 
-# edits
-
-
-# what nobody foresaw
+@pytest.mark.parametrize("text", ["layer=" + "[" * 5000, "layer=a: " + "{b: " * 3000, "x" * 5000])
+def test_a_long_setting_is_quoted_by_its_beginning(text):
+    sentence = error_of(SpecError, parse_setting, text)
+    assert sentence.startswith(f"--set '{text[:60]}")
+    assert len(sentence) < 200
 
 
 def test_an_unexpected_error_is_one_sentence_and_exit_code_1(cli, monkeypatch):
@@ -138,3 +140,10 @@ def test_a_limit_on_the_size_of_files_is_named_by_second_moment(tmp_path, tiny):
     assert last.startswith(f"workbench: {tmp_path / 'cache' / 'second-moments'}/")
     assert last.endswith(" cannot be written (File too large); raise the limit on the size of files (ulimit -f).")
     assert "Traceback" not in result.stderr
+
+
+def test_of_a_very_long_word_the_middle_is_left_out():
+    assert str(WorkbenchError(f"no file {'x' * 5000}y; give another.")) == (
+        f"no file {'x' * 60}…{'x' * 18}y; give another."
+    )
+    assert str(WorkbenchError(f"no file {'/folder' * 40}.")) == f"no file {'/folder' * 40}."  # a path that people have

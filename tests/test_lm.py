@@ -167,8 +167,18 @@ def test_a_folder_without_weights_is_refused(folder):
     folder_error(folder, "Error no file named model.safetensors")
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "Unrecognized model"), ("{}", "Unrecognized model"), ("{", "")])
-def test_a_missing_or_broken_config_is_refused(folder, content, reason):
+@pytest.mark.parametrize("content", ["", "{", "[]", "[1]", "null", "7", "{" * 100_000, "\xff"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "generation_config.json"])
+def test_settings_that_are_no_json_object_are_named(folder, name, content):
+    (folder / name).write_text(content, encoding="latin-1")
+    assert re.fullmatch(
+        rf"{folder / name} (cannot be read as JSON \(.+\); get the file again|must hold a JSON object; got .+)\.",
+        loading_error(str(folder)),
+    )
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "Unrecognized model"), ("{}", "Unrecognized model")])
+def test_a_missing_or_empty_config_is_refused(folder, content, reason):
     (folder / "config.json").unlink()
     if content is not None:
         (folder / "config.json").write_text(content)

@@ -1,21 +1,24 @@
 """Errors that the workbench raises on purpose: one sentence that says what is wrong, where, and what would be right."""
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.assessment import Assessment
 
+_LONG_WORD = re.compile(r"\S{300,}")  # longer than the paths that people have
+
 
 class WorkbenchError(Exception):
     """Base class of all errors below; the command line prints the sentence and exits with code 2.
 
-    A long value that is quoted is cut out of the middle of the sentence, so that it can be read.
+    The middle of a long quoted value is left out, so that the sentence can be read.
     """
 
     longest = 640  # characters
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_without_middle(message, self.longest))
+        super().__init__(_readable(message, self.longest))
 
 
 class ModelError(WorkbenchError, LookupError):
@@ -84,7 +87,9 @@ class MissingExtraError(WorkbenchError, ImportError):
     """A package that is part of an extra is needed and not installed."""
 
 
-def _without_middle(text: str, longest: int) -> str:
+def _readable(message: str, longest: int) -> str:
+    """Return a sentence without the middle of very long words, and without its own if it is longer than `longest`."""
+    text = _LONG_WORD.sub(lambda word: f"{word[0][:60]}…{word[0][-20:]}", message)
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 

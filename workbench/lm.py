@@ -30,6 +30,7 @@ from workbench.errors import (
 )
 from workbench.inputs import require_path
 from workbench.memo import MEMO_ENTRIES, Memo
+from workbench.model_files import check_model_files
 from workbench.quantized import check_quantization, plain, quantize_blocks
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-ADAPTER = "adapter_config.json"
 _FINGERPRINT_VALUES = 64  # per parameter; enough to tell two checkpoints apart without reading gigabytes
 
 
@@ -311,7 +310,7 @@ def load(
     check_quantization(quantize)
     require_path(name, "the model", ModelError)
     name, torch_dtype = os.fspath(name), dtype_of(dtype)
-    _check_files(name)
+    check_model_files(name)
     source = embedded.fetch(name) if name in embedded.MODELS else name
     try:
         # said, since transformers would otherwise ask the terminal whether to run a model's own code
@@ -343,23 +342,6 @@ def load(
     if torch_dtype in HALF_PRECISION:
         log.warning("%s is loaded in %s: changes below its rounding are invisible to the model.", name, torch_dtype)
     return LanguageModel(name, model, tokenizer, arch)
-
-
-def _check_files(name: str) -> None:
-    """Raise `ModelError` if a model folder has its weights only as pickles, or changes them by an adapter."""
-    files = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else []
-    pickles = [file for file in files if file.endswith(PICKLES)]
-    if pickles and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
-        raise ModelError(
-            f"the model folder {name} has its weights only as a pickle ({pickles[0]}), which may run code when it is "
-            "read; if you trust it, transformers' AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) "
-            "writes them as safetensors."
-        )
-    if ADAPTER in files:
-        raise ModelError(
-            f"the model folder {name} holds a PEFT adapter ({ADAPTER}), which would be added to its weights; merge it "
-            "into the model (merge_and_unload of peft), and save that."
-        )
 
 
 def _move(model: PreTrainedModel, name: str, device: str | torch.device) -> None:

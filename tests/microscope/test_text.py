@@ -10,7 +10,7 @@ from tests.helpers import assert_same_bits, error_of, hooks_and_forwards, weight
 from tests.tiny_models import build_tiny_lm
 from tests.updates import random_update
 from workbench.encoding import opening_ids
-from workbench.errors import DataError, SpecError
+from workbench.errors import DataError, SpecError, WorkbenchError
 from workbench.microscope import text as text_module
 from workbench.microscope.text import compare_text, continued, held_out_passages
 
@@ -186,3 +186,15 @@ def test_the_passages_are_the_bundled_paragraphs():
     passages = held_out_passages()
     assert len(passages) == 60
     assert all(len(passage) > 200 for passage in passages)
+
+
+@pytest.mark.parametrize("text", [7, None, b"text", ["text"], "\ud800"])
+def test_what_is_no_text_is_refused_in_a_sentence(tiny_lm, text):
+    assert error_of(WorkbenchError, compare_text, tiny_lm, text).startswith(("text must be a text; got ", "the text "))
+    assert error_of(WorkbenchError, continued, tiny_lm, text, 3)
+
+
+def test_a_prompt_without_a_token_is_not_continued():
+    assert error_of(DataError, continued, build_tiny_lm("gpt2"), "", 3) == (
+        "the prompt '' has no token; give a text to continue."
+    )

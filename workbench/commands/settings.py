@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from workbench.errors import SpecError
+from workbench.inputs import shown
 from workbench.storage.plain_yaml import load_yaml
 
 _YAML11_MISSES = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")  # 1e-3, which YAML 1.1 reads as text
@@ -33,13 +34,15 @@ def parse_setting(text: str, option: str = "--set") -> tuple[str, Any]:
     """
     name, equals, given = text.partition("=")
     if not equals or not name.strip():
-        raise SpecError(f"{option} {text!r} must be NAME=VALUE, such as n_facts=5.")
+        raise SpecError(f"{option} {shown(text)} must be NAME=VALUE, such as n_facts=5.")
     if _YAML11_MISSES.fullmatch(given.strip()):
         return name.strip(), float(given)
     try:
         value = load_yaml(given)
     except yaml.YAMLError as err:
-        raise SpecError(f"{option} {text!r}: the value is not YAML; quote text that holds signs.") from err
+        raise SpecError(f"{option} {shown(text)}: the value is not YAML; quote text that holds signs.") from err
     if not isinstance(value, str | int | float | list | dict | None):
-        raise SpecError(f"{option} {text!r}: the value must be a number, text, true, false, null, a list or a mapping.")
+        raise SpecError(
+            f"{option} {shown(text)}: the value must be a number, text, true, false, null, a list or a mapping."
+        )
     return name.strip(), value

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from workbench.arguments import checked
 from workbench.assessment import LIMIT, REPAIRS, Assessment, assess, repairs_for
 from workbench.lm import LanguageModel
 from workbench.microscope.written import Written, read_written
@@ -85,6 +86,7 @@ def describe_risk(risk: Assessment, editor: "Editor", regularizer: "Regularizer 
     return EditCard("good", f"{_capital(moved)}, well below the limit of {risk.limit:g}.", risk)
 
 
+@checked
 def edit_card(
     update: WeightUpdate,
     lm: LanguageModel,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.arguments import checked
 from workbench.data.facts import load_bundled_facts
 from workbench.errors import EditError
 from workbench.evaluation.edits import Probe, score_probes
@@ -83,6 +84,7 @@ def follow_health(
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("edits", kind="stable", ignore_index=True)
 
 
+@checked
 def find_jumps(timeline: Timeline) -> pd.DataFrame:
     """Return the norm of each edit, and whether it stands out.
 
@@ -116,6 +118,7 @@ def find_jumps(timeline: Timeline) -> pd.DataFrame:
     return table.assign(jumps=(table["times_median"] > JUMP) | (table["spectral_ratio"] > LONG))
 
 
+@checked
 def retention_matrix(timeline: Timeline, edits: Iterable[int] | None = None) -> pd.DataFrame:
     """Return the reliability of every fact after every edit since its own.
 

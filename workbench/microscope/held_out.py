@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED
 from workbench.evaluation.drift import divergence
 from workbench.evaluation.perplexity import read_windows
@@ -49,6 +50,7 @@ class _Reading:
     log_probs: Tensor  # (windows · compared, V)
 
 
+@checked
 def measure_held_out(lm: LanguageModel, *, windows: int = WINDOWS, window: int = WINDOW) -> HeldOut:
     """Measure the current model on the first windows of the bundled paragraphs.
 

@@ -7,6 +7,7 @@ from importlib import resources
 import pandas as pd
 import torch
 
+from workbench.arguments import checked
 from workbench.errors import SpecError
 from workbench.microscope.trace import Trace
 
@@ -40,6 +41,7 @@ class LayerSuggestion:
         return pd.DataFrame({"layer": range(len(self.effects)), "effect": self.effects, "n": self.n_facts})
 
 
+@checked
 def suggest_layer(traces: Sequence[Trace]) -> LayerSuggestion:
     """Return the layer with the largest average indirect effect of MLPs at the subject's last token.
 

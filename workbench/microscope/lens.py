@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from workbench.arguments import checked
 from workbench.editing.passes.hooks import Hook, Hooks, first_output
 from workbench.editing.passes.upper_blocks import BlockOutput, UpperBlocks
 from workbench.encoding import encode
@@ -92,6 +93,7 @@ class LensReading:
         return pd.DataFrame(rows, columns=columns)
 
 
+@checked
 def read_lens(lm: LanguageModel, text: str, *, watch: Mapping[str, str | int], top: int = 5) -> LensReading:
     """Read what every hidden state of a text predicts, with the current weights.
 
@@ -130,6 +132,7 @@ def read_lens(lm: LanguageModel, text: str, *, watch: Mapping[str, str | int], t
     return reading
 
 
+@checked
 def read_lenses(
     lm: LanguageModel, text: str, *, watch: Mapping[str, str | int], top: int = 5
 ) -> tuple[LensReading, LensReading]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from workbench.arguments import checked
 from workbench.assessment import Assessment, assess
 from workbench.editing.editor import describe_layers, hyperparameters_of
 from workbench.errors import SpecError, WorkbenchError, reason_of
@@ -99,6 +100,7 @@ class SchemeResult:
     error: str | None = None
 
 
+@checked
 @torch.no_grad()
 def compare_schemes(
     sequence: EditSequence,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.analysis.spectra import main_matrix
+from workbench.arguments import checked
 from workbench.errors import EditError
 from workbench.evaluation.edits import score_edits
 from workbench.lm import LanguageModel
@@ -37,6 +38,7 @@ class Spectra(NamedTuple):
     table: pd.DataFrame
 
 
+@checked
 @torch.no_grad()
 def compare_spectra(versions: Mapping[str, WeightUpdate], lm: LanguageModel, *, name: str | None = None) -> Spectra:
     """Return the singular values of W₀, W_t and ΔW of one matrix, for several versions of an accumulated update.
@@ -74,6 +76,7 @@ def compare_spectra(versions: Mapping[str, WeightUpdate], lm: LanguageModel, *, 
     return Spectra(name, pd.concat(parts, ignore_index=True))
 
 
+@checked
 @torch.no_grad()
 def score_sum(update: WeightUpdate, lm: LanguageModel, requests: Sequence[EditRequest]) -> pd.DataFrame:
     """Return what an accumulated update, possibly regularized, leaves of facts and model.

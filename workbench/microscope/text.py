@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.data.records import BUNDLED
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import encode, opening_ids
@@ -16,6 +17,7 @@ from workbench.errors import DataError, SpecError
 from workbench.evaluation.decoding import continue_greedily, decode_text
 from workbench.evaluation.perplexity import read_bundled_text
 from workbench.forward import pad_rows, widen
+from workbench.inputs import require_text
 from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
 
@@ -100,6 +102,7 @@ class _Pieces(NamedTuple):
     opening: tuple[int, ...]  # special tokens before it
 
 
+@checked
 @torch.no_grad()
 def compare_text(lm: LanguageModel, text: str, *, window: int = WINDOW, n_top: int = N_TOP) -> TextComparison:
     """Compare the predictions of the current model and of the unedited one, token by token of a text.
@@ -130,8 +133,9 @@ def compare_text(lm: LanguageModel, text: str, *, window: int = WINDOW, n_top: i
     SpecError
         If `window` or `n_top` is out of range.
     DataError
-        If the text has too few tokens.
+        If the text has too few tokens, or cannot be encoded.
     """
+    require_text(text, "the text", DataError)
     window = _check_sizes(lm, window, n_top)
     pieces = _cut_into_tokens(lm, text)
     if len(pieces.ids) + bool(pieces.opening) < 2:
@@ -147,6 +151,7 @@ def held_out_passages() -> list[str]:
     return read_bundled_text(BUNDLED).decode("utf-8").splitlines()
 
 
+@checked
 def continued(lm: LanguageModel, prompt: str, n_tokens: int) -> str:
     """Return a prompt with its greedy continuation by the current model.
 
@@ -167,8 +172,12 @@ def continued(lm: LanguageModel, prompt: str, n_tokens: int) -> str:
     ------
     SpecError
         If prompt and continuation are longer than what the model takes.
+    DataError
+        If the prompt has no token.
     """
     ids = encode(lm.tokenizer, prompt).ids
+    if not ids:
+        raise DataError(f"the prompt {prompt!r} has no token; give a text to continue.")
     if lm.max_tokens and len(ids) + n_tokens > lm.max_tokens:
         raise SpecError(
             f"prompt and continuation have {len(ids) + n_tokens} tokens; {lm.name} takes {lm.max_tokens}; "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from workbench.analysis.units import change_of_likelihood
+from workbench.arguments import checked
 from workbench.errors import EditError
 from workbench.evaluation.decoding import decode_text
 from workbench.evaluation.edits import Probe
@@ -237,6 +238,7 @@ def _ask_facts(lm: LanguageModel, requests: Sequence[EditRequest]) -> tuple[tupl
     return hits, tuple(decode_text(lm, p.argmax).strip() for p in found)
 
 
+@checked
 def timeline_of(sequence: EditSequence) -> Timeline:
     """Return the timeline of the current edits of a sequence; edits that are made or undone later are not in it.
 
@@ -259,6 +261,7 @@ def timeline_of(sequence: EditSequence) -> Timeline:
     )
 
 
+@checked
 def unregularized_timeline_of(sequence: EditSequence) -> Timeline:
     """Return the sums of the updates of a sequence as the method computed them.
 
@@ -283,6 +286,7 @@ def unregularized_timeline_of(sequence: EditSequence) -> Timeline:
     )
 
 
+@checked
 def read_timeline(store: Store, trajectory: str, lm: LanguageModel | None = None) -> Timeline:
     """Return the timeline of a stored trajectory, from its edits in the store.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.data.facts import load_facts
 from workbench.editing.passes.hooks import Hook, Hooks, first_output, hooked
 from workbench.editing.passes.upper_blocks import BlockOutput, Prefix, UpperBlocks, compute_prefix
@@ -132,6 +133,7 @@ class CausalTrace:
             if getattr(self, name) < 1:
                 raise SpecError(f"{name} must be at least 1; got {getattr(self, name)!r}.")
 
+    @checked
     def __call__(self, lm: LanguageModel, request: EditRequest, *, answer: str | None = None) -> Trace:
         """Trace a fact with the current weights; without updates applied, the trace is kept with the model.
 
@@ -177,6 +179,7 @@ class CausalTrace:
         return range(max(0, layer - self.window // 2), min(n_layers, layer - (-self.window // 2)))
 
 
+@checked
 def embedding_deviation(lm: LanguageModel) -> float:
     """Return the standard deviation of the input embeddings of subjects' tokens.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from workbench.arguments import checked
 from workbench.changes import Change, LowRank
 from workbench.editing.passes.upper_blocks import UpperBlocks
 from workbench.encoding import encode_request
@@ -101,6 +102,7 @@ class _Directions(NamedTuple):
     shares: list[float]  # of ‖ΔW‖²
 
 
+@checked
 @torch.no_grad()
 def read_written(
     update: WeightUpdate, lm: LanguageModel, *, n_vectors: int = N_VECTORS, n_tokens: int = N_TOKENS
