@@ -7,7 +7,7 @@ import pytest
 
 from workbench.errors import EditError
 from workbench.parameters import (
-    AT_LEAST_ONE,
+    COUNT,
     NONNEGATIVE,
     POSITIVE,
     SEED,
@@ -24,7 +24,7 @@ class Settings:
     share: Annotated[float, Interval(0, 1, closed="left")] = 0.0
     lr: Annotated[float, POSITIVE, "learning rate"] = 0.5
     decay: Annotated[float, NONNEGATIVE] = 0.0
-    steps: Annotated[int, AT_LEAST_ONE] = 3
+    steps: Annotated[int, COUNT] = 3
     seed: Annotated[int, SEED] = 0
     offset: Annotated[int, Interval()] = 0
     scale: Annotated[float, Interval()] = 1.0
@@ -57,9 +57,9 @@ class Inner:
         ("lr", 0.0, "be a positive number"),
         ("lr", float("inf"), "be a positive number"),
         ("decay", -1e-9, "be a nonnegative number"),
-        ("steps", 0, "be a whole number of at least 1"),
-        ("steps", 2.0, "be a whole number of at least 1"),
-        ("steps", None, "be a whole number of at least 1"),
+        ("steps", 0, "be a whole number from 1 to 1000000"),
+        ("steps", 2.0, "be a whole number from 1 to 1000000"),
+        ("steps", None, "be a whole number from 1 to 1000000"),
         ("seed", -1, "be a whole number from 0 to 4294967295"),
         ("seed", 2**64, "be a whole number from 0 to 4294967295"),
         ("offset", "1", "be a whole number"),

@@ -112,3 +112,40 @@ def test_a_regularizer_refuses_what_is_no_number(value):
                 assert name in refused(row.regularizer, **{name: value})
                 refused(wb.ExperimentSpec, n_operations=1, regularizer={"kind": row.kind, name: value})
     assert tried > 4
+
+
+NOT_MODELS = [{}, "", 7, None]
+
+
+@pytest.mark.parametrize("value", NOT_MODELS, ids=shown)
+def test_what_takes_a_model_takes_nothing_else(value):
+    assert refused(wb.ROME.for_model, value).startswith("lm must be a LanguageModel")
+    assert refused(wb.RECT(0.4), wb.WeightUpdate({}), value).startswith("lm must be a LanguageModel")
+    assert refused(wb.evaluate_harness, value, ["sst2"]).startswith("lm must be a LanguageModel")
+
+
+@pytest.mark.parametrize("value", [[], int, {}, None], ids=shown)
+def test_what_takes_an_update_takes_nothing_else(value):
+    assert refused(wb.RECT(0.4), value, None).startswith("update must be a WeightUpdate")
+    assert refused(lambda: wb.WeightUpdate({}) + value).startswith("other must be a WeightUpdate")
+
+
+@pytest.mark.parametrize("value", [{}, b"x", "\ud800", "a\0b", 7], ids=shown)
+def test_an_update_and_a_sequence_are_saved_under_names_only(value, tiny_lm):
+    refused(wb.WeightUpdate({}).save, value)
+    refused(wb.EditSequence(tiny_lm).save, value)
+
+
+@pytest.mark.parametrize("value", [0, torch.zeros(2), None, "rome"], ids=shown)
+def test_a_sequence_edits_by_methods_only(value, tiny_lm):
+    fact = wb.EditRequest(**FACT)
+    assert refused(wb.EditSequence(tiny_lm).edit, [fact], value).startswith("method must be an editing method")
+
+
+def test_a_guard_and_a_grid_refuse_what_they_cannot_use():
+    for limit in (torch.ones(2), "0.2", 0, -1, float("nan"), None):
+        assert refused(wb.Guard, limit=limit).startswith("limit must be a positive number")
+    for repairs in (float("nan"), "prune", 3j, [1]):
+        assert "repairs" in refused(wb.Guard, repairs=repairs)
+    for lists in (b"", "\ud800", 7, [("seed", [0])]):
+        assert refused(wb.grid, {"n_operations": 1}, lists).startswith("lists must be a")

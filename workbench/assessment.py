@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -15,6 +16,7 @@ from workbench.errors import RiskError, SpecError
 from workbench.evaluation.drift import divergence
 from workbench.evaluation.perplexity import read_windows
 from workbench.forward import compute_logits
+from workbench.inputs import require_items
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, Unregularized
 from workbench.spectral import PRUNE
@@ -125,7 +127,8 @@ class Guard:
 
     def __post_init__(self) -> None:
         _check_limit(self.limit)
-        if unknown := [name for name in self.repairs if name not in REPAIRS]:
+        repairs = require_items(self.repairs, str, "repairs", SpecError)
+        if unknown := [name for name in repairs if name not in REPAIRS]:
             raise SpecError(f"no repair {unknown[0]!r}; known: {', '.join(REPAIRS)}.")
 
     def admit(
@@ -251,7 +254,7 @@ def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> 
 
 
 def _check_limit(limit: float) -> None:
-    if not limit > 0:
+    if not isinstance(limit, Real) or not limit > 0:
         raise SpecError(f"limit must be a positive number; got {limit!r}.")
 
 

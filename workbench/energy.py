@@ -7,6 +7,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import Sparse
 from workbench.lm import LanguageModel
 from workbench.parameters import SHARE, check_parameters
@@ -48,6 +49,7 @@ class EnergyRECT:
         """Name in tables and legends."""
         return f"RECT energy {100 * self.energy:g} %"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Prune `update` against the current weights of `lm`; raise `UpdateError` if it does not fit."""
         update.check_fits(lm)

@@ -59,7 +59,7 @@ class Interval:
 
 POSITIVE = Interval(0, closed="neither")
 NONNEGATIVE = Interval(0)
-AT_LEAST_ONE = Interval(1)
+COUNT = Interval(1, 10**6)  # of steps, facts and ranks; more would never end
 SHARE = Interval(0, 1, closed="right")
 SEED = Interval(0, LARGEST_SEED)
 

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from workbench.arguments import checked
 from workbench.errors import SpecError
 from workbench.rows import (
     BLACK,
@@ -286,6 +287,7 @@ def regularizer_row(name: str) -> RegularizerRow:
     return _row_of(name, regularizers(), "regularizer")
 
 
+@checked
 def make_editor(name: str, lm: "LanguageModel", fields: Mapping[str, Any] | None = None) -> "Editor":
     """Return a method with its preset for a model.
 

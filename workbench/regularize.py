@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import Change, Dense, LowRank, Sparse
 from workbench.errors import EditError
 from workbench.inputs import shown
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, SEED, SHARE, check_parameters, parameters_of
+from workbench.parameters import COUNT, SEED, SHARE, check_parameters, parameters_of
 from workbench.registry import regularizer_row, regularizers
 from workbench.selection import top_mask
 from workbench.storage.digests import sha256_of_json
@@ -32,6 +33,7 @@ class Regularizer(Protocol):
     def label(self) -> str:
         """Name in tables and legends, settings included."""
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Return the update to apply instead of `update`; neither argument is changed."""
 
@@ -64,6 +66,7 @@ class Unregularized:
         """Name in tables and legends."""
         return "Unregularized"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Return `update` itself, whatever `lm` is."""
         return update
@@ -96,6 +99,7 @@ class RECT:
         """Name in tables and legends."""
         return f"RECT {100 * self.keep:g} %"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Prune `update` against the current weights of `lm`; raise `UpdateError` if it does not fit."""
         update.check_fits(lm)
@@ -127,7 +131,7 @@ class RandomK:
 
     keep: Annotated[float, SHARE, "share of entries kept"] = 0.4
     seed: Annotated[int, SEED, "seed of the draw"] = 0
-    operation: Annotated[int, AT_LEAST_ONE, "number of the edit in its sequence"] = 1
+    operation: Annotated[int, COUNT, "number of the edit in its sequence"] = 1
 
     def __post_init__(self) -> None:
         check_parameters(self)
@@ -141,6 +145,7 @@ class RandomK:
         """Return the same regularizer with the entries of edit `number` of a sequence, from 1."""
         return replace(self, operation=number)
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Prune `update` at random; raise `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)
@@ -190,6 +195,7 @@ class PCAK:
         suffix = "" if self.form == "paper" else " (reconstruction)"
         return f"PCA {100 * self.keep:g} %{suffix}"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Compress `update`; raise `UpdateError` if it does not fit `lm`."""
         update.check_fits(lm)

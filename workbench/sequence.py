@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from workbench.arguments import checked
-from workbench.errors import ArgumentError, EditError, RequestError
-from workbench.inputs import require_items, shown
+from workbench.errors import EditError, RequestError
+from workbench.inputs import require_items
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, Unregularized, for_operation
 from workbench.request import EditRequest
-from workbench.sequence_parts import Guard, SavedSequence, SequenceEdit, load_sequence, save_sequence
+from workbench.sequence_parts import Guard, SavedSequence, SequenceEdit, load_sequence, require_method, save_sequence
 from workbench.update import WeightUpdate
 
 if TYPE_CHECKING:
@@ -188,8 +188,7 @@ class EditSequence:
             If the update is not finite.
         """
         self._check_unedited()
-        if not hasattr(method, "compute_update"):
-            raise ArgumentError(f"method must be an editing method, such as ROME.for_model(lm); got {shown(method)}.")
+        require_method(method)
         requests = require_items(requests, EditRequest, "requests", RequestError)
         prepared = method.prepared(self.lm)
         with self._applied(self.base):
@@ -267,6 +266,7 @@ class EditSequence:
         EditError, RequestError, UpdateError
             As in `compute`, or if the guard refuses the edit.
         """
+        require_method(method)
         prepared = method.prepared(self.lm)
         start = time.perf_counter()
         computed = self.compute(requests, prepared)

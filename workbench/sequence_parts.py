@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from workbench.errors import UpdateError
+from workbench.errors import ArgumentError, UpdateError
+from workbench.inputs import shown
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings, settings_of
 from workbench.request import EditRequest
@@ -28,6 +29,12 @@ class Guard(Protocol):
         self, computed: WeightUpdate, editor: "Editor", regularizer: Regularizer | None, lm: LanguageModel
     ) -> tuple[WeightUpdate, Regularizer | None]:
         """Return the update to add and its regularizer, or raise `EditError`; `lm` has the earlier edits applied."""
+
+
+def require_method(method: object) -> None:
+    """Raise `ArgumentError` unless something is an editing method."""
+    if not hasattr(method, "compute_update"):
+        raise ArgumentError(f"method must be an editing method, such as ROME.for_model(lm); got {shown(method)}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.changes import Change, Dense, LowRank
 from workbench.lm import LanguageModel
 from workbench.parameters import Interval, check_parameters
@@ -58,6 +59,7 @@ class PRUNE:
         form = "" if self.form == "log" else f" {self.form}"
         return f"PRUNE{form}{' (as published)' if self.as_published else ''}"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Restrain `update` against the current weights of `lm`; raise `UpdateError` if it does not fit."""
         update.check_fits(lm)
@@ -118,6 +120,7 @@ class SPHERE:
         given = "" if (self.eta, self.alpha) == (0.5, 0.8) else f" η {self.eta:g}, α {self.alpha:g}"
         return f"SPHERE{given}{' (as published)' if self.as_published else ''}"
 
+    @checked
     def __call__(self, update: WeightUpdate, lm: LanguageModel) -> WeightUpdate:
         """Project `update` off the main directions of the weights of `lm`; raise `UpdateError` if it does not fit."""
         update.check_fits(lm)

@@ -21,8 +21,7 @@ from workbench.storage.saved_tensors import load_tensors, save_tensors
 
 FORMAT = "workbench-update-2"
 _RECORD_TENSORS = ("keys", "running")  # fields of a record that a file holds as tensors
-# below half a unit in the last place of the largest float32 (2¹⁰³) or bfloat16 (2¹¹⁹): added to a finite weight, it
-# cannot make an infinite one
+# below half a unit in the last place of the largest float32 (2¹⁰³) or bfloat16 (2¹¹⁹): keeps finite weights finite
 _NO_OVERFLOW = 2.0**100
 
 
@@ -159,6 +158,7 @@ class WeightUpdate(Mapping[str, Change]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    @checked
     def __add__(self, other: "WeightUpdate") -> "WeightUpdate":
         if self.fingerprint and other.fingerprint and self.fingerprint != other.fingerprint:
             raise UpdateError(f"an update of {self.model} and one of {other.model} cannot be added.")

@@ -253,7 +253,15 @@ def test_a_method_of_one_fact_refuses_a_batch(cli, method):
             "--when each-layer has no effect without a regularizer; "
             "choose --regularizer rect, rect-energy, random, pca, prune or sphere.",
         ),
-        ((*FACT, "--method", "ft", "--set", "num_steps=0"), "num_steps must be a whole number of at least 1; got 0."),
+        ((*FACT, "--set", "kl_factor=true"), "kl_factor must be a nonnegative number; got True."),
+        (
+            (*FACT, "--method", "memit", "--set", "layers=[true]"),
+            "layers must be a list in which each entry is a whole number of at least 0; got (True,).",
+        ),
+        (
+            (*FACT, "--method", "ft", "--set", "num_steps=0"),
+            "num_steps must be a whole number from 1 to 1000000; got 0.",
+        ),
         (
             (*FACT, "--when", "each-layer"),
             "--when each-layer is for memit, which solves layer after layer; got --method rome.",

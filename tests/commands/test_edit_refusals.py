@@ -70,7 +70,7 @@ def test_a_fact_that_is_none_is_refused_before_the_model_is_loaded(refused, fact
         (("--regularizer", "rect", "--keep", "0"), "keep must lie in (0, 1]; got 0.0."),
         (("--regularizer", "random", "--keep", "1.4"), "keep must lie in (0, 1]; got 1.4."),
         (("--regularizer", "pca", "--keep", "nan"), "keep must lie in (0, 1]; got nan."),
-        (("--steps", "0"), "v_num_grad_steps must be a whole number of at least 1; got 0."),
+        (("--steps", "0"), "v_num_grad_steps must be a whole number from 1 to 1000000; got 0."),
         (("--lr", "-1"), "v_lr must be a positive number; got -1.0."),
         (("--dtype", "int8"), "dtype 'int8' is unknown; known: float32, float16, bfloat16, float64."),
         (("--device", "cpu", "--device-map", "auto"), "give device or device_map, not both: device puts the whole "),

@@ -173,7 +173,7 @@ def _tensor_bytes(path: Path) -> bytes:
             "--batch-sizes must be numbers with commas between them, such as 1,1,10; got '1;2'.",
         ),
         ({"--batch-sizes": "3"}, "batch_sizes must divide facts_per_step, 10, or be larger; got 3."),
-        ({"--steps": 0}, "steps must be a whole number of at least 1; got 0."),
+        ({"--steps": 0}, "steps must be a whole number from 1 to 1000000; got 0."),
         (
             {"--hold-out": 25},
             "facts.json has 24 usable facts and none is drawn twice: n must lie in 1 to 24; got 25.",

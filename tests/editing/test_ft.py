@@ -245,8 +245,8 @@ def test_easy_edits_other_loss_is_refused(tmp_path):
     ("field", "value", "sentence"),
     [
         ("layers", (), "layers must hold at least one block; got none."),
-        ("num_steps", 0, "num_steps must be a whole number of at least 1; got 0."),
-        ("batch_size", 0, "batch_size must be a whole number of at least 1; got 0."),
+        ("num_steps", 0, "num_steps must be a whole number from 1 to 1000000; got 0."),
+        ("batch_size", 0, "batch_size must be a whole number from 1 to 1000000; got 0."),
         ("lr", 0.0, "lr must be a positive number; got 0.0."),
         ("norm_constraint", -1.0, "norm_constraint must be a positive number or None; got -1.0."),
         ("weight_decay", -0.1, "weight_decay must be a nonnegative number; got -0.1."),

@@ -293,7 +293,7 @@ def test_anything_but_one_request_is_refused(tiny_lm, requests):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000000; got 0."),
         ({"adaptive_threshold": 1.0}, "adaptive_threshold must lie in (0, 1); got 1.0."),
         ({"adaptive_threshold": 0.0}, "adaptive_threshold must lie in (0, 1); got 0.0."),
         ({"p": 1.0}, "p must lie in [0, 1); got 1.0."),
@@ -394,7 +394,7 @@ def test_easyedits_file_with_an_unknown_field_is_refused(hparams):
 
 def test_easyedits_file_with_a_value_of_another_kind_is_refused(hparams):
     path = hparams("steps: 20", "steps: many")
-    assert yaml_error(path) == f"{path}: steps must be a whole number of at least 1; got 'many'."
+    assert yaml_error(path) == f"{path}: steps must be a whole number from 1 to 1000000; got 'many'."
 
 
 def test_easyedits_file_of_another_method_is_refused(hparams):

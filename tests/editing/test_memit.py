@@ -380,8 +380,8 @@ def test_a_neuron_that_never_fires_is_left_as_it_is_and_changes_nothing_for_the_
     [
         ("layers", (), "layers must hold at least one block; got none."),
         ("mom2_update_weight", 0.0, "mom2_update_weight must be a positive number; got 0.0."),
-        ("v_num_grad_steps", 0, "v_num_grad_steps must be a whole number of at least 1; got 0."),
-        ("facts_at_once", 0, "facts_at_once must be a whole number of at least 1; got 0."),
+        ("v_num_grad_steps", 0, "v_num_grad_steps must be a whole number from 1 to 1000000; got 0."),
+        ("facts_at_once", 0, "facts_at_once must be a whole number from 1 to 1000000; got 0."),
         ("v_lr", -1.0, "v_lr must be a positive number; got -1.0."),
         ("contexts", ("A. {}",), "contexts must begin with '{}', the bare prompt, and hold it once each."),
     ],

@@ -325,7 +325,7 @@ def test_an_unknown_variant_is_refused():
 def test_no_steps_are_refused():
     with pytest.raises(EditError) as caught:
         replace(FEW, v_num_grad_steps=0)
-    assert str(caught.value) == "v_num_grad_steps must be a whole number of at least 1; got 0."
+    assert str(caught.value) == "v_num_grad_steps must be a whole number from 1 to 1000000; got 0."
 
 
 def test_a_target_without_tokens_is_refused():

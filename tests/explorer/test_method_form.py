@@ -73,7 +73,7 @@ def test_an_empty_field_is_none_where_none_is_allowed(form, session):
         ("rome", "layer", "", "Layer must be a whole number of at least 0; got ''."),
         ("rome", "v_lr", "fast", "Learning rate must be a positive number; got 'fast'."),
         ("rome", "v_lr", "-1", "Learning rate must be a positive number; got -1.0."),
-        ("rome", "v_num_grad_steps", "0", "Steps must be a whole number of at least 1; got 0."),
+        ("rome", "v_num_grad_steps", "0", "Steps must be a whole number from 1 to 1000000; got 0."),
         (
             "memit",
             "layers",

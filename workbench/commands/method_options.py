@@ -12,7 +12,7 @@ from workbench.commands.settings import parse_setting
 from workbench.editing.editor import Editor
 from workbench.errors import EditError, SpecError
 from workbench.lm import LanguageModel
-from workbench.parameters import parameters_of
+from workbench.parameters import Parameter, parameters_of
 from workbench.registry import make_editor, method_row
 
 
@@ -40,7 +40,7 @@ def fields_from(method: str, options: dict[str, Any], settings: list[str]) -> di
     """
     row = method_row(method)
     types = get_type_hints(row.editor, include_extras=True)
-    known = list(parameters_of(row.editor))
+    known = parameters_of(row.editor)
     found: dict[str, Any] = {}
     for option, value in options.items():
         if value is None:
@@ -53,8 +53,17 @@ def fields_from(method: str, options: dict[str, Any], settings: list[str]) -> di
         field, value = parse_setting(text)
         if field not in known:
             raise SpecError(f"{method} has no hyperparameter {field!r}; known: {', '.join(known)}.")
+        _check_no_switch(known[field], value)
         found[field] = _typed(types[field], value, text)
     return found
+
+
+def _check_no_switch(parameter: Parameter, value: Any) -> None:
+    """Raise `EditError` for true and false where numbers are meant, which Python takes for 1 and 0."""
+    kind = parameter.item.kind if parameter.item else parameter.kind
+    values = value if isinstance(value, list) else [value]
+    if kind in (int, float) and any(isinstance(each, bool) for each in values):
+        parameter.check(tuple(value) if isinstance(value, list) else value)
 
 
 def _typed(hint: Any, value: Any, text: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED
 from workbench.editing.presets import preset_for
@@ -71,6 +72,7 @@ class AlphaEdit(MEMIT):
         return "BetaEdit" if self.mom2_update_weight else "AlphaEdit"
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> Self:
         """Return the hyperparameters for a model: published ones, or MEMIT's rates and layers.
 

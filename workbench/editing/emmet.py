@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 import torch
 from torch import Tensor
 
+from workbench.arguments import checked
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED
 from workbench.editing.presets import preset_for
@@ -66,6 +67,7 @@ class EMMET(MEMIT):
         return "EMMET"
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> Self:
         """Return the hyperparameters for a model: the published block and rates, or ROME's block and MEMIT's rates.
 

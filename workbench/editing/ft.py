@@ -18,7 +18,7 @@ from workbench.editing.presets import preset_for
 from workbench.encoding import Encoded, encode_request
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
+from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
 
@@ -80,14 +80,14 @@ class FT:
     needs_subject: ClassVar[bool] = False
 
     layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are trained"]
-    num_steps: Annotated[int, AT_LEAST_ONE, "passes over the facts"] = 25
+    num_steps: Annotated[int, COUNT, "passes over the facts"] = 25
     lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 5e-4
     weight_decay: Annotated[float, NONNEGATIVE, "weight decay of Adam, on the whole weight, as published"] = 0.0
     norm_constraint: Annotated[
         float | None, POSITIVE, "largest absolute value of an entry of ΔW; None: no constraint, plain FT"
     ] = 5e-4
     # EasyEdit's files say 1 or 3, ROME's code 128
-    batch_size: Annotated[int, AT_LEAST_ONE, "facts per minibatch"] = 32
+    batch_size: Annotated[int, COUNT, "facts per minibatch"] = 32
     loss_threshold: Annotated[float, NONNEGATIVE, "loss per token below which training stops"] = 1e-2
     end_of_text: Annotated[bool, "whether the end of the text is trained as the token after each target"] = False
     order_seed: Annotated[int | None, SEED, "seed of the order of the facts in a pass; None: as they are given"] = None
@@ -98,6 +98,7 @@ class FT:
         set_field(self, "layers", sort_layers(self.layers))
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> "FT":
         """Return the hyperparameters of FT-L for a model.
 
@@ -118,6 +119,7 @@ class FT:
         return cls(layers=(int(lm.n_layers * _DEPTH_SHARE),))
 
     @classmethod
+    @checked
     def unconstrained_for_model(cls, lm: LanguageModel) -> "FT":
         """Return the hyperparameters of plain FT for a model: no constraint, and FT's own layers.
 
@@ -135,6 +137,7 @@ class FT:
         return replace(cls.for_model(lm), norm_constraint=None, **own)
 
     @classmethod
+    @checked
     def locft_for_model(cls, lm: LanguageModel) -> "FT":
         """Return the hyperparameters of LocFT-BF for a model: one matrix, no constraint, minibatches of 100.
 

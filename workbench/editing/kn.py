@@ -29,7 +29,7 @@ from workbench.encoding import Encoded, encode, encode_request
 from workbench.errors import EditError
 from workbench.forward import compute_logits
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, Interval, Parameter, check_parameters
+from workbench.parameters import COUNT, NONNEGATIVE, Interval, Parameter, check_parameters
 from workbench.request import PLACEHOLDER, EditRequest
 from workbench.storage.cache import compute_missing
 from workbench.update import EditRecord, WeightUpdate
@@ -110,7 +110,7 @@ class KN:
     needs_subject: ClassVar[bool] = False
     label: ClassVar[str] = "KN"
 
-    steps: Annotated[int, AT_LEAST_ONE, "points of the integral"] = 20
+    steps: Annotated[int, COUNT, "points of the integral"] = 20
     adaptive_threshold: Annotated[
         float, Interval(0, 1, closed="neither"), "share of the highest score above which a neuron is coarse"
     ] = 0.2
@@ -127,7 +127,7 @@ class KN:
     points: Annotated[IntegralPoints, "points at which the integral is summed"] = "midpoint"
     answers: Annotated[Literal["text", "easyedit"], "answers as running text, or as EasyEdit tokenizes them"] = "text"
     old_answer: Annotated[Literal["true", "predicted", "greedy"], "answer whose embedding is subtracted"] = "true"
-    times: Annotated[int, AT_LEAST_ONE, "times that the edit is computed and applied, each on the one before"] = 1
+    times: Annotated[int, COUNT, "times that the edit is computed and applied, each on the one before"] = 1
     contexts: Contexts = None
     negative_prompts: Annotated[tuple[str, ...], "prompts about other facts"] = ()
     max_negative_share: Annotated[
@@ -145,6 +145,7 @@ class KN:
             raise EditError("negative_prompts must not hold an empty text.")
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> "KN":
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 

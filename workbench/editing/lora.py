@@ -23,7 +23,7 @@ from workbench.encoding import encode_request
 from workbench.errors import EditError
 from workbench.extras import require_extra
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
+from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
 
@@ -81,13 +81,13 @@ class LoRA:
     target_modules: Annotated[
         tuple[str, ...] | None, "names, or ends of names, of linear layers in a block; None: the MLP's projections"
     ] = None
-    rank: Annotated[int, AT_LEAST_ONE, "rank r of each ΔW"] = 8
+    rank: Annotated[int, COUNT, "rank r of each ΔW"] = 8
     alpha: Annotated[float, POSITIVE, "scale α of an adapter, divided by its rank"] = 32.0
-    num_steps: Annotated[int, AT_LEAST_ONE, "passes over the facts"] = 25
+    num_steps: Annotated[int, COUNT, "passes over the facts"] = 25
     lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 1e-3
     weight_decay: Annotated[float, NONNEGATIVE, "weight decay of Adam, on A and B"] = 0.0
     dropout: Annotated[float, Interval(0, 1, closed="left"), "share of an adapter's inputs that a pass drops"] = 0.0
-    batch_size: Annotated[int, AT_LEAST_ONE, "facts per minibatch"] = 32
+    batch_size: Annotated[int, COUNT, "facts per minibatch"] = 32
     loss_threshold: Annotated[float, NONNEGATIVE, "loss per token below which training stops"] = 1e-2
     seed: Annotated[int, SEED, "seed of A and of what is dropped"] = 0
 
@@ -100,6 +100,7 @@ class LoRA:
             raise EditError("target_modules must hold at least one name; got none.")
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> "LoRA":
         """Return the hyperparameters for a model.
 

@@ -32,7 +32,7 @@ from workbench.editing.second_moment.estimate import SecondMoment
 from workbench.editing.solve import solve_keys
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, check_parameters
+from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, Interval, check_parameters
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
@@ -114,12 +114,12 @@ class MEMIT:
 
     layers: Annotated[tuple[int, ...], Interval(0), "blocks whose MLP output projections are edited"]
     mom2_update_weight: Annotated[float, POSITIVE, "λ: weight of C against the keys of the facts"]
-    v_num_grad_steps: Annotated[int, AT_LEAST_ONE, "optimization steps for z; the last only evaluates the loss"] = 25
+    v_num_grad_steps: Annotated[int, COUNT, "optimization steps for z; the last only evaluates the loss"] = 25
     v_lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 0.5
     v_weight_decay: Annotated[float, NONNEGATIVE, "weight of ‖d‖/‖h‖² in the loss"] = 0.5
     v_loss_threshold: Annotated[float, NONNEGATIVE, "loss below which the optimization of a fact stops"] = 0.05
     v_predicted_steps: Annotated[
-        int | None, AT_LEAST_ONE, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
+        int | None, COUNT, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
     ] = None
     clamp_norm_factor: Annotated[float, POSITIVE, "largest ‖d‖, as a multiple of ‖h‖"] = 0.75
     kl_factor: Annotated[float, NONNEGATIVE, "weight of the KL of '{subject} is a' in the loss"] = 0.0625
@@ -131,7 +131,7 @@ class MEMIT:
         Regularizer | None, "regularizer of each block's ΔW, applied before the next block is solved"
     ] = None
     facts_at_once: Annotated[
-        int, AT_LEAST_ONE, "facts whose z share a forward pass; changes time and memory, not the result"
+        int, COUNT, "facts whose z share a forward pass; changes time and memory, not the result"
     ] = 32
     seed: ContextSeed = 0
 
@@ -147,6 +147,7 @@ class MEMIT:
         return ("ENCORE" if self.ridge else "MEMIT-seq") if self.remember else "MEMIT"
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> Self:
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 
@@ -172,6 +173,7 @@ class MEMIT:
         return cls(layers=layers, mom2_update_weight=d_ff, **_LLAMA_RATES)
 
     @classmethod
+    @checked
     def encore_for_model(cls, lm: LanguageModel) -> Self:
         """Return ENCORE's hyperparameters: MEMIT's for the model, with the memory, λ_n and MPES as published.
 

@@ -23,7 +23,7 @@ from workbench.editing.presets import preset_for
 from workbench.editing.second_moment.estimate import SecondMoment, solve
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, NONNEGATIVE, POSITIVE, Interval, check_parameters
+from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, Interval, check_parameters
 from workbench.request import EditRequest
 from workbench.update import EditRecord, WeightUpdate
 
@@ -76,12 +76,12 @@ class ROME:
     needs_subject: ClassVar[bool] = True
 
     layer: Annotated[int, Interval(0), "block whose MLP output projection is edited"]
-    v_num_grad_steps: Annotated[int, AT_LEAST_ONE, "optimization steps for v*; the last only evaluates the loss"] = 25
+    v_num_grad_steps: Annotated[int, COUNT, "optimization steps for v*; the last only evaluates the loss"] = 25
     v_lr: Annotated[float, POSITIVE, "learning rate of Adam"] = 0.5
     v_weight_decay: Annotated[float, NONNEGATIVE, "weight of ‖d‖/‖v₀‖² in the loss"] = 1e-3
     v_loss_threshold: Annotated[float, NONNEGATIVE, "loss below which the optimization stops"] = 0.05
     v_predicted_steps: Annotated[
-        int | None, AT_LEAST_ONE, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
+        int | None, COUNT, "steps at which the target is predicted in all contexts, after which it stops (MPES)"
     ] = None
     clamp_norm_factor: Annotated[float, POSITIVE, "largest ‖d‖, as a multiple of ‖v₀‖"] = 4.0
     kl_factor: Annotated[float, NONNEGATIVE, "weight of the KL of '{subject} is a' in the loss"] = 0.0625
@@ -97,6 +97,7 @@ class ROME:
         check_contexts(self.contexts)
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> "ROME":
         """Return the hyperparameters for a model: published or measured ones, or by the rule below.
 

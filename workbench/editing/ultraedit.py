@@ -100,6 +100,7 @@ class UltraEdit:
             raise EditError("inner_params must name at least one parameter; got none.")
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> Self:
         """Return the hyperparameters for a model.
 

@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from workbench.arguments import checked
 from workbench.errors import DataError, SpecError, first_line
 from workbench.extras import require_extra
 from workbench.lm import LanguageModel
@@ -35,6 +36,7 @@ _WITH_BARS = ("lm_eval.api.task", "lm_eval.api.model", _MODEL_LOG)
 _LEVELS = {"lm_eval.api.task": logging.ERROR, "lm_eval.evaluator": logging.ERROR, "lm_eval": logging.WARNING}
 
 
+@checked
 def evaluate_harness(
     lm: LanguageModel,
     tasks: Sequence[str],

@@ -14,6 +14,7 @@ from workbench.encoding import Encoded, encode, opening_ids
 from workbench.errors import DataError, SpecError
 from workbench.evaluation.statistics import bootstrap_interval
 from workbench.forward import batch_by_length, score_targets
+from workbench.inputs import require_path
 from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
 
@@ -149,6 +150,7 @@ def _source_and_split(text: str | Path) -> tuple[str, str]:
 def _read_documents(text: str | Path) -> list[str]:
     if text in BUNDLED_TEXTS:
         return read_bundled_text(str(text)).decode("utf-8").splitlines()
+    require_path(text, "the text", DataError)
     try:
         return [Path(text).read_text(encoding="utf-8-sig")]
     except OSError as err:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from workbench.arguments import checked
 from workbench.errors import SpecError
 from workbench.experiment.spec import ExperimentSpec
 from workbench.storage.plain_yaml import load_yaml
@@ -14,6 +15,7 @@ from workbench.storage.plain_yaml import load_yaml
 GRID = "grid"  # key of a YAML file whose lists are expanded
 
 
+@checked
 def grid(base: ExperimentSpec | Mapping[str, Any], lists: Mapping[str, Sequence[Any]]) -> list[ExperimentSpec]:
     """Return a spec for every combination of the values of some fields; the other fields are those of `base`.
 

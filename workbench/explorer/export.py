@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from workbench.arguments import checked
 from workbench.errors import EditError, UpdateError
 from workbench.explorer.edits import Answers, Continuation
 from workbench.explorer.exports_root import export_folder
@@ -44,6 +45,7 @@ class Exported:
     refused: str | None = None
 
 
+@checked
 def export(
     session: Session,
     into: str | Path,

@@ -7,12 +7,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workbench.errors import UpdateError
+from workbench.inputs import require_path
 from workbench.storage.checksums import CHECKSUM, check_tensors, checksum_of_tensors
 from workbench.storage.tensors import write_tensors
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write tensors, which may share memory, and metadata as a safetensors file, atomically."""
+    require_path(path, "the file to write", UpdateError)
     separate: dict[str, Tensor] = {}
     storages = set()
     for name, tensor in tensors.items():

@@ -215,7 +215,7 @@ def test_edit_success_is_that_of_edits_made_by_hand(tiny_lm, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"steps": 0}, "steps must be a whole number of at least 1; got 0."),
+        ({"steps": 0}, "steps must be a whole number from 1 to 1000000; got 0."),
         ({"lr": math.nan}, "lr must be a positive number; got nan."),
         ({"batch_sizes": (1, 3)}, "batch_sizes must divide facts_per_step, 10, or be larger; got 3."),
     ],

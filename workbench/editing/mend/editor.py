@@ -85,6 +85,7 @@ class MEND:
         check_parameters(self)
 
     @classmethod
+    @checked
     def for_model(cls, lm: LanguageModel) -> "MEND":
         """Return an editor that uses the network in the package, with edit learning rates as trained.
 

@@ -24,7 +24,7 @@ from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses
 from workbench.editing.mend.network import MendNetwork
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
-from workbench.parameters import AT_LEAST_ONE, POSITIVE, SEED, Interval, check_parameters
+from workbench.parameters import COUNT, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
 from workbench.storage.saved_tensors import read_tensors, save_tensors
 
@@ -49,23 +49,23 @@ class MendTraining:
     """
 
     layers: Annotated[tuple[int, ...] | None, Interval(0), "blocks whose MLPs are edited; None: the last three"] = None
-    steps: Annotated[int, AT_LEAST_ONE, "training steps at most"] = 900
-    facts_per_step: Annotated[int, AT_LEAST_ONE, "facts whose losses are computed in one step"] = 10
+    steps: Annotated[int, COUNT, "training steps at most"] = 900
+    facts_per_step: Annotated[int, COUNT, "facts whose losses are computed in one step"] = 10
     batch_sizes: Annotated[
         tuple[int, ...],
-        AT_LEAST_ONE,
+        COUNT,
         "numbers of facts per edit, one drawn per step; each divides facts_per_step or is larger",
     ] = (1, 1, 2, 5, 10)
-    rank: Annotated[int, AT_LEAST_ONE, "rank of the networks' layers"] = 64
+    rank: Annotated[int, COUNT, "rank of the networks' layers"] = 64
     c_edit: Annotated[float, POSITIVE, "weight of the editing loss"] = 0.3
     c_loc: Annotated[float, POSITIVE, "weight of the locality loss"] = 1.0
     lr: Annotated[float, POSITIVE, "learning rate of Adam, which falls to 0 along half a cosine"] = 2e-3
     edit_lr: Annotated[float, POSITIVE, "initial value of every α"] = 2e-4
     lr_lr: Annotated[float, POSITIVE, "learning rate of Adam for log α"] = 3e-2
     grad_clip: Annotated[float, POSITIVE, "largest norm of a step's gradient"] = 1.0
-    val_interval: Annotated[int, AT_LEAST_ONE, "steps between validations"] = 100
-    patience: Annotated[int, AT_LEAST_ONE, "validations without a new best, after which training stops"] = 10
-    checkpoint_interval: Annotated[int, AT_LEAST_ONE, "steps between checkpoints"] = 50
+    val_interval: Annotated[int, COUNT, "steps between validations"] = 100
+    patience: Annotated[int, COUNT, "validations without a new best, after which training stops"] = 10
+    checkpoint_interval: Annotated[int, COUNT, "steps between checkpoints"] = 50
     seed: Annotated[int, SEED, "seed of the initial weights and of every draw"] = 0
 
     def __post_init__(self) -> None:
