@@ -40,6 +40,19 @@ def assert_same_bits(lm: LanguageModel, weights: dict[str, Tensor]) -> None:
         assert torch.equal(parameter, weights[name]), name
 
 
+class ModelOutline(LanguageModel):
+    """As much of a model as presets and regularizers read: its name, its depth and some matrices."""
+
+    n_layers = 0
+    fingerprint = None
+
+    def __init__(self, name: str = "outline", n_layers: int = 0, *, weights: dict[str, Tensor] | None = None) -> None:
+        self.name, self.n_layers, self.weights = name, n_layers, weights or {}
+
+    def weight(self, name: str) -> Tensor:
+        return self.weights[name]
+
+
 def error_of(kind: type[Exception], function: Callable[..., object], *args: object, **kwargs: object) -> str:
     """Return the message of the error of this kind that a call raises."""
     with pytest.raises(kind) as caught:

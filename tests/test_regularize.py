@@ -1,13 +1,11 @@
 """Regularizers against the paper's worked example and naive numpy, on weights that lie either way."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import assert_same_bits, weights_of
+from tests.helpers import ModelOutline, assert_same_bits, weights_of
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import EditError, UpdateError
 from workbench.regularize import for_operation, keep_most_changed
@@ -32,7 +30,7 @@ FIGURE_6_KEPT = torch.tensor([[0, 0.6, 0, 0], [0, 0, 0.1, 0], [0.8, 0, 0, 0], [0
 
 def one_matrix(W):
     """As much of a model as a regularizer reads: one parameter W."""
-    return SimpleNamespace(name="one matrix", fingerprint=None, weight={"W": W}.__getitem__)
+    return ModelOutline(weights={"W": W})
 
 
 def matrix(*shape, seed=0):
@@ -173,7 +171,7 @@ def test_random_draws_the_same_entries_for_the_same_seed_and_others_for_another(
 
 def masks_drawn(rule, names=("W",)):
     weights = {name: torch.ones(100, 80) for name in names}
-    lm = SimpleNamespace(name="matrices", fingerprint=None, weight=weights.__getitem__)
+    lm = ModelOutline(weights=weights)
     update = rule(WeightUpdate({name: torch.ones(100, 80) for name in names}), lm)
     return [update[name].mask for name in names]
 

@@ -2,14 +2,13 @@
 
 import copy
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import error_of
+from tests.helpers import ModelOutline, error_of
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.ft import FT
 from workbench.errors import EditError
@@ -155,7 +154,7 @@ def test_the_labels_tell_the_methods_apart():
 
 @pytest.mark.parametrize(("name", "n_layers", "layer"), [("qwen2.5-7b", 28, 6), ("smollm2-135m", 30, 20)])
 def test_locft_bf_trains_one_matrix_in_minibatches_of_100_up_to_the_end_of_the_text(name, n_layers, layer):
-    ft = make_editor("locft-bf", SimpleNamespace(name=name, n_layers=n_layers))
+    ft = make_editor("locft-bf", ModelOutline(name, n_layers))
     assert ft == FT((layer,), norm_constraint=None, batch_size=100, end_of_text=True, order_seed=0)
 
 
@@ -185,7 +184,7 @@ def test_the_order_of_each_pass_is_drawn_and_depends_on_the_seed_alone(tiny_lm):
     ],
 )
 def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(name, n_layers, layer, constraint):
-    ft = FT.for_model(SimpleNamespace(name=name, n_layers=n_layers))
+    ft = FT.for_model(ModelOutline(name, n_layers))
     assert (ft.layers, ft.num_steps, ft.lr, ft.norm_constraint) == ((layer,), 25, 5e-4, constraint)
 
 
@@ -194,7 +193,7 @@ def test_presets_are_found_by_name_and_any_other_model_is_trained_two_thirds_up(
     [("gpt2-xl", 48, 1), ("gpt-j-6b", 28, 21), ("gpt-j-6b", 4, 0), ("llama-7b", 32, 21), ("smollm2-135m", 30, 20)],
 )
 def test_plain_ft_has_its_own_layers_where_they_were_published(name, n_layers, layer):
-    lm = SimpleNamespace(name=name, n_layers=n_layers)
+    lm = ModelOutline(name, n_layers)
     assert make_editor("ft", lm) == FT.unconstrained_for_model(lm) == FT(layers=(layer,), norm_constraint=None)
     assert make_editor("ft-l", lm) == FT.for_model(lm)
 

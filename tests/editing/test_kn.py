@@ -3,13 +3,12 @@
 import copy
 import json
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
+from tests.helpers import ModelOutline, assert_same_bits, error_of, ids_of, target_nll, weights_of
 from tests.references.plain_easyedit_kn import greedy_tokens, plain_easyedit, scores_of_layer
 from tests.references.plain_kn import coarse_neurons, plain_kn, predicted_token
 from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
@@ -375,7 +374,7 @@ def hparams(tmp_path):
 
 def test_easyedits_file_gives_what_easyedit_does(hparams):
     kn = KN.from_yaml(hparams())
-    assert kn == KN.for_model(SimpleNamespace(name="openai-community/gpt2-xl"))
+    assert kn == KN.for_model(ModelOutline("openai-community/gpt2-xl"))
     assert (kn.steps, kn.adaptive_threshold, kn.p, kn.contexts) == (20, 0.2, 0.4, ("{}",))
     assert (kn.attributed, kn.scale, kn.embeddings, kn.signed) == ("old", "embedding", "input", False)
     assert (kn.lambda_old, kn.lambda_new) == (1, 1)
@@ -412,13 +411,13 @@ def test_easyedits_file_of_another_method_is_refused(hparams):
     ],
 )
 def test_published_settings_are_found_by_name(name, steps, adaptive_threshold):
-    kn = KN.for_model(SimpleNamespace(name=name))
+    kn = KN.for_model(ModelOutline(name))
     assert (kn.steps, kn.adaptive_threshold, kn.p) == (steps, adaptive_threshold, 0.4)
     assert kn.contexts == ("{}",)
 
 
 def test_any_other_model_is_edited_as_the_embedded_one_is():
-    other, embedded = (KN.for_model(SimpleNamespace(name=name)) for name in ("a/model", "smollm2-135m"))
+    other, embedded = (KN.for_model(ModelOutline(name)) for name in ("a/model", "smollm2-135m"))
     assert replace(other, steps=embedded.steps) == embedded
     assert other.contexts is None
     assert (other.lambda_old, other.lambda_new) == (0.5, 0.5)

@@ -4,7 +4,6 @@ import copy
 import math
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import peft
 import pytest
@@ -13,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import assert_same_bits, error_of, hooks_and_forwards, ids_of, weights_of
+from tests.helpers import ModelOutline, assert_same_bits, error_of, hooks_and_forwards, ids_of, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.changes import LowRank
 from workbench.editing.editor import describe_layers
@@ -261,7 +260,7 @@ def test_nothing_named_is_refused_and_no_layers_are_all():
 
 
 def test_presets_are_found_by_name_and_any_other_model_takes_the_defaults():
-    presets = [LoRA.for_model(SimpleNamespace(name=name, n_layers=28)) for name in ("Qwen/Qwen2.5-7B", "another")]
+    presets = [LoRA.for_model(ModelOutline(name, 28)) for name in ("Qwen/Qwen2.5-7B", "another")]
     published = {"num_steps": 1, "lr": 5e-3, "dropout": 0.1, "batch_size": 1, "loss_threshold": 0.0}
     assert presets == [LoRA(target_modules=("q_proj", "v_proj"), **published), LoRA()]
 

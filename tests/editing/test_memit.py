@@ -2,13 +2,12 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import assert_same_bits, error_of, weights_of
+from tests.helpers import ModelOutline, assert_same_bits, error_of, weights_of
 from tests.references.plain_memit import plain_memit, plain_target_hidden
 from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
 from workbench.editing.memit import PRESETS, target_hidden
@@ -310,7 +309,7 @@ def test_six_contexts_are_sampled_by_default(tiny_lm):
 
 @pytest.mark.parametrize(("name", "n_layers"), [("gpt2-xl", 48), ("EleutherAI/gpt-j-6B", 28), ("llama-2-7b-hf", 32)])
 def test_published_presets_are_found_by_name(name, n_layers):
-    memit = wb.MEMIT.for_model(SimpleNamespace(name=name, n_layers=n_layers))
+    memit = wb.MEMIT.for_model(ModelOutline(name, n_layers))
     expected = {
         "gpt2-xl": ((13, 14, 15, 16, 17), 20, 0.75, 20_000),
         "EleutherAI/gpt-j-6B": ((3, 4, 5, 6, 7, 8), 25, 0.75, 15_000),

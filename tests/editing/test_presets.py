@@ -1,11 +1,9 @@
 """Published hyperparameters by name, a rule for any other model, and EasyEdit's files."""
 
-from types import SimpleNamespace
-
 import pytest
 
 import workbench as wb
-from tests.helpers import error_of
+from tests.helpers import ModelOutline, error_of
 from workbench.errors import EditError
 
 EASY_EDIT = """\
@@ -37,7 +35,7 @@ mom2_dtype: "float32"
 
 def fields_of(name, n_layers):
     """The four fields in which the presets differ, for a model of this name and depth."""
-    rome = wb.ROME.for_model(SimpleNamespace(name=name, n_layers=n_layers))
+    rome = wb.ROME.for_model(ModelOutline(name, n_layers))
     return rome.layer, rome.v_num_grad_steps, rome.v_lr, rome.v_weight_decay
 
 
@@ -80,7 +78,7 @@ def test_gemma_has_a_lower_rate_because_its_values_are_short(name):
 
 
 def test_memit_has_a_higher_rate_for_gemma_because_its_hidden_states_are_long():
-    memit = wb.MEMIT.for_model(SimpleNamespace(name="gemma3-270m", n_layers=18))
+    memit = wb.MEMIT.for_model(ModelOutline("gemma3-270m", 18))
     assert (memit.layers, memit.v_lr, memit.mom2_update_weight) == ((3, 4, 5, 6, 7), 20.0, 1000)
 
 
@@ -94,7 +92,7 @@ def test_a_shallow_model_that_borrows_a_name_gets_the_rule():
 
 
 def test_the_presets_leave_the_other_fields_at_the_papers_settings():
-    rome = wb.ROME.for_model(SimpleNamespace(name="gpt2-xl", n_layers=48))
+    rome = wb.ROME.for_model(ModelOutline("gpt2-xl", 48))
     assert (rome.clamp_norm_factor, rome.kl_factor, rome.v_loss_threshold) == (4.0, 0.0625, 0.05)
     assert (rome.mom2_adjustment, rome.variant, rome.contexts, rome.seed) == (False, "rome", None, 0)
 
@@ -104,7 +102,7 @@ def test_the_preset_of_the_embedded_model_fits_it(smollm2):
 
 
 def test_a_file_of_easy_edit_gives_the_preset_it_states(hparams):
-    assert wb.ROME.from_yaml(hparams()) == wb.ROME.for_model(SimpleNamespace(name="gpt2-xl", n_layers=48))
+    assert wb.ROME.from_yaml(hparams()) == wb.ROME.for_model(ModelOutline("gpt2-xl", 48))
 
 
 def test_a_number_that_yaml_reads_as_a_string_is_a_number(hparams):

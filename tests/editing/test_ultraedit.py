@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import error_of
+from tests.helpers import ModelOutline, error_of
 from tests.tiny_models import build_tiny_lm
 from workbench.editing.running_moments import Moments
 from workbench.encoding import encode_request
@@ -189,8 +189,9 @@ def test_equal_facts_without_a_ridge_are_refused(tiny_lm):
 def test_the_matrices_of_published_models_are_those_of_the_authors(name, n_layers, number, first):
     forms = ["transformer.h.{}.mlp.fc_out", *(f"model.layers.{{}}.mlp.{part}_proj" for part in ("gate", "up", "down"))]
     names = [f"{form.format(i)}.weight" for form in forms for i in range(n_layers)]
-    model = SimpleNamespace(named_parameters=lambda: [(each, None) for each in names])
-    editor = wb.UltraEdit.for_model(SimpleNamespace(name=name, n_layers=n_layers, model=model))
+    outline = ModelOutline(name, n_layers)
+    outline.model = SimpleNamespace(named_parameters=lambda: [(each, None) for each in names])
+    editor = wb.UltraEdit.for_model(outline)
     assert (len(editor.inner_params), editor.inner_params[0], editor.lr) == (number, first, 1e-6)
 
 
