@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -27,11 +26,24 @@ KEEP = 0.4
 MAX_SECONDS, MAX_MATRICES = 2.0, 3.0
 
 
-def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, SimpleNamespace]:
-    """Return an update of one parameter W, and a stand-in for a model with what a regularizer reads."""
+class OneMatrix(wb.LanguageModel):
+    """As much of a model as a regularizer reads: one parameter."""
+
+    name, fingerprint = "one matrix", None
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        self.matrix = matrix
+
+    def weight(self, name: str) -> torch.Tensor:
+        """Return the matrix."""
+        return self.matrix
+
+
+def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, OneMatrix]:
+    """Return an update of one parameter W, and the outline of a model that has it."""
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(rows, cols, generator=generator)
-    lm = SimpleNamespace(name="one matrix", fingerprint=None, weight=lambda name: W)
+    lm = OneMatrix(W)
     if kind == "rank one":
         left, right = (torch.randn(n, 1, generator=generator) for n in (rows, cols))
         return wb.WeightUpdate({"W": LowRank(left, right)}), lm
