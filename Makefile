@@ -20,7 +20,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke report docs test test-fast lint lock sbom audit explore app clean
+.PHONY: help setup figures figures-smoke report docs test test-fast test-slow lint lock sbom audit explore app clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,11 +51,13 @@ report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|d
 docs: $(READY) ## build the documentation site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: lint ## lint and run all tests
-	$(PYTEST)
+test: lint test-fast ## lint, and run the tests that take no more than a few seconds
 
-test-fast: $(READY) ## run the tests that take no more than a few seconds
+test-fast: $(READY) ## the same without lint
 	$(PYTEST) -m "not slow"
+
+test-slow: $(READY) ## run the others: the embedded models, every notebook, a browser, clusters; CI runs both
+	$(PYTEST) -m slow
 
 lint: $(READY) ## check style, format, language, layers and types
 	$(BIN)/ruff check .

@@ -122,6 +122,7 @@ def test_an_unexpected_error_is_one_sentence_and_exit_code_1(cli, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files_is_named_by_second_moment(tmp_path, tiny):
     text = tmp_path / "text.txt"
     text.write_text("The Eiffel Tower is in Paris, and the Louvre is in Paris too. " * 400)

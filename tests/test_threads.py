@@ -52,6 +52,7 @@ def test_the_processes_of_a_run_have_the_policy_and_this_one_keeps_its_environme
     assert wait_policy() == {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_policy")
 def test_the_command_line_sets_the_policy_before_torch_is_imported():
     done = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=True)

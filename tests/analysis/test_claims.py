@@ -341,6 +341,7 @@ def test_claims_are_written_as_a_table_with_each_statement_once_and_its_models_s
     assert lines[2][6] == HOLDS
 
 
+@pytest.mark.slow
 def test_a_small_fall_is_no_large_one():
     rng = np.random.default_rng(1)
     likelihoods = {"metric": "log_likelihood"}

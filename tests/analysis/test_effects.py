@@ -84,6 +84,7 @@ def test_single_edits_that_all_agree_leave_the_exact_bound():
     assert effect.high >= 1 - 0.025 ** (1 / 20) - 1e-12
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_ratio_covers_it():
     rng, effects = np.random.default_rng(4), []
     for _ in range(1000):

@@ -50,6 +50,7 @@ def test_rows_name_their_draw_and_the_hyperparameters_that_were_replaced(spec, t
     assert set(wb.run(preset, store=store)["hyperparameters"]) == {PRESET}
 
 
+@pytest.mark.slow
 def test_runs_of_one_trajectory_are_joined_and_count_once(spec, tmp_path):
     store = Store(tmp_path)
     longer = changed(spec, n_operations=4, checkpoints=[0, 2, 4], tasks={"tasks": ["nli"], "limit": 3})

@@ -23,6 +23,7 @@ def spec(tiny):
     )
 
 
+@pytest.mark.slow
 def test_changed_answers_are_those_whose_score_fell(spec, tiny, tmp_path):
     run(spec, store=tmp_path)
     lm, asked = load_model(tiny, "float32"), {"tasks": TASKS, "limit": 40}

@@ -44,6 +44,7 @@ def test_a_run_is_finished_once(spec, done, cli):
     assert again.out.startswith("2 trajectories, 2 of them finished\n")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_full_disk_stops_in_a_sentence_and_continues_later(spec, done, cli, small_disk):
     store, seen = small_disk.path / "store", []
     for leave in (0, 20_000, 60_000):

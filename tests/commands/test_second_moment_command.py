@@ -127,6 +127,7 @@ def test_without_the_hub_the_sentence_names_the_cure(cli, tiny):
     )
 
 
+@pytest.mark.slow
 def test_a_full_cache_is_said_and_the_next_run_resumes(cli, tiny, small_disk, monkeypatch):
     monkeypatch.setattr(own_text, "BLOCK", 2)
     monkeypatch.setattr(key_sums, "SAVE_EVERY", 0.0)  # partial sums after every pass

@@ -45,6 +45,7 @@ def options(tiny, facts, out, **more):
     return [str(part) for pair in given.items() for part in pair]
 
 
+@pytest.mark.slow
 def test_it_writes_networks_that_edit_and_says_how_well(cli, tiny, facts, tmp_path):
     out, elsewhere = tmp_path / "mend.safetensors", write_facts(tmp_path / "elsewhere.json", range(20, 26))
     args = ["train-mend", *options(tiny, facts, out, **{"--exclude": elsewhere})]
@@ -75,6 +76,7 @@ def test_it_writes_networks_that_edit_and_says_how_well(cli, tiny, facts, tmp_pa
     assert len([line for line in result.out.splitlines() if line.startswith(("train", "validation", "test"))]) == 4
 
 
+@pytest.mark.slow
 def test_training_in_half_precision_is_reported_in_float32(cli, tiny, facts, tmp_path):
     out = tmp_path / "mend.safetensors"
     assert cli("train-mend", *options(tiny, facts, out, **{"--dtype": "bfloat16"})).code == 0
@@ -88,6 +90,7 @@ def test_training_in_half_precision_is_reported_in_float32(cli, tiny, facts, tmp
         assert rows["test", 10, metric, protocol] == pytest.approx(table[metric, protocol])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, tiny, facts, tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     assert cli("train-mend", *options(tiny, facts, whole)).code == 0
@@ -117,6 +120,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_networks(cli, tiny, facts, t
     assert records[0]["success"] == records[1]["success"]
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_networks_with_larger_batches(cli, tiny, facts, tmp_path):
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     assert cli("train-mend", *options(tiny, facts, first, **{"--batch-sizes": "1,2"})).code == 0

@@ -171,6 +171,7 @@ def test_the_steps_of_the_record_are_the_passes_of_each_optimization(every_tiny_
     assert stops_at_once or losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @every_method
 def test_keys_are_one_row_per_request_as_wide_as_the_weights_input(every_tiny_lm, first_edit, both_edits, method):
     lm, batch = every_tiny_lm, method_row(method).supports_batch
@@ -231,6 +232,7 @@ def test_a_batch_is_one_operation_or_refused_in_one_sentence(every_tiny_lm, edit
 
 
 # of the model, what KN writes depends only on the neurons that it finds: tests/editing/test_kn.py
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [method for method in methods() if method != "kn"])
 def test_the_second_edit_of_a_sequence_is_computed_on_the_edited_model(every_tiny_lm, editor_of, first_edit, method):
     lm, editor = every_tiny_lm, editor_of(method)

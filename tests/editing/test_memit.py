@@ -103,6 +103,7 @@ def test_a_fact_stops_by_itself_when_its_loss_is_below_the_threshold(tiny_lm):
         assert relative_difference(z, plain_target_hidden(tiny_lm, memit, request)) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_update_is_that_of_the_plain_algorithm(every_tiny_lm):
     lm = every_tiny_lm
     update = FEW.compute_update(lm, REQUESTS)
@@ -293,6 +294,7 @@ def test_an_update_can_be_replayed_from_its_own_record(tiny_lm):
     assert all(torch.equal(again.delta(name), update.delta(name)) for name in update)
 
 
+@pytest.mark.slow
 def test_half_precision_models_are_edited_too():
     lm = build_tiny_lm("llama", dtype=torch.bfloat16)
     update = FEW.compute_update(lm, REQUESTS)

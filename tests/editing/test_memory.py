@@ -65,6 +65,7 @@ def plain_delta(case, C, K, K_p, R, fields):
     return (torch.linalg.inv(inner) @ P @ K @ R.T).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_three_batches_in_a_row_are_those_of_the_printed_formula(every_tiny_lm, case):
     lm = every_tiny_lm
@@ -178,6 +179,7 @@ def test_without_a_null_space_alphaedit_says_what_to_change(tiny_lm):
     assert error_of(EditError, editor.compute_update, tiny_lm, BATCHES[0]) == sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rome", "memit"])
 def test_mpes_stops_at_the_step_at_which_the_target_has_been_predicted_often_enough(smollm2, method):
     request = wb.EditRequest("Eiffel Tower", "The {} is located in the city of", "Rome")

@@ -158,6 +158,7 @@ def value_of(table, metric, protocol):
 # the scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 2, 3])
 def test_scores_are_those_of_one_unpadded_text_at_a_time(lm, original, size):
     with disturbance(lm, size=size).applied(lm):
@@ -181,6 +182,7 @@ def test_a_random_update_leaves_locality_between_zero_and_one(lm):
     assert any(0 < value < 1 for value in of_probes)
 
 
+@pytest.mark.slow
 def test_every_family_scores_as_one_text_at_a_time(every_tiny_lm):
     lm = every_tiny_lm
     unedited = build_tiny_lm(lm.model.config.model_type)

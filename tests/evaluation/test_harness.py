@@ -366,6 +366,7 @@ def test_a_missing_harness_is_named_with_the_extra_to_install(tiny_lm, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_importing_the_module_imports_no_harness():
     code = "import sys, workbench.evaluation.harness; sys.exit('lm_eval' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

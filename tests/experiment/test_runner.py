@@ -233,6 +233,7 @@ def test_a_finished_run_computes_nothing(spec, tmp_path, computed, monkeypatch):
     pd.testing.assert_frame_equal(run(spec(), store=tmp_path), first)
 
 
+@pytest.mark.slow
 def test_a_longer_run_continues_a_shorter_one(spec, tmp_path, computed):
     run(spec(n_operations=2, checkpoints=[]), store=tmp_path / "a")
     run(spec(), store=tmp_path / "a")
@@ -270,6 +271,7 @@ def test_other_tasks_are_measured_without_editing_again(spec, tmp_path, computed
     assert len(computed) == 4
 
 
+@pytest.mark.slow
 def test_regularizers_share_the_first_edit_of_a_sequence_and_all_single_ones(spec, tmp_path, computed):
     both = [spec(regularizer=RECT), spec()]
     run(both, store=tmp_path / "sequential")
@@ -279,6 +281,7 @@ def test_regularizers_share_the_first_edit_of_a_sequence_and_all_single_ones(spe
     assert len(computed) == 4
 
 
+@pytest.mark.slow
 def test_the_unedited_model_is_measured_once_for_all(spec, tmp_path, monkeypatch):
     asked, ask = [], measures.run_task
 

@@ -121,6 +121,7 @@ def study(notebooks, tiny):
     write_manifest(notebooks, *both)
 
 
+@pytest.mark.slow
 def test_results_of_the_study_are_archived_and_its_figures_drawn_from_them_without_a_run(study):
     plan_and_run("f1", profile="study")
     first = Path("figures/study/f1.csv").read_text()
@@ -132,6 +133,7 @@ def test_results_of_the_study_are_archived_and_its_figures_drawn_from_them_witho
     assert not Path("build/study/store").exists()
 
 
+@pytest.mark.slow
 def test_archived_trajectories_are_not_run_again(study):
     plan_and_run("f1", profile="study")
     shutil.rmtree("build")

@@ -82,6 +82,7 @@ def test_a_search_keeps_the_best_of_each_stage_and_confirms_on_facts_that_no_sta
     assert not set(facts.sample(3, seed=0)) & set(facts.sample(4, seed=other))
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_continues_without_editing_again(tiny, few, tmp_path, monkeypatch):
     def stop(trials: pd.DataFrame) -> None:
         if trials.iloc[0]["stage"] == "rate":
@@ -143,6 +144,7 @@ def test_the_command_writes_a_preset_and_says_what_was_missed(tiny, few, tmp_pat
     assert (again.code, again.err) == (2, f"workbench: {path} exists; --force replaces it.\n")
 
 
+@pytest.mark.slow
 def test_a_model_with_a_preset_keeps_it(few, tmp_path, cli, tiny, monkeypatch):
     monkeypatch.setitem(spaces._PRESETS["rome"], "tiny", {"layer": 1})
     result = cli("tune", tiny, "--n-confirm", 2, "--store", tmp_path / "store")
