@@ -19,6 +19,7 @@ import torch
 
 import workbench as wb
 from benchmarks.timing import describe_setup, status_bytes, timed
+from tests.tiny_models import ModelOutline
 from workbench.changes import LowRank
 
 KINDS = ("dense", "mostly zero", "rank one")
@@ -26,24 +27,11 @@ KEEP = 0.4
 MAX_SECONDS, MAX_MATRICES = 2.0, 3.0
 
 
-class OneMatrix(wb.LanguageModel):
-    """As much of a model as a regularizer reads: one parameter."""
-
-    name, fingerprint = "one matrix", None
-
-    def __init__(self, matrix: torch.Tensor) -> None:
-        self.matrix = matrix
-
-    def weight(self, name: str) -> torch.Tensor:
-        """Return the matrix."""
-        return self.matrix
-
-
-def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, OneMatrix]:
+def one_matrix(rows: int, cols: int, kind: str = "dense") -> tuple[wb.WeightUpdate, ModelOutline]:
     """Return an update of one parameter W, and the outline of a model that has it."""
     generator = torch.Generator().manual_seed(0)
     W = torch.randn(rows, cols, generator=generator)
-    lm = OneMatrix(W)
+    lm = ModelOutline(weights={"W": W})
     if kind == "rank one":
         left, right = (torch.randn(n, 1, generator=generator) for n in (rows, cols))
         return wb.WeightUpdate({"W": LowRank(left, right)}), lm

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: tiny models of every family, the embedded model, an empty cache, the CLI."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -15,7 +16,6 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import logger_kept
 from tests.tiny_models import MODEL_TYPES, build_tiny_lm, save_tiny_lm
 from workbench import embedded
 from workbench.cli import main
@@ -91,8 +91,11 @@ class CliResult(NamedTuple):
 @pytest.fixture(autouse=True)
 def logger_as_before() -> Iterator[None]:
     """Leave no level and no handler of the logger to the next test."""
-    with logger_kept():
-        yield
+    log = logging.getLogger("workbench")
+    handlers, level = list(log.handlers), log.level
+    yield
+    log.handlers[:] = handlers
+    log.setLevel(level)  # which also forgets what the old one let pass
 
 
 @pytest.fixture

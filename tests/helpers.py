@@ -1,8 +1,6 @@
 """Helpers that many tests share: token ids, the loss of a target, copies of all weights, the message of an error."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -40,19 +38,6 @@ def assert_same_bits(lm: LanguageModel, weights: dict[str, Tensor]) -> None:
         assert torch.equal(parameter, weights[name]), name
 
 
-class ModelOutline(LanguageModel):
-    """As much of a model as presets and regularizers read: its name, its depth and some matrices."""
-
-    n_layers = 0
-    fingerprint = None
-
-    def __init__(self, name: str = "outline", n_layers: int = 0, *, weights: dict[str, Tensor] | None = None) -> None:
-        self.name, self.n_layers, self.weights = name, n_layers, weights or {}
-
-    def weight(self, name: str) -> Tensor:
-        return self.weights[name]
-
-
 def error_of(kind: type[Exception], function: Callable[..., object], *args: object, **kwargs: object) -> str:
     """Return the message of the error of this kind that a call raises."""
     with pytest.raises(kind) as caught:
@@ -64,15 +49,3 @@ def hooks_and_forwards(lm: LanguageModel) -> tuple[int, list[object]]:
     """Return what a careless hook leaves on a model: the number of hooks, and forwards set on the blocks themselves."""
     hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in lm.model.modules())
     return hooks, [block.__dict__.get("forward") for block in lm.blocks]
-
-
-@contextmanager
-def logger_kept() -> Iterator[None]:
-    """Leave the logger of the workbench as it was, whatever a command does to it."""
-    log = logging.getLogger("workbench")
-    handlers, level = list(log.handlers), log.level
-    try:
-        yield
-    finally:
-        log.handlers[:] = handlers
-        log.setLevel(level)  # which also forgets what the old one let pass

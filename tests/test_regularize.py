@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import ModelOutline, assert_same_bits, weights_of
+from tests.helpers import assert_same_bits, weights_of
+from tests.tiny_models import ModelOutline
 from workbench.changes import Dense, LowRank, Sparse
 from workbench.errors import EditError, UpdateError
 from workbench.regularize import for_operation, keep_most_changed

@@ -6,8 +6,8 @@ from pathlib import Path
 from workbench.errors import ModelError, first_line
 from workbench.inputs import shown
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-ADAPTER = "adapter_config.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+_ADAPTER = "adapter_config.json"
 _SETTINGS = ("config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json")
 
 
@@ -17,16 +17,16 @@ def check_model_files(name: str) -> None:
     Each file that transformers reads as settings must hold a JSON object. Whatever is no folder is not checked.
     """
     files = sorted(path.name for path in Path(name).iterdir()) if Path(name).is_dir() else []
-    pickles = [file for file in files if file.endswith(PICKLES)]
+    pickles = [file for file in files if file.endswith(_PICKLES)]
     if pickles and not any(file.endswith((".safetensors", ".safetensors.index.json")) for file in files):
         raise ModelError(
             f"the model folder {name} has its weights only as a pickle ({pickles[0]}), which may run code when it is "
             "read; if you trust it, transformers' AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder) "
             "writes them as safetensors."
         )
-    if ADAPTER in files:
+    if _ADAPTER in files:
         raise ModelError(
-            f"the model folder {name} holds a PEFT adapter ({ADAPTER}), which would be added to its weights; merge it "
+            f"the model folder {name} holds a PEFT adapter ({_ADAPTER}), which would be added to its weights; merge it "
             "into the model (merge_and_unload of peft), and save that."
         )
     for file in sorted({*_SETTINGS} & {*files}):

@@ -138,6 +138,11 @@ def _float(number: Real) -> float:
         return math.nan
 
 
+def from_plain(value: Any) -> Any:
+    """Return a value of JSON or YAML as a field holds it: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def check_parameters(settings: Any) -> None:
     """Raise `EditError` unless every field of a dataclass holds what its annotation allows.
 

@@ -12,7 +12,7 @@ from workbench.inputs import shown
 from workbench.lm import LanguageModel
 from workbench.regularize import Regularizer, from_settings, settings_of
 from workbench.request import EditRequest
-from workbench.storage.saved_tensors import load_tensors, save_tensors
+from workbench.storage.saved_tensors import load_tensors, save_tensors, with_prefix
 from workbench.update import PackedUpdate, WeightUpdate, pack_update, unpack_update
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def load_sequence(path: str | Path) -> SavedSequence:
         accumulated = sums["accumulated"]
         return SavedSequence(
             edits,
-            unpack_update(PackedUpdate(_with_prefix("start ", tensors), sums["start"])),
+            unpack_update(PackedUpdate(with_prefix("start ", tensors), sums["start"])),
             None if accumulated is None else from_settings(accumulated),
             bool(sums["feed_back"]),
         )
@@ -114,10 +114,6 @@ def load_sequence(path: str | Path) -> SavedSequence:
 
 def _edit_of(number: int, record: dict[str, Any], tensors: dict[str, Tensor]) -> SequenceEdit:
     computed, update = (
-        unpack_update(PackedUpdate(_with_prefix(f"{number} {part} ", tensors), record[part])) for part in _PARTS
+        unpack_update(PackedUpdate(with_prefix(f"{number} {part} ", tensors), record[part])) for part in _PARTS
     )
     return SequenceEdit(computed, from_settings(record["regularizer"]), update, float(record["seconds"]))
-
-
-def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

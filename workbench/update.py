@@ -17,7 +17,7 @@ from workbench.errors import RequestError, UpdateError
 from workbench.inputs import require_path, shown
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
-from workbench.storage.saved_tensors import load_tensors, save_tensors
+from workbench.storage.saved_tensors import load_tensors, save_tensors, with_prefix
 
 FORMAT = "workbench-update-2"
 _RECORD_TENSORS = ("keys", "running")  # fields of a record that a file holds as tensors
@@ -373,7 +373,7 @@ def unpack_update(packed: PackedUpdate) -> WeightUpdate:
             raise ValueError("its metadata are not those of an update")
     changes = {}
     for name, kind in kinds.items():
-        if (change := change_from_tensors(kind, _parts_of(name, packed.tensors))) is None:
+        if (change := change_from_tensors(kind, with_prefix(f"{name}:", packed.tensors))) is None:
             raise ValueError(f"the tensors of {name} are not those of a {kind} update")
         changes[name] = change
     found = tuple(
@@ -386,10 +386,6 @@ def unpack_update(packed: PackedUpdate) -> WeightUpdate:
     except UpdateError as err:
         raise ValueError("it holds numbers that are not finite") from err
     return update
-
-
-def _parts_of(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}:"): t for key, t in tensors.items() if key.startswith(f"{name}:")}
 
 
 def _of_record(part: str, number: int, names: Iterable[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

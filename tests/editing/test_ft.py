@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import ModelOutline, error_of
-from tests.tiny_models import build_tiny_lm
+from tests.helpers import error_of
+from tests.tiny_models import ModelOutline, build_tiny_lm
 from workbench.editing.ft import FT
 from workbench.errors import EditError
 from workbench.registry import make_editor

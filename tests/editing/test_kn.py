@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import ModelOutline, assert_same_bits, error_of, ids_of, target_nll, weights_of
+from tests.helpers import assert_same_bits, error_of, ids_of, target_nll, weights_of
 from tests.references.plain_easyedit_kn import greedy_tokens, plain_easyedit, scores_of_layer
 from tests.references.plain_kn import coarse_neurons, plain_kn, predicted_token
-from tests.tiny_models import D_MODEL, N_LAYERS, build_tiny_lm, dropping_tokenizer
+from tests.tiny_models import D_MODEL, N_LAYERS, ModelOutline, build_tiny_lm, dropping_tokenizer
 from workbench.editing.kn import KN
 from workbench.editing.kn_easyedit import SETTINGS, encode_alone, place_answer
 from workbench.editing.passes.attribution import IntegralForm, attribute_predictions

@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import ModelOutline, assert_same_bits, error_of, hooks_and_forwards, ids_of, weights_of
-from tests.tiny_models import build_tiny_lm
+from tests.helpers import assert_same_bits, error_of, hooks_and_forwards, ids_of, weights_of
+from tests.tiny_models import ModelOutline, build_tiny_lm
 from workbench.changes import LowRank
 from workbench.editing.editor import describe_layers
 from workbench.editing.lora import LoRA

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.helpers import ModelOutline, assert_same_bits, error_of, weights_of
+from tests.helpers import assert_same_bits, error_of, weights_of
 from tests.references.plain_memit import plain_memit, plain_target_hidden
-from tests.tiny_models import D_FF, D_MODEL, build_tiny_lm
+from tests.tiny_models import D_FF, D_MODEL, ModelOutline, build_tiny_lm
 from workbench.editing.memit import PRESETS, target_hidden
 from workbench.editing.solve import solve_keys
 from workbench.errors import EditError

@@ -3,7 +3,8 @@
 import pytest
 
 import workbench as wb
-from tests.helpers import ModelOutline, error_of
+from tests.helpers import error_of
+from tests.tiny_models import ModelOutline
 from workbench.errors import EditError
 
 EASY_EDIT = """\

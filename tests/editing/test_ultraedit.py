@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import workbench as wb
-from tests.helpers import ModelOutline, error_of
-from tests.tiny_models import build_tiny_lm
+from tests.helpers import error_of
+from tests.tiny_models import ModelOutline, build_tiny_lm
 from workbench.editing.running_moments import Moments
 from workbench.encoding import encode_request
 from workbench.errors import EditError

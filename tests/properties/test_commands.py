@@ -16,7 +16,6 @@ from typer.main import get_command
 
 from tests.experiment.test_store import finished
 from tests.figures.notebooks import ENTRY, WRITE, write_manifest, write_notebook
-from tests.helpers import logger_kept
 from tests.properties.mutations import ODD_TEXTS, texts
 from tests.properties.profiles import examples
 from tests.properties.test_readers import FACTS, SPEC
@@ -87,12 +86,7 @@ def call(arguments):
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["workbench", *arguments]
     try:
-        with (
-            logger_kept(),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as caught,
-        ):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as caught:
             main()
     finally:
         sys.argv = before

@@ -12,7 +12,7 @@ from workbench.commands.settings import parse_setting
 from workbench.editing.editor import Editor
 from workbench.errors import EditError, SpecError
 from workbench.lm import LanguageModel
-from workbench.parameters import Parameter, parameters_of
+from workbench.parameters import Parameter, from_plain, parameters_of
 from workbench.registry import make_editor, method_row
 
 
@@ -63,7 +63,7 @@ def _check_no_switch(parameter: Parameter, value: Any) -> None:
     kind = parameter.item.kind if parameter.item else parameter.kind
     values = value if isinstance(value, list) else [value]
     if kind in (int, float) and any(isinstance(each, bool) for each in values):
-        parameter.check(tuple(value) if isinstance(value, list) else value)
+        parameter.check(from_plain(value))
 
 
 def _typed(hint: Any, value: Any, text: str) -> Any:

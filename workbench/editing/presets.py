@@ -9,6 +9,7 @@ import platformdirs
 import yaml
 
 from workbench.errors import EditError, SpecError, first_line
+from workbench.parameters import from_plain
 from workbench.storage.files import write_atomically
 from workbench.storage.plain_yaml import load_yaml
 
@@ -114,7 +115,7 @@ def read_tuned(path: Path, *, method: str) -> dict[str, Any]:
         raise EditError(f"{path} is not {wanted}: its method is not {method!r}.")
     if not isinstance(fields := content.get("hyperparameters"), dict):
         raise EditError(f"{path} is not {wanted}: it has no hyperparameters.")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return {name: from_plain(value) for name, value in fields.items()}
 
 
 def _short_name(model_name: str) -> str:

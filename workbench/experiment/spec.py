@@ -24,7 +24,7 @@ from workbench.evaluation.task_names import check_tasks
 from workbench.evaluation.tasks.task import TaskProtocol
 from workbench.inputs import require_path, shown
 from workbench.lm import LanguageModel, dtype_of
-from workbench.parameters import LARGEST_SEED, parameters_of
+from workbench.parameters import LARGEST_SEED, from_plain, parameters_of
 from workbench.registry import make_editor, method_row
 from workbench.regularize import Regularizer, Unregularized, for_operation, from_settings
 
@@ -322,7 +322,7 @@ def _check_values(editor: type, fields: Mapping[str, Any]) -> None:
     declared = parameters_of(editor)
     for name, value in fields.items():
         if declared[name].kind in (bool, float, int, str, tuple):
-            declared[name].check(tuple(value) if isinstance(value, list) else value)
+            declared[name].check(from_plain(value))
 
 
 def _sentence(err: ValidationError) -> str:

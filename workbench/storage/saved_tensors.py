@@ -48,3 +48,8 @@ def load_tensors(path: str | Path, file_format: str, what: str) -> tuple[dict[st
     if metadata.get("format") != file_format:
         raise UpdateError(f"{path} is a safetensors file, but not a saved {what}; give a file that save() wrote.")
     return metadata, tensors
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -26,7 +26,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, POSITIVE, SEED, Interval, check_parameters
 from workbench.request import EditRequest
-from workbench.storage.saved_tensors import read_tensors, save_tensors
+from workbench.storage.saved_tensors import read_tensors, save_tensors, with_prefix
 
 log = logging.getLogger(__name__)
 
@@ -261,13 +261,13 @@ class Trainer:
                 f"{self._checkpoint} is of a run with other facts, settings or another model; repeat those, or "
                 "delete it to start over."
             )
-        self.network.load_state_dict(_with_prefix("network", tensors))
+        self.network.load_state_dict(with_prefix("network.", tensors))
         device = self.network.log_edit_lr.device
-        self._best = {name: tensor.to(device) for name, tensor in _with_prefix("best", tensors).items()}
+        self._best = {name: tensor.to(device) for name, tensor in with_prefix("best.", tensors).items()}
         state = self._adam.state_dict()
-        moments = _with_prefix("adam", tensors)
+        moments = with_prefix("adam.", tensors)
         indices = sorted({int(key.partition(".")[0]) for key in moments})
-        state["state"] = {i: _with_prefix(str(i), moments) for i in indices}
+        state["state"] = {i: with_prefix(f"{i}.", moments) for i in indices}
         self._adam.load_state_dict(state)
         self._progress = _Progress(**meta["progress"])
         return True
@@ -293,7 +293,3 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if metadata.get("format") != CHECKPOINT_FORMAT:
         raise EditError(f"{path} is not a checkpoint of train-mend; delete it or choose another --out.")
     return json.loads(metadata["checkpoint"]), tensors
-
-
-def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{prefix}."): t for key, t in tensors.items() if key.startswith(f"{prefix}.")}
