@@ -2,12 +2,12 @@
 
     python -m benchmarks.threads [--edits 5] [--busy 2]
 
-First table: ROME edits in a process of their own for each number of threads (1 and all cores) and each wait policy
-(the library's default, OMP_WAIT_POLICY=PASSIVE, GOMP_SPINCOUNT=1000), alone and beside processes that keep cores busy.
-The workbench sets PASSIVE: alone it should cost nothing, beside other work it should be the fastest or close to it.
-Second table: edits per minute of one process with all cores against one process per core with one thread each, as
-`workbench run --jobs auto` starts them. The baseline of both tables is in the same run. Run it on a quiet machine: it
-makes its own noise.
+Processes with 1 thread or with one per core, which wait as the library does by default, as the workbench sets it, or
+not at all (OMP_WAIT_POLICY=PASSIVE), edit the same facts by ROME. They take turns, so that a drift of the machine's
+speed affects all: each fact is edited by one after another, alone and beside processes that keep cores busy. Ratios are
+to the default with a thread per core, of the same fact, in the same place. What the workbench sets should cost nothing
+alone, and be close to the fastest beside other work. Last come edits per minute of one process with all cores against
+one process per core with one thread each, as `workbench run --jobs auto` starts them, also by turns.
 """
 
 import argparse
@@ -18,12 +18,9 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 
-from workbench.threads import PASSIVE, usable_cores
+from workbench.threads import SHORT_WAIT, usable_cores
 
-POLICIES: dict[str, dict[str, str]] = {"default": {}, "passive": PASSIVE, "spincount 1000": {"GOMP_SPINCOUNT": "1000"}}
 BUSY = "while True: pass"
-
-# prints the seconds of each edit after the first, which also compiles and warms up
 WORK = """
 import sys
 import workbench as wb
@@ -31,26 +28,33 @@ from benchmarks.timing import timed
 lm = wb.load("smollm2-135m")
 rome = wb.ROME.for_model(lm).prepared(lm)
 requests = wb.load_facts().requests
-for i in range(int(sys.argv[1]) + 1):
-    seconds, _ = timed(rome.compute_update, lm, [requests[i]])
-    if i:
-        print(seconds, flush=True)
+for line in sys.stdin:
+    seconds, _ = timed(rome.compute_update, lm, [requests[int(line)]])
+    print(seconds, flush=True)
 """
 
 
-def start(edits: int, threads: int, policy: dict[str, str]) -> subprocess.Popen[str]:
-    """Start a process that edits, with this number of threads and this policy alone."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    env = {**inherited, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **policy}
-    return subprocess.Popen([sys.executable, "-c", WORK, str(edits)], env=env, stdout=subprocess.PIPE, text=True)
+class Worker:
+    """A process that edits a fact when it is told to, with a number of threads and a policy of its own."""
 
+    def __init__(self, threads: int, policy: dict[str, str]) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+        env = {**inherited, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **policy}
+        command, pipes = [sys.executable, "-c", WORK], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, env=env, text=True, **pipes)
 
-def seconds_of(process: subprocess.Popen[str]) -> list[float]:
-    """Return the seconds of each edit of a process, when it has ended."""
-    output, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"an editing process failed with exit code {process.returncode}")
-    return [float(line) for line in output.split()]
+    def begin(self, fact: int) -> None:
+        """Let it edit a fact."""
+        print(fact, file=self.process.stdin, flush=True)
+
+    def end(self) -> float:
+        """Wait for the edit; return its seconds."""
+        return float(self.process.stdout.readline())
+
+    def edit(self, fact: int) -> float:
+        """Return the seconds of an edit."""
+        self.begin(fact)
+        return self.end()
 
 
 @contextmanager
@@ -63,11 +67,9 @@ def busy_processes(number: int):
         yield
 
 
-def edits_per_minute(processes: int, threads: int, edits: int) -> float:
-    """Return the throughput of some processes side by side, without the time in which they load."""
-    running = [start(edits, threads, PASSIVE) for _ in range(processes)]
-    slowest = max(sum(seconds_of(process)) for process in running)
-    return 60 * processes * edits / slowest
+def spread(values: list[float], digits: int) -> str:
+    """Return median, smallest and largest."""
+    return "{:.{d}f} ({:.{d}f} to {:.{d}f})".format(statistics.median(values), min(values), max(values), d=digits)
 
 
 def main() -> int:
@@ -78,18 +80,38 @@ def main() -> int:
     args = parser.parse_args()
 
     cores = usable_cores()
-    print(f"{cores} cores, load {os.getloadavg()[0]:.1f} at the start, {time.strftime('%Y-%m-%d')}; s per ROME edit")
-    for threads in sorted({1, cores}):
-        for name, policy in POLICIES.items():
-            for busy in (0, args.busy):
+    print(f"{cores} cores, load {os.getloadavg()[0]:.1f} at the start, {time.strftime('%Y-%m-%d')}", flush=True)
+    baseline, ours, single = f"{cores} threads, default", f"{cores} threads, short wait", "1 thread"
+    workers = {
+        baseline: Worker(cores, {}),
+        ours: Worker(cores, SHORT_WAIT),
+        f"{cores} threads, passive": Worker(cores, {"OMP_WAIT_POLICY": "PASSIVE"}),
+        single: Worker(1, SHORT_WAIT),
+    }
+    others = [Worker(1, SHORT_WAIT) for _ in range(cores - 1)]
+    for worker in (*workers.values(), *others):
+        worker.edit(0)  # warms up
+    seconds: dict[tuple[str, int], list[float]] = {}
+    together, by_one = [], []
+    for fact in range(1, args.edits + 1):
+        for busy in (0, args.busy):
+            for name, worker in workers.items():
                 with busy_processes(busy):
-                    seconds = seconds_of(start(args.edits, threads, policy))
-                median, low, high = statistics.median(seconds), min(seconds), max(seconds)
-                print(f"{threads:2d} threads, {name:15s} beside {busy} busy: {median:6.2f} ({low:.2f} to {high:.2f})")
+                    seconds.setdefault((name, busy), []).append(worker.edit(fact))
+        for worker in (workers[single], *others):
+            worker.begin(fact)
+        together.append(60 * cores / max(worker.end() for worker in (workers[single], *others)))
+        by_one.append(60 / workers[ours].edit(fact))
+    print("s per ROME edit, and ratio to the default: median (smallest to largest)")
+    for (name, busy), taken in seconds.items():
+        ratios = [mine / theirs for mine, theirs in zip(taken, seconds[baseline, busy], strict=True)]
+        print(f"{name:22s} beside {busy} busy: {spread(taken, 1):24s} ratio {spread(ratios, 2)}")
     print("edits per minute")
-    for processes, threads in ((1, cores), (cores, 1)):
-        rate = edits_per_minute(processes, threads, args.edits)
-        print(f"{processes:2d} processes of {threads} threads: {rate:6.1f}")
+    print(f" 1 process of {cores} threads: {spread(by_one, 1)}")
+    gains = [many / one for many, one in zip(together, by_one, strict=True)]
+    print(f" {cores} processes of 1 thread: {spread(together, 1)}, ratio {spread(gains, 2)}")
+    for worker in (*workers.values(), *others):
+        worker.process.kill()
     return 0
 
 

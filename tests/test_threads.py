@@ -1,4 +1,4 @@
-"""Threads sleep while they wait, in every process that the workbench starts, unless the user has set a policy."""
+"""Waiting threads soon sleep, in every process that the workbench starts, unless the user has set a policy."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from workbench.experiment.store_location import experiments_of_children
-from workbench.threads import set_wait_policy, usable_cores, wait_policy
+from workbench.threads import SHORT_WAIT, set_wait_policy, usable_cores, wait_policy
 
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -17,7 +17,7 @@ import os, sys
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "torch":
-            print("policy", os.environ.get("OMP_WAIT_POLICY"))
+            print("policy", os.environ.get("GOMP_SPINCOUNT"))
 sys.meta_path.insert(0, Watch())
 from workbench.cli import main
 sys.argv = ["workbench", "apply", "--help"]
@@ -47,16 +47,16 @@ def test_a_policy_of_the_user_stays(monkeypatch, name):
 def test_the_processes_of_a_run_have_the_policy_and_this_one_keeps_its_environment():
     before = dict(os.environ)
     with experiments_of_children("store"):
-        assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert os.environ["GOMP_SPINCOUNT"] == "10000"
     assert dict(os.environ) == before
-    assert wait_policy() == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert wait_policy() == SHORT_WAIT
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_policy")
 def test_the_command_line_sets_the_policy_before_torch_is_imported():
     done = subprocess.run([sys.executable, "-c", WATCH], capture_output=True, text=True, check=True)
-    assert "policy PASSIVE\n" in done.stdout
+    assert "policy 10000\n" in done.stdout
     assert "policy None" not in done.stdout
 
 

@@ -2,17 +2,20 @@
 
 import os
 
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+# GNU's library, in PyTorch's wheels for Linux, counts turns of a loop, 10,000 in a few tenths of a millisecond; LLVM's
+# and Intel's libraries count milliseconds
+SHORT_WAIT = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 _OWN_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user who sets one has chosen
 
 
 def wait_policy() -> dict[str, str]:
-    """Return the variables to set so that waiting threads sleep; none if the environment has a policy already.
+    """Return the variables that let waiting threads soon sleep; none if the environment has a policy already.
 
-    By default they spin for a while. Beside other work on the same cores, a thread then spins while the thread that it
-    waits for has no core, and everything is many times slower.
+    By default they spin for long. Beside other work on the same cores, a thread then spins while the thread that it
+    waits for has no core, and everything is several times slower. Threads that sleep at once (OMP_WAIT_POLICY=PASSIVE)
+    are slower where nothing else runs, since small matrices wait often and waking takes longer than the wait.
     """
-    return {} if any(name in os.environ for name in _OWN_POLICY) else PASSIVE
+    return {} if any(name in os.environ for name in _OWN_POLICY) else SHORT_WAIT
 
 
 def set_wait_policy() -> None:

@@ -1,5 +1,6 @@
 """Units distributed by Dask: a grid on local processes, one of which dies."""
 
+import json
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from workbench.experiment.resolved import resolve, resolve_all
 from workbench.experiment.runner import run
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
-from workbench.threads import usable_cores
+from workbench.threads import usable_cores, wait_policy
 
 PATIENCE = 120  # seconds
 
@@ -64,13 +65,20 @@ def test_a_cluster_on_this_machine_leaves_the_environment_unchanged():
 
 
 @pytest.mark.slow
-def test_a_job_per_core_has_one_thread_which_sleeps_while_it_waits(monkeypatch):
+def test_a_job_per_core_has_one_thread_and_the_wait_policy_of_the_workbench(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with connect("local:auto") as client:
-        workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], os.environ["OMP_WAIT_POLICY"]))
-    assert list(workers.values()) == [("1", "PASSIVE")] * usable_cores()
+        workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], wait_policy(), os.environ["GOMP_SPINCOUNT"]))
+    assert list(workers.values()) == [("1", {}, "10000")] * usable_cores()
+
+
+@pytest.mark.slow
+def test_a_job_is_not_killed_for_the_memory_that_its_model_takes():
+    with connect("local:2") as client:
+        limits = client.run(lambda dask_worker: dask_worker.memory_manager.memory_limit)
+    assert list(limits.values()) == [None, None]
 
 
 @pytest.mark.slow
@@ -97,6 +105,20 @@ def test_a_unit_that_fails_is_named_and_the_others_are_finished(specs, tmp_path)
     assert list(failed) == [str(bad)]
     assert "layer 99 is out of range" in failed[str(bad)]
     assert store.finished(resolve(good).key)
+
+
+@pytest.mark.slow
+def test_a_worker_reads_a_file_of_facts_again_for_the_next_call(tiny, tmp_path):
+    store, facts = Store(tmp_path / "store"), tmp_path / "facts.json"
+    fields = {"model": tiny, "method": "ft", "hyperparameters": {"layers": [1], "num_steps": 1}, "n_operations": 1}
+    spec = ExperimentSpec(**fields, facts={"source": str(facts)}, tasks=None, perplexity=None)
+    with connect("local:1") as client:
+        for target in ("Rome", "Oslo"):
+            fact = {"subject": "Paris", "prompt": "{} lies in", "target_new": target}
+            facts.write_text(json.dumps([fact]))
+            assert distribute(client, resolve_all([spec]), store) == {}
+            assert store.finished(resolve(spec).key)
+    assert len(store.trajectories()) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ time; when a worker dies, another resumes its trajectory from the store.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Lock
 
 import torch
@@ -18,7 +20,7 @@ from workbench.experiment.cache_keys import key_of
 from workbench.experiment.checkpoints import measure_unedited, run_trajectory
 from workbench.experiment.cluster_names import AUTO, LOCAL, check_cluster
 from workbench.experiment.models import forget_model, load_model
-from workbench.experiment.resolved import ResolvedRun, resolve
+from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
@@ -65,9 +67,9 @@ def distribute(
     """Run trajectories on the workers of a client and wait for them; as `run_on`, but for the cluster."""
     baselines: dict[str, Future[None]] = {}
     specs: dict[Future[None], ExperimentSpec] = {}
-    failed = {}
+    failed, call = {}, uuid.uuid4().hex
     for run in runs:
-        given = run.spec, store.address, device_map  # workers load the data themselves, to spare the scheduler
+        given = run.spec, call, store.address, device_map  # workers load the data themselves, to spare the scheduler
         shared = key_of(run.spec.model_dump(include={"model", "dtype", "tasks", "perplexity"}))
         if shared not in baselines:
             baselines[shared] = client.submit(_measure_unedited, *given, key=f"unedited-{shared}")
@@ -103,7 +105,8 @@ def connect(cluster: str) -> Iterator[Client]:
         n_workers = _count_workers(number)
         share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
         variables = {"OMP_NUM_THREADS": share, **wait_policy()}
-        settings = {"threads_per_worker": 1, "dashboard_address": None, "env": variables}
+        # by default Dask kills a worker whose model takes nearly its share of the memory
+        settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None, "env": variables}
         with _environment_restored(), LocalCluster(n_workers=n_workers, **settings) as local, Client(local) as client:
             yield client
         return
@@ -141,14 +144,20 @@ def _device() -> str | None:
     return f"cuda:{name % n}" if isinstance(name, int) and n else None
 
 
-def _measure_unedited(spec: ExperimentSpec, store: str, device_map: str | None) -> None:
+def _measure_unedited(spec: ExperimentSpec, call: str, store: str, device_map: str | None) -> None:
     with _one_at_a_time, _changed_model_forgotten():
-        measure_unedited(_load(spec, device_map), resolve(spec), Store(store))
+        measure_unedited(_load(spec, device_map), _resolver(call)(spec), Store(store))
 
 
-def _run_trajectory(spec: ExperimentSpec, store: str, device_map: str | None, _unedited: None) -> None:
+def _run_trajectory(spec: ExperimentSpec, call: str, store: str, device_map: str | None, _unedited: None) -> None:
     with _one_at_a_time, _changed_model_forgotten():
-        run_trajectory(_load(spec, device_map), resolve(spec), Store(store))
+        run_trajectory(_load(spec, device_map), _resolver(call)(spec), Store(store))
+
+
+@lru_cache(maxsize=1)
+def _resolver(call: str) -> Callable[[ExperimentSpec], ResolvedRun]:
+    """Return what loads facts and examples once for all trajectories of one call; files may change before the next."""
+    return make_resolver()
 
 
 @contextmanager

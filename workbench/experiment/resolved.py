@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from workbench.data.facts import FactSet, load_facts
 from workbench.data.tasks.load import TaskData, load_task
@@ -25,9 +25,8 @@ class ResolvedRun:
         Key of the trajectory in the store.
     content : str
         Hash of the weights, facts and examples that the spec names.
-    draw : str
-        Hash of the facts in the order in which they are drawn, to the last of the source. Trajectories that differ in
-        their length, or in the number of facts per operation, share it; those that edit other facts do not.
+    order : tuple of EditRequest
+        All facts of the source in the order in which they are drawn; the first of them are edited.
     batches : tuple of tuple of EditRequest
         The facts of each operation.
     tasks : tuple of TaskData
@@ -37,9 +36,18 @@ class ResolvedRun:
     spec: ExperimentSpec
     key: str
     content: str
-    draw: str
+    order: tuple[EditRequest, ...]
     batches: tuple[tuple[EditRequest, ...], ...]
     tasks: tuple[TaskData, ...]
+
+    @cached_property
+    def draw(self) -> str:
+        """Hash of `order`.
+
+        Trajectories that differ in their length, or in the number of facts per operation, share it; those that edit
+        other facts do not.
+        """
+        return key_of(self.order)
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -92,7 +100,7 @@ def make_resolver() -> Callable[[ExperimentSpec], ResolvedRun]:
         batches = tuple(order[i : i + spec.batch_size] for i in range(0, spec.n_facts, spec.batch_size))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
         content = content_key(spec, batches, tasks)
-        return ResolvedRun(spec, trajectory_key(spec, content), content, key_of(order), batches, tasks)
+        return ResolvedRun(spec, trajectory_key(spec, content), content, order, batches, tasks)
 
     return resolve_one
 
