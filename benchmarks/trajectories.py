@@ -29,7 +29,13 @@ def specs_of(model: str, number: int) -> list[wb.ExperimentSpec]:
     """Return trajectories that differ in their seed, which draws the fact."""
     settings = {"layers": [1], "num_steps": 1, "norm_constraint": None}
     base = wb.ExperimentSpec(
-        model=model, method="ft", hyperparameters=settings, n_operations=1, tasks=None, perplexity=None
+        model=model,
+        method="ft",
+        hyperparameters=settings,
+        n_operations=1,
+        tasks=None,
+        perplexity=None,
+        edit_protocols=("teacher_forced",),
     )
     return grid(base, {"seed": range(number)})
 
@@ -38,11 +44,11 @@ def edit_plainly(lm: wb.LanguageModel, runs: Sequence[ResolvedRun]) -> None:
     """Do what the trajectories do, and keep nothing."""
     for each in runs:
         editor = each.prepare_editor(lm)
-        wb.score_edits(lm, each.requests)
+        wb.score_edits(lm, each.requests, protocols=each.spec.edit_protocols)
         update = editor.compute_update(lm, each.requests)
         wb.assess(update, lm)
         with update.applied(lm):
-            wb.score_edits(lm, each.requests)
+            wb.score_edits(lm, each.requests, protocols=each.spec.edit_protocols)
         wb.weight_change(update, lm)
 
 

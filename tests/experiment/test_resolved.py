@@ -4,6 +4,7 @@ import pytest
 
 from workbench.data import facts
 from workbench.data.tasks import load
+from workbench.experiment.cache_keys import key_of
 from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve, resolve_all
 from workbench.experiment.runner import run
@@ -49,6 +50,15 @@ def test_specs_with_other_data_get_their_own(spec, tmp_path):
     bundled, from_file = resolve_all([spec, own])
     assert from_file.batches == ((EditRequest("Rome", "{} is in", "Spain"),),)
     assert bundled == resolve(spec)
+
+
+@pytest.mark.parametrize("words_before_subject", [False, True])
+def test_the_draw_is_the_hash_of_all_facts_in_their_order(spec, words_before_subject):
+    chosen = {"seed": 3, "words_before_subject": words_before_subject}
+    spec = spec.model_copy(update={"facts": spec.facts.model_copy(update=chosen)})
+    known = facts.load_bundled_facts()
+    known = known.with_words_before_subject() if words_before_subject else known
+    assert resolve(spec).draw == key_of(known.sample(len(known), seed=3))
 
 
 def test_the_facts_column_says_which_set_a_draw_is_from(spec, tmp_path):

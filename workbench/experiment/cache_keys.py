@@ -4,6 +4,7 @@ The key of a trajectory can be computed without loading the model. A state is a 
 its key is a chain of the operations, so trajectories that begin alike share the results of their beginnings.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -40,6 +41,16 @@ _INDEXES = "*.safetensors.index.json"
 def key_of(*parts: object) -> str:
     """Return a hash of JSON values, dataclasses and bytes, in this order."""
     return sha256_of_json(parts, default=_to_json)[:LENGTH]
+
+
+def key_of_written(values: Sequence[str]) -> str:
+    """Return what `key_of` returns for a sequence, of values that `json_of` has written."""
+    return hashlib.sha256(f"[[{', '.join(values)}]]".encode()).hexdigest()[:LENGTH]
+
+
+def json_of(value: object) -> str:
+    """Return JSON values, dataclasses and bytes as JSON with sorted keys."""
+    return json.dumps(value, default=_to_json, sort_keys=True)
 
 
 def content_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 from workbench.data.facts import FactSet, load_facts
 from workbench.data.tasks.load import TaskData, load_task
 from workbench.editing.editor import Editor
-from workbench.experiment.cache_keys import content_key, key_of, trajectory_key
+from workbench.experiment.cache_keys import content_key, json_of, key_of_written, trajectory_key
 from workbench.experiment.spec import ExperimentSpec
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
@@ -25,8 +25,9 @@ class ResolvedRun:
         Key of the trajectory in the store.
     content : str
         Hash of the weights, facts and examples that the spec names.
-    order : tuple of EditRequest
-        All facts of the source in the order in which they are drawn; the first of them are edited.
+    draw : str
+        Hash of the facts in the order in which they are drawn, to the last of the source. Trajectories that differ in
+        their length, or in the number of facts per operation, share it; those that edit other facts do not.
     batches : tuple of tuple of EditRequest
         The facts of each operation.
     tasks : tuple of TaskData
@@ -36,18 +37,9 @@ class ResolvedRun:
     spec: ExperimentSpec
     key: str
     content: str
-    order: tuple[EditRequest, ...]
+    draw: str
     batches: tuple[tuple[EditRequest, ...], ...]
     tasks: tuple[TaskData, ...]
-
-    @cached_property
-    def draw(self) -> str:
-        """Hash of `order`.
-
-        Trajectories that differ in their length, or in the number of facts per operation, share it; those that edit
-        other facts do not.
-        """
-        return key_of(self.order)
 
     @property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -94,13 +86,16 @@ def resolve_all(specs: Sequence[ExperimentSpec]) -> list[ResolvedRun]:
 def make_resolver() -> Callable[[ExperimentSpec], ResolvedRun]:
     """Return a function that does what `resolve` does, and loads each set of facts or examples once for all calls."""
     facts_from, examples_of = cache(load_facts), cache(load_task)
+    # by the object: a request stays in the cache of facts, and is written once for all draws
+    texts_from = cache(lambda source: {id(request): json_of(request) for request in facts_from(source).requests})
 
     def resolve_one(spec: ExperimentSpec) -> ResolvedRun:
         order = _draw_facts(spec, facts_from(spec.facts.source))
         batches = tuple(order[i : i + spec.batch_size] for i in range(0, spec.n_facts, spec.batch_size))
         tasks = tuple(examples_of(name, spec.tasks.data) for name in spec.tasks.tasks) if spec.tasks else ()
-        content = content_key(spec, batches, tasks)
-        return ResolvedRun(spec, trajectory_key(spec, content), content, order, batches, tasks)
+        content, texts = content_key(spec, batches, tasks), texts_from(spec.facts.source)
+        draw = key_of_written([texts[id(request)] for request in order])
+        return ResolvedRun(spec, trajectory_key(spec, content), content, draw, batches, tasks)
 
     return resolve_one
 
