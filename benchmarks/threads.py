@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 class Worker:
-    """A process that edits a fact when it is told to, with a number of threads and a policy of its own."""
+    """A process that edits facts on request, with a number of threads and a policy of its own."""
 
     def __init__(self, threads: int, policy: dict[str, str]) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
