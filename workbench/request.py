@@ -11,6 +11,27 @@ PLACEHOLDER = "{}"  # in a prompt, the place of the subject; in a context templa
 PROBE_ARROW = "=>"  # separates prompt and answer of a probe that is typed in one line
 
 
+def split_probe(text: str, where: str) -> tuple[str, str]:
+    """Return prompt and answer of a probe that is typed in one line.
+
+    Parameters
+    ----------
+    text : str
+        The line, such as ``"The Louvre is in => Paris"``.
+    where : str
+        Where it was typed, for the error.
+
+    Raises
+    ------
+    RequestError
+        If it has no arrow.
+    """
+    prompt, arrow, answer = text.rpartition(PROBE_ARROW)
+    if not arrow:
+        raise RequestError(f"{where} {text!r} has no {PROBE_ARROW}; write it as 'prompt {PROBE_ARROW} answer'.")
+    return prompt.strip(), answer.strip()
+
+
 @dataclass(frozen=True)
 class LocalityProbe:
     """A prompt whose answer the edit must not change, with its true continuation.

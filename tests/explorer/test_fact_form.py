@@ -63,11 +63,11 @@ MISTAKES = {
     "_target_new": ("Paris", f"target_new is the true answer 'Paris' already, for '{FACT.filled_prompt}'."),
     "_locality": (
         "The Louvre is in Paris",
-        "'Left alone' has the line 'The Louvre is in Paris' without =>; write it as prompt => answer.",
+        "Left alone: 'The Louvre is in Paris' has no =>; write it as 'prompt => answer'.",
     ),
     "_portability": (
         "It stands in Italy",
-        "'Follows' has the line 'It stands in Italy' without =>; write it as prompt => answer.",
+        "Follows: 'It stands in Italy' has no =>; write it as 'prompt => answer'.",
     ),
 }
 

@@ -45,7 +45,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import LARGEST_SEED, parameters_of
 from workbench.registry import method_row, methods, regularizer_row, regularizers
 from workbench.regularize import Regularizer, Unregularized, make_regularizer
-from workbench.request import PROBE_ARROW, EditRequest
+from workbench.request import PROBE_ARROW, EditRequest, split_probe
 from workbench.sequence import EditSequence
 from workbench.weightstats import TABLE1_QUANTILES, weight_change
 
@@ -289,13 +289,7 @@ def parse_request(
 
 
 def _probes(option: str, texts: list[str]) -> list[dict[str, str]]:
-    probes = []
-    for text in texts:
-        prompt, arrow, answer = text.rpartition(PROBE_ARROW)
-        if not arrow:
-            raise RequestError(f"{option} {text!r} has no {PROBE_ARROW}; write it as 'prompt {PROBE_ARROW} answer'.")
-        probes.append({"prompt": prompt.strip(), "target": answer})
-    return probes
+    return [dict(zip(("prompt", "target"), split_probe(text, option), strict=True)) for text in texts]
 
 
 def _carry_out(

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import ipywidgets as widgets
 
 from workbench.data.facts import FactSet
-from workbench.errors import RequestError
 from workbench.explorer.widgets import LABEL, WIDE, filled_lines
 from workbench.html import render
-from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe, PortabilityProbe
+from workbench.request import PROBE_ARROW, EditRequest, LocalityProbe, PortabilityProbe, split_probe
 
 _ALIAS_BAR = "|"  # separates the names of an answer that are typed in one line
 _COUNT = '<div class="wb-small">{{ count }} of {{ total }} facts</div>'
@@ -131,13 +130,7 @@ def _searchable(request: EditRequest) -> str:
 
 def _probe(field: widgets.Textarea, line: str) -> tuple[str, str]:
     """Return prompt and answer of one line of a field."""
-    prompt, arrow, target = line.rpartition(PROBE_ARROW)
-    if not arrow:
-        raise RequestError(
-            f"{field.description!r} has the line {line!r} without {PROBE_ARROW}; "
-            f"write it as prompt {PROBE_ARROW} answer."
-        )
-    return prompt.strip(), target.strip()
+    return split_probe(line, f"{field.description}:")
 
 
 def _question(field: widgets.Textarea, line: str) -> PortabilityProbe:
