@@ -91,6 +91,14 @@ def test_every_axis_shows_its_values_and_guessing_and_no_score_below_zero():
     assert -0.02 < ner[0] <= 0 < 0.2 <= ner[1] < 0.4
 
 
+def test_an_interval_is_shown_whole_however_wide():
+    wide = SCORES.assign(low=0.05, high=0.95)
+    figure = ability_curves(wide, PERPLEXITIES, Figure(layout="constrained"))
+    for low, high in (ax.get_ylim() for ax in figure.axes[:2]):
+        assert -0.1 < low < 0.05
+        assert 0.95 < high < 1.1
+
+
 def test_with_many_series_only_the_first_two_have_bands():
     nli = SCORES[(SCORES["title"] == "NLI") & (SCORES["series"] == "Unregularized")]
     labels = ("Unregularized", "RECT 40 %", "RECT 20 %", "Random 40 %")

@@ -72,9 +72,9 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
 def ability_curves(scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure) -> Figure:
     """Draw one panel per ability and one of the perplexity against the number of edited facts, under one legend.
 
-    Every panel has its own limits, around what moves. The dotted line is the score of guessing. A panel whose curves
-    start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn as
-    `perplexity_paths` does.
+    Every panel has its own limits, around its curves and their intervals. The dotted line is the score of guessing. A
+    panel whose curves start there is marked: its ability cannot fall. Perplexities with a column `trajectory` are drawn
+    as `perplexity_paths` does.
     """
     _draw_scores(scores, perplexities, figure, xlabel="number of edited facts")
     return figure
@@ -186,12 +186,9 @@ def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
 
 
 def _limits(panel: pd.DataFrame, floor: float) -> tuple[float, float]:
-    """Return the limits of a score's axis: around the means, their bands as far as they fit, and guessing."""
-    shown = [*panel["value"], floor]
+    """Return the limits of a score's axis: around the means, their intervals, and guessing."""
+    shown = [*panel["value"], *panel["low"], *panel["high"], floor]
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
-    widest = max(high - low, _SMALLEST_SPAN)
-    bands = np.nanmax([panel["low"].min(), low - widest / 2]), np.nanmin([panel["high"].max(), high + widest / 2])
-    low, high = min(low, float(bands[0])), max(high, float(bands[1]))
     missing = max(_SMALLEST_SPAN - (high - low), 0) / 2
     margin = 0.05 * (high - low + 2 * missing)
     bottom, top = low - missing - margin, high + missing + margin
