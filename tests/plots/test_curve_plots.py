@@ -68,6 +68,28 @@ def test_series_without_a_style_of_their_own_differ_in_marker():
     assert len({line.get_marker() for line in ax.get_lines()}) == 2
 
 
+@pytest.mark.parametrize("paths", [False, True])
+def test_a_series_has_one_style_in_all_panels_and_the_legend_whatever_the_order_of_the_tables(paths):
+    labels = ["ROME, Unregularized", "R-ROME, Unregularized", "ROME, PRUNE of the sum"]
+    nli = SCORES[(SCORES["title"] == "NLI") & (SCORES["series"] == "Unregularized")]
+    scores = pd.concat([nli.assign(series=label) for label in labels])
+    perplexities = pd.concat([PERPLEXITIES.assign(series=label) for label in reversed(labels[:2])])
+    if paths:
+        perplexities = perplexities.drop(columns=["low", "high"]).assign(trajectory="a")
+    figure = ability_curves(scores, perplexities, Figure(layout="constrained"))
+    known = {
+        text.get_text(): line.get_color()
+        for text, line in zip(figure.legends[0].get_texts(), figure.legends[0].get_lines(), strict=True)
+    }
+    drawn = [
+        [line.get_color() for line in ax.get_lines() if len(line.get_xdata()) == 2 and line.get_linestyle() != ":"]
+        for ax in figure.axes[:2]
+    ]
+    assert drawn[0] == [known[label] for label in labels]
+    assert drawn[1] == [known[label] for label in reversed(labels[:2])]
+    assert len(set(known.values())) == 4
+
+
 def test_a_table_without_its_columns_is_refused():
     with pytest.raises(SpecError, match="the table lacks the column 'series'"):
         edit_curves(SCORES.drop(columns="series"), Figure().subplots())

@@ -1,5 +1,7 @@
 """Scores against the number of edits, one curve per regularizer or method."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,6 +17,7 @@ from workbench.plots.style import (
     set_perplexity_axis,
     styles_of,
 )
+from workbench.rows import SeriesStyle
 
 _COLUMNS = 3  # of panels
 _MOST_BANDS = 3  # series with bands in one panel: more cover each other
@@ -23,24 +26,25 @@ _QUIET = "0.6"  # color of the title of a panel in which nothing can fall
 AT_GUESSING = "at guessing"
 
 
-def edit_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
+def edit_curves(curves: pd.DataFrame, ax: Axes, *, styles: Mapping[str, SeriesStyle] | None = None) -> Axes:
     """Draw the value against the number of edited facts, one line per label in the column `series`, with intervals.
 
-    With more than three series, only the first two have bands, so that every line can be seen.
+    With more than three series, only the first two have bands, so that every line can be seen. `styles` are those of
+    the whole figure, by label; by default those of the labels of this table.
     """
     require_columns(curves, "series", "n_edits", "value", "low", "high")
     series = list(dict.fromkeys(curves["series"]))
     if len(series) > _MOST_BANDS:
         thin = curves["series"].isin(series[2:])
         curves = curves.assign(low=curves["low"].mask(thin), high=curves["high"].mask(thin))
-    draw_lines(curves, ax, x="n_edits", series="series")
+    draw_lines(curves, ax, x="n_edits", series="series", styles=styles)
     ax.set(xlabel="", ylabel="")
     ax.xaxis.set_major_locator(edits_locator())
     ax.grid(axis="y")
     return ax
 
 
-def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
+def perplexity_paths(paths: pd.DataFrame, ax: Axes, *, styles: Mapping[str, SeriesStyle] | None = None) -> Axes:
     """Draw the perplexity after every edit: the geometric mean of each series, and a thin line per trajectory.
 
     Parameters
@@ -49,14 +53,18 @@ def perplexity_paths(paths: pd.DataFrame, ax: Axes) -> Axes:
         Table with the columns series, trajectory, n_edits and value.
     ax : Axes
         The Axes to draw on.
+    styles : mapping of str to SeriesStyle, optional
+        Styles of the whole figure, by label; by default those of the labels of this table.
 
     Returns
     -------
     Axes
     """
     require_columns(paths, "series", "trajectory", "n_edits", "value")
-    for label, style in styles_of(list(dict.fromkeys(paths["series"]))).items():
-        rows = paths[paths["series"] == label]
+    labels = list(dict.fromkeys(paths["series"]))
+    styles = styles or styles_of(labels)
+    for label in labels:
+        rows, style = paths[paths["series"] == label], styles[label]
         if rows["trajectory"].nunique() > 1:
             for _, path in rows.groupby("trajectory", sort=False):
                 ax.step(path["n_edits"], path["value"], where="post", color=style.color, linewidth=0.6, alpha=0.5)
@@ -118,12 +126,12 @@ def retention_curves(retention: pd.DataFrame, figure: Figure) -> Figure:
     require_columns(retention, "series", "metric", "age", "value", "low", "high")
     metrics = list(dict.fromkeys(retention["metric"]))
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    styles = styles_of(list(dict.fromkeys(retention["series"])))
     for ax, metric in zip(axes, metrics, strict=True):
         panel = retention[retention["metric"] == metric]
-        edit_curves(panel.assign(n_edits=panel["age"]), ax)
+        edit_curves(panel.assign(n_edits=panel["age"]), ax, styles=styles)
         ax.set(title=metric, xlabel="operations since the fact's own", ylim=(-0.03, 1.03))
     axes[0].set_ylabel("score")
-    styles = styles_of(list(dict.fromkeys(retention["series"])))
     handles = [legend_line(style, label) for label, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return figure
@@ -152,15 +160,17 @@ def _draw_panels(
     scores: pd.DataFrame, perplexities: pd.DataFrame, figure: Figure, *, labels: tuple[str, str], floor_label: str
 ) -> list[Axes]:
     require_columns(scores, "title", "floor", "series", "low", "high")
+    require_columns(perplexities, "series")
     titles = list(dict.fromkeys(scores["title"]))
+    styles = styles_of(list(dict.fromkeys([*scores["series"], *perplexities["series"]])))
     n_columns = min(_COLUMNS, len(titles) + 1)
     n_rows = -(-(len(titles) + 1) // n_columns)
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax, title in zip(axes, titles, strict=False):
-        _draw_ability(scores[scores["title"] == title], ax)
+        _draw_ability(scores[scores["title"] == title], ax, styles)
     last = axes[len(titles)]
     draw = perplexity_paths if "trajectory" in perplexities else edit_curves
-    draw(perplexities, last)
+    draw(perplexities, last, styles=styles)
     last.set_title(held_out_title("perplexity of held-out text", perplexities))
     set_perplexity_axis(last, perplexities)
     for ax in axes[len(titles) + 1 :]:
@@ -171,14 +181,13 @@ def _draw_panels(
     for ax in shown[::n_columns]:
         ax.set_ylabel("perplexity" if ax is last else ylabel)
     figure.align_ylabels(shown[::n_columns])
-    styles = styles_of(list(dict.fromkeys(scores["series"])))
     handles = [*(legend_line(style, label) for label, style in styles.items()), reference_line(floor_label)]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return shown
 
 
-def _draw_ability(panel: pd.DataFrame, ax: Axes) -> None:
-    edit_curves(panel, ax)
+def _draw_ability(panel: pd.DataFrame, ax: Axes, styles: Mapping[str, SeriesStyle]) -> None:
+    edit_curves(panel, ax, styles=styles)
     title, floor = panel["title"].iloc[0], panel["floor"].iloc[0]
     ax.axhline(floor, color="0.5", linewidth=1, linestyle=":", zorder=0)
     ax.set_title(title, color=_QUIET if title.endswith(f"({AT_GUESSING})") else "black")

@@ -38,9 +38,20 @@ def _interval(stacked: "pd.Series[float]") -> tuple[float, float]:
 GIVEN: dict[str, Callable[..., object]] = {"estimator": _value, "errorbar": _interval}
 
 
-def draw_lines(table: pd.DataFrame, ax: Axes, *, x: str, series: str, legend: bool = False) -> Axes:
-    """Draw one line per label in the column `series`, in the label's style, with bands from low to high."""
-    styles = styles_of(list(dict.fromkeys(table[series])))
+def draw_lines(
+    table: pd.DataFrame,
+    ax: Axes,
+    *,
+    x: str,
+    series: str,
+    styles: Mapping[str, SeriesStyle] | None = None,
+    legend: bool = False,
+) -> Axes:
+    """Draw one line per label in the column `series`, with bands from low to high.
+
+    `styles` are those of the whole figure, where other panels have other labels or another order.
+    """
+    styles = styles or styles_of(list(dict.fromkeys(table[series])))
     by_label = {
         "palette": {label: style.color for label, style in styles.items()},
         "markers": {label: style.marker for label, style in styles.items()},
