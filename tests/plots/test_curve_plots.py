@@ -160,6 +160,16 @@ def test_changes_are_drawn_around_the_unedited_model_and_none_is_at_guessing():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Unregularized", "RECT 40 %", "unedited"]
 
 
+@pytest.mark.parametrize("age", [0, 1.5, 40])
+def test_the_ages_of_retention_start_at_the_own_edit_even_if_there_is_one(age):
+    table = SCORES.rename(columns={"title": "metric", "n_edits": "age"}).assign(age=age).drop_duplicates("series")
+    figure = retention_curves(table, Figure(layout="constrained"))
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        assert ax.get_xlim()[0] < 0 <= age < ax.get_xlim()[1]
+        assert {0, max(age // 1, 1)} <= {*ax.get_xticks()}
+
+
 def test_retention_has_a_panel_per_metric_and_a_line_per_series():
     table = SCORES.rename(columns={"title": "metric", "n_edits": "age"})
     figure = retention_curves(table, Figure(layout="constrained"))

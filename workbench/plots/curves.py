@@ -127,10 +127,12 @@ def retention_curves(retention: pd.DataFrame, figure: Figure) -> Figure:
     metrics = list(dict.fromkeys(retention["metric"]))
     axes = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     styles = styles_of(list(dict.fromkeys(retention["series"])))
+    oldest = max(float(retention["age"].max()), 1.0)
     for ax, metric in zip(axes, metrics, strict=True):
         panel = retention[retention["metric"] == metric]
         edit_curves(panel.assign(n_edits=panel["age"]), ax, styles=styles)
-        ax.set(title=metric, xlabel="operations since the fact's own", ylim=(-0.03, 1.03))
+        ax.set(title=metric, xlabel="operations since the fact's own")
+        ax.set(xlim=(-0.06 * oldest, 1.06 * oldest), ylim=(-0.03, 1.03))
     axes[0].set_ylabel("score")
     handles = [legend_line(style, label) for label, style in styles.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
