@@ -4,7 +4,6 @@ The key of a trajectory can be computed without loading the model. A state is a 
 its key is a chain of the operations, so trajectories that begin alike share the results of their beginnings.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -27,7 +26,7 @@ from workbench.lm import LanguageModel
 from workbench.model_digest import digest_of_model
 from workbench.regularize import Regularizer, settings_of
 from workbench.request import EditRequest
-from workbench.storage.digests import sha256_of_file, sha256_of_json
+from workbench.storage.digests import json_text, sha256_of_file, sha256_of_json, sha256_of_text
 from workbench.update import FORMAT
 from workbench.versions import library_versions
 
@@ -45,12 +44,12 @@ def key_of(*parts: object) -> str:
 
 def key_of_written(values: Sequence[str]) -> str:
     """Return what `key_of` returns for a sequence, of values that `json_of` has written."""
-    return hashlib.sha256(f"[[{', '.join(values)}]]".encode()).hexdigest()[:LENGTH]
+    return sha256_of_text(f"[[{', '.join(values)}]]")[:LENGTH]
 
 
 def json_of(value: object) -> str:
     """Return JSON values, dataclasses and bytes as JSON with sorted keys."""
-    return json.dumps(value, default=_to_json, sort_keys=True)
+    return json_text(value, default=_to_json)
 
 
 def content_key(spec: ExperimentSpec, batches: Sequence[Sequence[EditRequest]], tasks: Sequence[TaskData]) -> str:

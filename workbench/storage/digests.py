@@ -27,4 +27,14 @@ def sha256_of_json(value: object, *, default: Callable[[Any], object] | None = N
     -------
     str
     """
-    return hashlib.sha256(json.dumps(value, default=default, sort_keys=True).encode()).hexdigest()
+    return sha256_of_text(json_text(value, default=default))
+
+
+def json_text(value: object, *, default: Callable[[Any], object] | None = None) -> str:
+    """Return a value as the JSON that `sha256_of_json` hashes; the arguments are the same."""
+    return json.dumps(value, default=default, sort_keys=True)
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
