@@ -49,7 +49,10 @@ class Worker:
 
     def end(self) -> float:
         """Wait for the edit; return its seconds."""
-        return float(self.process.stdout.readline())
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a process that edits ended with exit code {self.process.wait()}.")
+        return float(line)
 
     def edit(self, fact: int) -> float:
         """Return the seconds of an edit."""
