@@ -20,7 +20,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures figures-smoke report docs test test-fast test-slow lint lock sbom audit explore app clean
+.PHONY: help setup figures figures-smoke report docs test test-fast test-slow test-sizes lint lock sbom audit explore app clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ test-fast: $(READY) ## the same without lint
 
 test-slow: $(READY) ## run the others: the embedded models, every notebook, a browser, clusters; CI runs both
 	$(PYTEST) -m slow
+
+test-sizes: $(READY) ## edit GPT-2 XL and LLaMA-7B with random weights; 24 GiB of memory, 40 GiB of disk, half an hour or more
+	WORKBENCH_TRUE_SIZES=1 $(BIN)/python -m pytest tests/test_true_sizes.py
 
 lint: $(READY) ## check style, format, language, layers and types
 	$(BIN)/ruff check .

@@ -87,9 +87,9 @@ def measure_edit(
     with tempfile.TemporaryDirectory() as folder:
         editor = make_editor(method, lm, settings_of_edit(lm, method, Path(folder), n_steps))
         requests = REQUESTS if method == "memit" else REQUESTS[:1]
-        before = _start_peak()
+        before = start_peak()
         seconds, _ = timed(editor.compute_update, lm, requests)
-        peak = _read_peak()
+        peak = read_peak()
     weights = sum(_bytes_of(parameter) for parameter in lm.model.parameters()) / GIB
     return {"weights": weights, "seconds": seconds, "peak": peak, "above": peak - before}
 
@@ -138,7 +138,7 @@ def _bytes_of(weight: torch.Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-def _start_peak() -> float:
+def start_peak() -> float:
     """Forget the peak so far; return the memory that is used now, in GiB."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -147,7 +147,7 @@ def _start_peak() -> float:
     return status_bytes("VmRSS") / GIB
 
 
-def _read_peak() -> float:
+def read_peak() -> float:
     return (torch.cuda.max_memory_allocated() if torch.cuda.is_available() else status_bytes("VmHWM")) / GIB
 
 

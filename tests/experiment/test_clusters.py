@@ -1,4 +1,4 @@
-"""Units distributed by Dask: a grid on local processes, one of which dies."""
+"""Units distributed by Dask: a grid on local processes, some of which die."""
 
 import json
 import os
@@ -31,28 +31,35 @@ def specs(tiny):
     return grid(small, {"regularizer": [{"kind": "Unregularized"}, {"kind": "RECT"}], "seed": [0, 1]})
 
 
-def kill_when_it_works(pid, store, died):
-    """Kill a process once a trajectory has begun and none is finished."""
+def wait_for_edits(store, number):
+    """Wait until the store holds that many edits, or patience is at its end."""
     deadline = time.monotonic() + PATIENCE
-    while not store.names("edits") and time.monotonic() < deadline:
+    while len(store.names("edits")) < number and time.monotonic() < deadline:
         time.sleep(0.02)
-    died.append(all(not record["finished"] for record in store.trajectories().values()))
-    os.kill(pid, signal.SIGKILL)
+
+
+def kill_two_and_add_one(client, pids, store, unfinished):
+    """Kill a process once a trajectory has begun, and another a few edits later; then add a third worker."""
+    for pid, n_edits in zip(pids, (1, 4), strict=True):
+        wait_for_edits(store, n_edits)
+        unfinished.append(sum(not record["finished"] for record in store.trajectories().values()))
+        os.kill(pid, signal.SIGKILL)
+    client.cluster.scale(len(pids) + 1)
 
 
 @pytest.mark.slow
-def test_a_grid_is_complete_when_a_worker_has_died(specs, tmp_path):
-    store, died = Store(tmp_path / "cluster"), []
+def test_a_grid_is_complete_and_as_if_run_serially_when_two_workers_have_died_and_one_came(specs, tmp_path):
+    store, unfinished = Store(tmp_path / "cluster"), []
     runs = resolve_all(specs)
     with connect("local:2") as client:
-        pids = client.run(os.getpid)
-        assert len(pids) == 2
-        killer = threading.Thread(target=kill_when_it_works, args=(min(pids.values()), store, died))
-        killer.start()
+        pids = sorted(client.run(os.getpid).values())
+        disturber = threading.Thread(target=kill_two_and_add_one, args=(client, pids, store, unfinished))
+        disturber.start()
         assert distribute(client, runs, store) == {}
-        killer.join()
-        assert set(client.run(os.getpid).values()) != set(pids.values())
-    assert died == [True]
+        disturber.join()
+        client.wait_for_workers(3, timeout=PATIENCE)
+        assert not set(client.run(os.getpid).values()) & set(pids)
+    assert all(unfinished)
     pd.testing.assert_frame_equal(store.results([each.key for each in runs]), run(specs, store=tmp_path / "alone"))
 
 
