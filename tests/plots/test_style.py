@@ -4,11 +4,12 @@ import base64
 from types import SimpleNamespace
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 
-from workbench.plots.style import styled, styles_of
+from workbench.plots.style import set_perplexity_axis, styled, styles_of
 from workbench.registry import series_styles
 
 
@@ -63,3 +64,15 @@ def test_a_picture_format_that_the_reader_chose_stays(formatter, figure):
     shown, _ = formatter.format(figure)
     assert shown["image/svg+xml"] == "<svg/>"
     assert "image/png" not in shown
+
+
+@pytest.mark.parametrize("high", [40.8, 53, 115])
+def test_a_perplexity_axis_of_a_short_range_has_several_labelled_ticks(high):
+    ax = Figure().subplots()
+    ax.plot([0, 1], [40, high])
+    set_perplexity_axis(ax, pd.DataFrame({"value": [40, high]}))
+    low_end, high_end = ax.get_ylim()
+    assert low_end < 40 < high < high_end
+    shown = [tick for tick in ax.get_yticks() if low_end <= tick <= high_end]
+    assert len(shown) >= 3
+    assert not len(ax.get_yticks(minor=True))

@@ -14,7 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from workbench.errors import SpecError
 from workbench.registry import series_styles
@@ -135,13 +142,17 @@ def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
     low, high = table["value"].min(), table["value"].max()
     if "low" in table:
         low, high = min(low, table["low"].min()), max(high, table["high"].max())
-    wide = np.log10(high / low) > 4
     ax.set_yscale("log")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    if high < 3 * low:  # too short an axis for two round ticks of a log scale
+        ax.set_ylim(low / 1.1, high * 1.1)
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        return
+    wide = np.log10(high / low) > 4
     ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(LogFormatterSciNotation() if wide else StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    if high < 3 * low:  # too short an axis for two ticks
-        ax.set_ylim(low / 1.5, high * 1.5)
 
 
 def held_out_title(title: str, table: pd.DataFrame) -> str:
