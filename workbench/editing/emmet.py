@@ -118,7 +118,7 @@ class EMMET(MEMIT):
         system = self.mom2_update_weight * C.to(K.device, torch.float64)
         if earlier is not None:
             K_p = earlier.to(K.device, torch.float64).T
-            system = system + K_p @ K_p.T
+            system.addmm_(K_p, K_p.T)
         u = solve_spd(system, K, "C")  # C'⁻¹ K
         D = K.T @ u
         scale = D.diagonal().sqrt()

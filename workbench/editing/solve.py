@@ -36,10 +36,10 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float, *, earlier: Tensor | None
         If λ C + K Kᵀ is singular: C needs more tokens than the keys have dimensions.
     """
     K = keys.double().T
-    system = weight * C.to(K.device, torch.float64) + K @ K.T
+    system = torch.addmm(C.to(K.device, torch.float64), K, K.T, beta=weight)  # no other d_ff² beside C
     if earlier is not None:
         K_p = earlier.to(K.device, torch.float64).T
-        system += K_p @ K_p.T
+        system.addmm_(K_p, K_p.T)
     system.diagonal().add_(ridge)
     return solve_spd(system, K, "λ C + K Kᵀ")
 
