@@ -208,7 +208,7 @@ def test_make_says_what_is_missing_where_python_is_too_old(tmp_path):
 def test_make_without_a_target_lists_the_targets():
     done = subprocess.run(["make", "--no-print-directory"], capture_output=True, text=True, check=True, cwd=ROOT)
     listed = " ".join(line.split()[0] for line in done.stdout.splitlines())
-    tests = "test test-fast test-slow lint"
+    tests = "test test-fast test-slow test-sizes lint"
     assert listed == f"help setup figures figures-smoke report docs {tests} lock sbom audit explore app clean"
 
 
