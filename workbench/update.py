@@ -227,6 +227,39 @@ class WeightUpdate(Mapping[str, Change]):
                 raise UpdateError(f"the update of {name} is not finite; milder hyperparameters may help.")
         return bounds
 
+    def weights_in(self, lm: LanguageModel) -> dict[str, Tensor]:
+        """Return W + ΔW of each parameter that the update changes, which `apply` writes.
+
+        Parameters
+        ----------
+        lm : LanguageModel
+            The model, which is not changed.
+
+        Returns
+        -------
+        dict of str to Tensor
+            In the parameter's own orientation, in float32 or wider; a model in half precision rounds them.
+
+        Raises
+        ------
+        UpdateError
+            If the update is of another model or not finite, or makes weights that are not in the model's dtype.
+        """
+        self.check_fits(lm)
+        edited = {}
+        for name, bound in self._bounds().items():
+            weight, dtype = lm.weight(name), lm.model.get_parameter(name).dtype
+            working = torch.promote_types(weight.dtype, torch.float32)
+            edited[name] = weight.to(working) + self.delta(name).to(weight.device, working)
+            may_overflow = dtype is torch.float16 or not bound < _NO_OVERFLOW
+            if may_overflow and not torch.isfinite(edited[name].to(dtype)).all():
+                kind = str(dtype).removeprefix("torch.")
+                raise UpdateError(
+                    f"with the update of {name}, weights of {lm.name} are not finite in {kind}; a smaller update or a "
+                    "wider dtype may help."
+                )
+        return edited
+
     @checked
     def apply(self, lm: LanguageModel) -> None:
         """Add ΔW to the weights of `lm`, which keeps the bits that it replaces.
@@ -242,22 +275,9 @@ class WeightUpdate(Mapping[str, Change]):
             If the update is of another model, already applied, not finite, or makes weights that are not; nothing is
             changed then.
         """
-        self.check_fits(lm)
         if any(update is self for update in lm.applied_updates):
             raise UpdateError(f"this update is already applied to {lm.name}; undo it first.")
-        edited = {}
-        for name, bound in self._bounds().items():
-            weight, dtype = lm.weight(name), lm.model.get_parameter(name).dtype
-            working = torch.promote_types(weight.dtype, torch.float32)
-            edited[name] = weight.to(working) + self.delta(name).to(weight.device, working)
-            may_overflow = dtype is torch.float16 or not bound < _NO_OVERFLOW
-            if may_overflow and not torch.isfinite(edited[name].to(dtype)).all():
-                kind = str(dtype).removeprefix("torch.")
-                raise UpdateError(
-                    f"with the update of {name}, weights of {lm.name} are not finite in {kind}; a smaller update or a "
-                    "wider dtype may help."
-                )
-        lm.write(self, edited)
+        lm.write(self, self.weights_in(lm))
 
     @checked
     def undo(self, lm: LanguageModel) -> None:

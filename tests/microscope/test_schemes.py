@@ -120,6 +120,44 @@ def test_a_regularizer_that_fails_is_the_sentence_of_its_row(sequence):
     assert_same_bits(sequence.lm, weights)
 
 
+def test_rows_of_one_update_answer_together_and_each_as_it_does_alone(sequence, monkeypatch):
+    schemes = [
+        ROME,
+        Scheme("rome", FIELDS, wb.RECT(0.2)),
+        Scheme("rome", FIELDS, None, wb.PRUNE()),
+        Scheme("r-rome", FIELDS),
+    ]
+    together, answer = [], schemes_module.answer_side_by_side
+
+    def noted(lm, updates, prompts):
+        together.append(len(updates))
+        return answer(lm, updates, prompts)
+
+    monkeypatch.setattr(schemes_module, "answer_side_by_side", noted)
+    results = compare_schemes(sequence, FACT, schemes)
+    assert together == [3, 1]
+    for scheme, result in zip(schemes, results, strict=True):
+        [alone] = compare_schemes(sequence, FACT, [scheme])
+        assert (result.answer, result.risk.level) == (alone.answer, alone.risk.level)
+        assert result.scores == pytest.approx(alone.scores, rel=1e-4)
+
+
+def test_rows_that_cannot_answer_together_answer_one_after_another(sequence, monkeypatch):
+    answer, weights = schemes_module.answer_side_by_side, weights_of(sequence.lm)
+    schemes = [ROME, Scheme("rome", FIELDS, wb.RECT(0.2))]
+    expected = scheme_table(compare_schemes(sequence, FACT, schemes))
+
+    def short_of_memory(lm, updates, prompts):
+        if len(updates) > 1:
+            raise RuntimeError("not enough memory")
+        return answer(lm, updates, prompts)
+
+    monkeypatch.setattr(schemes_module, "answer_side_by_side", short_of_memory)
+    table = scheme_table(compare_schemes(sequence, FACT, schemes))
+    assert table.drop(columns="seconds").equals(expected.drop(columns="seconds"))
+    assert_same_bits(sequence.lm, weights)
+
+
 class StoppedError(Exception):
     """What a caller raises to end a comparison."""
 
@@ -131,8 +169,9 @@ def test_a_comparison_can_be_stopped_between_rows_and_the_rows_before_are_known(
         if number == 1:
             raise StoppedError
 
+    schemes = [ROME, Scheme("r-rome", FIELDS)]
     with pytest.raises(StoppedError):
-        compare_schemes(sequence, FACT, [ROME, ROME], before_row=stop_at_second, after_row=known.append)
+        compare_schemes(sequence, FACT, schemes, before_row=stop_at_second, after_row=known.append)
     assert [result.scheme for result in known] == [ROME]
     assert_same_bits(sequence.lm, weights)
 

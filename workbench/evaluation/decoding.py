@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, DynamicLayer
 
 from workbench.encoding import pad
+from workbench.evaluation.row_updates import RowUpdates
 from workbench.forward import batch_by_length, widen
 from workbench.lm import LanguageModel
 
@@ -72,6 +73,8 @@ class Prefilled:
         Number of tokens of each text.
     logits : Tensor (B, V)
         Logits after each text's last token, float32 or wider.
+    updates : RowUpdates
+        The update with which each text is run.
     """
 
     lm: LanguageModel
@@ -79,12 +82,19 @@ class Prefilled:
     mask: Tensor
     lengths: Tensor
     logits: Tensor
+    updates: RowUpdates
 
     @classmethod
     def empty(cls, lm: LanguageModel, n: int) -> "Prefilled":
         """Return `n` texts without tokens, to be extended."""
+        return cls.empty_with(RowUpdates.none(lm, n))
+
+    @classmethod
+    def empty_with(cls, updates: RowUpdates) -> "Prefilled":
+        """Return a text without tokens for each row of `updates`, with whose update it will be run."""
+        n = len(updates.update_of)
         mask = torch.ones(n, 0, dtype=torch.long)
-        return cls(lm, [], mask, mask.sum(dim=1), torch.empty(n, 0))
+        return cls(updates.lm, [], mask, mask.sum(dim=1), torch.empty(n, 0), updates)
 
     @torch.no_grad()
     def extend(self, rows: Sequence[tuple[int, ...]], *, keep: bool = True) -> "Prefilled":
@@ -107,26 +117,28 @@ class Prefilled:
         self.lm.check_length(int((self.lengths + n_new).max()))
         mask = torch.cat([self.mask, batch.mask], dim=1)
         cache = DynamicCache(self.keys_values) if keep or self.keys_values else None
-        logits = self.lm.model(
-            batch.ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=(self.lengths[:, None] + batch.positions).to(device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, n_new[:, None] - 1, True),
-        ).logits
+        with self.updates.running():
+            logits = self.lm.model(
+                batch.ids.to(device),
+                attention_mask=mask.to(device),
+                position_ids=(self.lengths[:, None] + batch.positions).to(device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=torch.zeros_like(batch.mask, dtype=torch.bool).scatter(1, n_new[:, None] - 1, True),
+            ).logits
         lengths, width = self.lengths + n_new, mask.shape[1]
         # source column of each column, so that padding comes first; columns of padding only are dropped
         columns = torch.arange(width - int(lengths.max()), width)
         source = (columns - (batch.ids.shape[1] - n_new)[:, None]) % width  # (B, T)
         pairs = _keys_values(cache) if cache is not None and keep else []
         kept = [(_take_columns(keys, source), _take_columns(values, source)) for keys, values in pairs]
-        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widen(logits))
+        return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widen(logits), self.updates)
 
     def select(self, index: Tensor) -> "Prefilled":
         """Return the texts with the row numbers `index` (B',), which may repeat; it is on the CPU."""
         kept = _select_rows(self.keys_values, index)
-        return Prefilled(self.lm, kept, self.mask[index], self.lengths[index], self.logits[index])
+        mask, lengths, logits = self.mask[index], self.lengths[index], self.logits[index]
+        return Prefilled(self.lm, kept, mask, lengths, logits, self.updates.select(index))
 
     @torch.no_grad()
     def log_likelihoods(self, options: Sequence[Sequence[tuple[int, ...]]]) -> list[list[float]]:
@@ -160,14 +172,15 @@ class Prefilled:
         """Summed log-probability of all tokens but the first, of one continuation per text."""
         batch, device = pad([ids[:-1] for ids in continuations]), self.lm.device
         self.lm.check_length(int((self.lengths + batch.mask.sum(dim=1)).max()))
-        logits = self.lm.model(
-            batch.ids.to(device),
-            attention_mask=torch.cat([self.mask, batch.mask], dim=1).to(device),
-            position_ids=(self.lengths[:, None] + batch.positions).to(device),
-            past_key_values=DynamicCache(self.keys_values),
-            use_cache=True,
-            logits_to_keep=batch.mask.bool(),
-        ).logits  # (tokens of all, V)
+        with self.updates.running():
+            logits = self.lm.model(
+                batch.ids.to(device),
+                attention_mask=torch.cat([self.mask, batch.mask], dim=1).to(device),
+                position_ids=(self.lengths[:, None] + batch.positions).to(device),
+                past_key_values=DynamicCache(self.keys_values),
+                use_cache=True,
+                logits_to_keep=batch.mask.bool(),
+            ).logits  # (tokens of all, V)
         tokens = torch.tensor([token for ids in continuations for token in ids[1:]], device=logits.device)
         log_probs = widen(logits).log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
         parts = log_probs.split([len(ids) - 1 for ids in continuations])
@@ -195,17 +208,18 @@ class Prefilled:
         index = torch.tensor(alive)
         left, tokens = self.select(index), tokens[index]
         cache, device = _growing_cache(left.keys_values), self.lm.device
-        mask, positions = left.mask, left.lengths
+        mask, positions, updates = left.mask, left.lengths, left.updates
         while True:
             self.lm.check_length(int(positions.max()) + 1)
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = self.lm.model(
-                tokens[:, None],
-                attention_mask=mask.to(device),
-                position_ids=positions[:, None].to(device),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
+            with updates.running():
+                logits = self.lm.model(
+                    tokens[:, None],
+                    attention_mask=mask.to(device),
+                    position_ids=positions[:, None].to(device),
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
             tokens, positions = logits[:, -1].argmax(dim=-1), positions + 1
             for i, token in zip(alive, tokens.tolist(), strict=True):
                 written[i].append(token)
@@ -216,6 +230,7 @@ class Prefilled:
                 alive = [alive[k] for k in going]
                 index = torch.tensor(going)
                 mask, positions, tokens = mask[index], positions[index], tokens[index]
+                updates = updates.select(index)
                 cache = _growing_cache(_select_rows(_keys_values(cache), index))
 
 
@@ -243,6 +258,7 @@ def continue_greedily(
     *,
     batch_size: int = 32,
     is_complete: Callable[[Sequence[int]], bool] = lambda tokens: False,
+    updates: RowUpdates | None = None,
 ) -> list[tuple[int, ...]]:
     """Continue texts greedily, each up to its length or to the end-of-text token, as `generate` does.
 
@@ -260,6 +276,8 @@ def continue_greedily(
         Number of texts per forward pass.
     is_complete : callable
         Function of the tokens of a continuation; returns whether it ends there, before its length. Never by default.
+    updates : RowUpdates, optional
+        The update with which each text is run; the current weights by default.
 
     Returns
     -------
@@ -267,6 +285,7 @@ def continue_greedily(
         Continuation of each text, with the end-of-text token if there is one.
     """
     ends, continuations = end_ids(lm), [list(tokens) for tokens in written]
+    run_with = RowUpdates.none(lm, len(prompts)) if updates is None else updates
 
     def is_finished(i: int, tokens: list[int]) -> bool:
         return len(tokens) >= lengths[i] or not ends.isdisjoint(tokens[-1:]) or is_complete(tokens)
@@ -275,7 +294,7 @@ def continue_greedily(
     rows = [(*prompts[i], *continuations[i]) for i in unfinished]
     for batch in batch_by_length([len(row) for row in rows], batch_size):
         chosen = [unfinished[j] for j in batch]
-        texts = Prefilled.empty(lm, len(batch)).extend([rows[j] for j in batch])
+        texts = Prefilled.empty_with(run_with.select(torch.tensor(chosen))).extend([rows[j] for j in batch])
 
         def is_row_finished(row: int, new: list[int], chosen: list[int] = chosen) -> bool:
             return is_finished(chosen[row], continuations[chosen[row]] + new)

@@ -26,9 +26,11 @@ from typing import Literal
 from workbench.encoding import encode
 from workbench.evaluation.decoding import continue_greedily, decode_text
 from workbench.evaluation.engine import Query, render_prompt
+from workbench.evaluation.row_updates import RowUpdates
 from workbench.evaluation.text import answers_match, contains_answer
 from workbench.lm import LanguageModel
 from workbench.storage.cache import compute_missing
+from workbench.update import WeightUpdate
 
 PromptForm = Literal["bare", "qa", "chat"]
 
@@ -114,6 +116,43 @@ def answer_unedited(
     return compute_missing(lm.memo.section(_MEMO), rows, compute)
 
 
+def answer_side_by_side(
+    lm: LanguageModel,
+    updates: Sequence[WeightUpdate],
+    prompts: Sequence[str],
+    form: PromptForm = "bare",
+    *,
+    batch_size: int = 64,
+) -> list[list[str]]:
+    """Return what the model says to prompts with each of several updates, all of which write together.
+
+    Writing takes one token at a time, and a pass of a few rows waits for the weights: many rows take little longer.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model with its current weights, to which each update is added by itself; not changed.
+    updates : sequence of WeightUpdate
+        Updates of linear layers; see `RowUpdates.of` for the memory that they take.
+    prompts, form, batch_size
+        As for `answer_naturally`; a row is a prompt under an update.
+
+    Returns
+    -------
+    list of list of str
+        For each update, the answers to all prompts.
+
+    Raises
+    ------
+    UpdateError
+        If an update is of another model or not finite, or makes weights that are not.
+    """
+    rows = [encode_prompt(lm, prompt, form) for prompt in prompts]
+    numbers = [number for number in range(len(updates)) for _ in rows]
+    texts = iter(_continue_to_line_end(lm, rows * len(updates), batch_size, RowUpdates.of(lm, updates, numbers)))
+    return [[next(texts) for _ in rows] for _ in updates]
+
+
 def encode_prompt(lm: LanguageModel, prompt: str, form: PromptForm) -> tuple[int, ...]:
     """Return the token ids of a prompt in its form, after which the model answers."""
     text = QA_TEMPLATE.format(prompt) if form == "qa" else prompt
@@ -121,10 +160,14 @@ def encode_prompt(lm: LanguageModel, prompt: str, form: PromptForm) -> tuple[int
     return encode(lm.tokenizer, text, add_special_tokens=special).ids
 
 
-def _continue_to_line_end(lm: LanguageModel, rows: Sequence[tuple[int, ...]], batch_size: int) -> list[str]:
+def _continue_to_line_end(
+    lm: LanguageModel, rows: Sequence[tuple[int, ...]], batch_size: int, updates: RowUpdates | None = None
+) -> list[str]:
     def has_line(tokens: Sequence[int]) -> bool:
         return "\n" in decode_text(lm, tokens).lstrip()
 
     unknown, limits = [()] * len(rows), [MAX_NEW_TOKENS] * len(rows)
-    continuations = continue_greedily(lm, rows, unknown, limits, batch_size=batch_size, is_complete=has_line)
+    continuations = continue_greedily(
+        lm, rows, unknown, limits, batch_size=batch_size, is_complete=has_line, updates=updates
+    )
     return [decode_text(lm, tokens).strip().split("\n", 1)[0].strip() for tokens in continuations]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from workbench.assessment import Assessment, assess
 from workbench.editing.editor import describe_layers, hyperparameters_of
 from workbench.errors import SpecError, WorkbenchError, reason_of
 from workbench.evaluation.edits import Probe, gives_answer, probes_of, score_probes
-from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_naturally, answer_unedited
+from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_side_by_side, answer_unedited
 from workbench.registry import make_editor
 from workbench.regularize import Regularizer, Unregularized
 from workbench.request import EditRequest
@@ -100,6 +101,9 @@ class SchemeResult:
     error: str | None = None
 
 
+_Row = tuple[SchemeResult, EditSequence | None]  # what is known of a row, and its edits; None if it failed
+
+
 @checked
 @torch.no_grad()
 def compare_schemes(
@@ -112,8 +116,9 @@ def compare_schemes(
 ) -> list[SchemeResult]:
     """Make one edit of a fact by several schemes, each on the same model, and measure what each does.
 
-    An update is computed once for all schemes with the same method and hyperparameters. Nothing is added to the
-    sequence. A scheme that fails has a sentence instead of scores, and the others are not affected.
+    An update is computed once for all schemes with the same method and hyperparameters. Those that follow each other
+    answer the prompts together, which takes little longer than one of them does. Nothing is added to the sequence. A
+    scheme that fails has a sentence instead of scores, and the others are not affected.
 
     Parameters
     ----------
@@ -127,7 +132,7 @@ def compare_schemes(
         Called with the index of each scheme and the scheme before its work begins; an error that it raises ends the
         comparison.
     after_row : callable
-        Called with each result.
+        Called with each result, in the order of the schemes.
 
     Returns
     -------
@@ -144,14 +149,15 @@ def compare_schemes(
     if not 1 <= len(schemes) <= MAX_SCHEMES:
         raise SpecError(f"compare 1 to {MAX_SCHEMES} schemes; got {len(schemes)}.")
     computed: dict[str, SchemeResult] = {}
-    results = []
-    for number, scheme in enumerate(schemes):
-        before_row(number, scheme)
-        result = _edited(sequence, request, scheme, computed)
-        if result.computed is not None:
-            result = _measured(sequence, result, result.computed)
-        results.append(result)
-        after_row(result)
+    results: list[SchemeResult] = []
+    for _, group in groupby(enumerate(schemes), key=lambda row: (row[1].method, dict(row[1].fields))):
+        rows = []
+        for number, scheme in group:
+            before_row(number, scheme)
+            rows.append(_regularized(sequence, _edited(sequence, request, scheme, computed)))
+        for result in _scored(sequence.lm, rows):
+            results.append(result)
+            after_row(result)
     return results
 
 
@@ -236,8 +242,10 @@ def _computed(sequence: EditSequence, request: EditRequest, result: SchemeResult
         return replace(result, error=reason_of(err))
 
 
-def _measured(sequence: EditSequence, result: SchemeResult, computed: WeightUpdate) -> SchemeResult:
-    """Regularize the update of a scheme in a sequence of its own, and measure it."""
+def _regularized(sequence: EditSequence, result: SchemeResult) -> _Row:
+    """Regularize the update of a scheme in a sequence of its own, and measure the update."""
+    if (computed := result.computed) is None:
+        return result, None
     lm, scheme, base = sequence.lm, result.scheme, sequence.base
     try:
         fork = EditSequence(lm, accumulated=scheme.accumulated, feed_back=sequence.feed_back, start=base)
@@ -246,16 +254,35 @@ def _measured(sequence: EditSequence, result: SchemeResult, computed: WeightUpda
             risk = assess(update, lm)
         is_alone = not len(base) and scheme.accumulated is None
         kl = risk.kl if is_alone else assess(fork.total, lm).kl
-        probes = [probe for probe in probes_of([result.request]) if probe.metric in METRICS]
+        sizes = {"kl": kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
+        return replace(result, scores=sizes, risk=risk), fork
+    except (WorkbenchError, RuntimeError) as err:
+        return replace(result, error=reason_of(err)), None
+
+
+def _scored(lm: "LanguageModel", rows: Sequence[_Row]) -> list[SchemeResult]:
+    """Return the results of rows with their scores; all write their answers together."""
+    edited = [(result, fork) for result, fork in rows if fork is not None]
+    try:
+        scored = iter(_scored_together(lm, edited) if edited else [])
+    except (WorkbenchError, RuntimeError) as err:  # such as too little memory
+        if len(rows) > 1:
+            return [result for row in rows for result in _scored(lm, [row])]
+        return [replace(result, scores={}, risk=None, error=reason_of(err)) for result, _ in rows]
+    return [result if fork is None else next(scored) for result, fork in rows]
+
+
+def _scored_together(lm: "LanguageModel", rows: Sequence[tuple[SchemeResult, EditSequence]]) -> list[SchemeResult]:
+    probes = [probe for probe in probes_of([rows[0][0].request]) if probe.metric in METRICS]
+    texts_of = answer_side_by_side(lm, [fork.total for _, fork in rows], [probe.prompt for probe in probes])
+    scored = []
+    for (result, fork), texts in zip(rows, texts_of, strict=True):
         with fork.applied():
             forced = score_probes(lm, probes, ["teacher_forced"])
-            texts = answer_naturally(lm, [probe.prompt for probe in probes])
         scores = {f"{metric}_forced": value for metric, value in zip(forced["metric"], forced["value"], strict=True)}
         scores |= _natural_scores(lm, probes, texts)
-        sizes = {"kl": kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
-        return replace(result, scores={**scores, **sizes}, answer=texts[0], risk=risk)
-    except (WorkbenchError, RuntimeError) as err:
-        return replace(result, error=reason_of(err))
+        scored.append(replace(result, scores={**scores, **result.scores}, answer=texts[0]))
+    return scored
 
 
 def _natural_scores(lm: "LanguageModel", probes: Sequence[Probe], texts: Sequence[str]) -> dict[str, float]:
