@@ -12,7 +12,7 @@ from workbench.editing.easyedit import read_hparams
 from workbench.editing.memit import MEMIT, MEMIT_YAML_FIELDS, MEMIT_YAML_IGNORED
 from workbench.editing.presets import preset_for
 from workbench.editing.rome import ROME
-from workbench.editing.solve import solve_spd
+from workbench.editing.solve import solve_spd, sum_moments
 from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import NONNEGATIVE, POSITIVE, Interval, Parameter
@@ -115,10 +115,7 @@ class EMMET(MEMIT):
     def _solve(self, lm: LanguageModel, layer: int, C: Tensor, keys: Tensor) -> tuple[Tensor, dict[str, float]]:
         earlier = self._earlier_keys(lm, layer)
         K = keys.double().T
-        system = self.mom2_update_weight * C.to(K.device, torch.float64)
-        if earlier is not None:
-            K_p = earlier.to(K.device, torch.float64).T
-            system.addmm_(K_p, K_p.T)
+        system = sum_moments(C, self.mom2_update_weight, keys[:0] if earlier is None else earlier.to(K.device))
         u = solve_spd(system, K, "C")  # C'⁻¹ K
         D = K.T @ u
         scale = D.diagonal().sqrt()

@@ -35,13 +35,30 @@ def solve_keys(C: Tensor, keys: Tensor, weight: float, *, earlier: Tensor | None
     EditError
         If λ C + K Kᵀ is singular: C needs more tokens than the keys have dimensions.
     """
-    K = keys.double().T
-    system = torch.addmm(C.to(K.device, torch.float64), K, K.T, beta=weight)  # no other d_ff² beside C
-    if earlier is not None:
-        K_p = earlier.to(K.device, torch.float64).T
-        system.addmm_(K_p, K_p.T)
+    system = sum_moments(C, weight, keys if earlier is None else torch.cat([keys, earlier.to(keys.device)]))
     system.diagonal().add_(ridge)
-    return solve_spd(system, K, "λ C + K Kᵀ")
+    return solve_spd(system, keys.double().T, "λ C + K Kᵀ")
+
+
+def sum_moments(C: Tensor, weight: float, keys: Tensor) -> Tensor:
+    """Return λ C + K Kᵀ, for which no other matrix of its size is made.
+
+    Parameters
+    ----------
+    C : Tensor (d_ff, d_ff)
+        Second moment of keys, on any device.
+    weight : float
+        λ.
+    keys : Tensor (N, d_ff)
+        Kᵀ; N may be 0.
+
+    Returns
+    -------
+    Tensor (d_ff, d_ff)
+        float64, on the device of `keys`.
+    """
+    K = keys.double().T
+    return C.to(K.device, torch.float64, copy=True).mul_(weight).addmm_(K, K.T)
 
 
 def solve_spd(system: Tensor, right: Tensor, name: str) -> Tensor:

@@ -7,7 +7,6 @@ from functools import partial
 from zlib import crc32
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -144,15 +143,14 @@ def set_perplexity_axis(ax: Axes, table: pd.DataFrame) -> None:
         low, high = min(low, table["low"].min()), max(high, table["high"].max())
     ax.set_yscale("log")
     ax.yaxis.set_minor_formatter(NullFormatter())
+    is_wide = high > 1e4 * low
+    ax.yaxis.set_major_formatter(LogFormatterSciNotation() if is_wide else StrMethodFormatter("{x:g}"))
     if high < 3 * low:  # too short an axis for two round ticks of a log scale
         ax.set_ylim(low / 1.1, high * 1.1)
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.yaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        return
-    wide = np.log10(high / low) > 4
-    ax.yaxis.set_major_locator(LogLocator() if wide else LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(LogFormatterSciNotation() if wide else StrMethodFormatter("{x:g}"))
+    else:
+        ax.yaxis.set_major_locator(LogLocator() if is_wide else LogLocator(subs=(1, 2, 5)))
 
 
 def held_out_title(title: str, table: pd.DataFrame) -> str:
