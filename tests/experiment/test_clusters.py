@@ -12,6 +12,7 @@ import torch
 
 from tests.helpers import error_of
 from workbench.errors import DiskError, SpecError
+from workbench.experiment import clusters
 from workbench.experiment.clusters import connect, distribute
 from workbench.experiment.grids import grid
 from workbench.experiment.resolved import resolve, resolve_all
@@ -79,9 +80,37 @@ def test_a_job_per_core_has_one_thread_and_the_wait_policy_of_the_workbench(monk
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with connect("local:auto") as client:
+    with connect(f"local:{usable_cores()}") as client:
         workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], wait_policy(), os.environ["GOMP_SPINCOUNT"]))
     assert list(workers.values()) == [("1", {}, "10000")] * usable_cores()
+
+
+@pytest.mark.parametrize(
+    ("number", "gpus", "cores", "gib", "expected"),
+    [
+        ("auto", 0, 4, 64, 4),  # one per core
+        ("auto", 0, 16, 16, 4),  # as many as have room
+        ("auto", 0, 2, 2, 1),
+        ("auto", 3, 16, 16, 3),  # one per GPU
+        ("", 0, 8, 8, 4),
+        ("", 0, 1, 8, 1),
+        ("7", 0, 2, 2, 7),  # as asked
+    ],
+)
+def test_processes_are_as_many_as_cores_memory_or_gpus_allow(monkeypatch, number, gpus, cores, gib, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(clusters, "usable_cores", lambda: cores)
+    monkeypatch.setattr(clusters, "MEMORY_LIMIT", gib * 2**30)
+    assert clusters.count_workers(number) == expected
+
+
+@pytest.mark.slow
+def test_one_trajectory_has_all_cores_whatever_was_asked_for(specs, tmp_path, monkeypatch):
+    seen, started = [], clusters.LocalCluster
+    monkeypatch.setattr(clusters, "LocalCluster", lambda **given: seen.append(given) or started(**given))
+    spec = specs[0].model_copy(update={"n_operations": 1, "checkpoints": (0, 1)})
+    run([spec], store=tmp_path, cluster="local:4")
+    assert [(given["n_workers"], given["env"]["OMP_NUM_THREADS"]) for given in seen] == [(1, str(usable_cores()))]
 
 
 @pytest.mark.slow

@@ -77,7 +77,9 @@ def test_a_comparison_that_is_cancelled_keeps_the_rows_before(session):
 
     monitor = ProgressMonitor(cancel_in_second)
     with pytest.raises(Cancelled):
-        try_schemes(session, FACT, [SCHEMES[1], Scheme("r-rome", FIELDS), SCHEMES[0]], after_row=known.append, monitor=monitor)
+        try_schemes(
+            session, FACT, [SCHEMES[1], Scheme("r-rome", FIELDS), SCHEMES[0]], after_row=known.append, monitor=monitor
+        )
     assert [result.scheme for result in known] == SCHEMES[1:2]
     assert seen == ["Row 1, rome: 0 of 3", "Row 2, r-rome: 1 of 3"]
     assert_same_bits(session.lm, weights)

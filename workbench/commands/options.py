@@ -37,7 +37,7 @@ Jobs = Annotated[
     typer.Option(
         metavar="N|auto",
         help="Trajectories to run at a time, each in a process with a model of its own and a share of the cores; auto: "
-        "one per GPU or, without GPUs, one per core. The same as --cluster local:N.",
+        "one per GPU or, without GPUs, one per core and 4 GiB of memory. The same as --cluster local:N.",
     ),
 ]
 Accumulated = Annotated[

@@ -13,12 +13,13 @@ from threading import Lock
 
 import torch
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from distributed.system import MEMORY_LIMIT
 from tqdm.auto import tqdm
 
 from workbench.errors import DiskError, SpecError, WeightsChangedError, first_line, reason_of
 from workbench.experiment.cache_keys import key_of
 from workbench.experiment.checkpoints import measure_unedited, run_trajectory
-from workbench.experiment.cluster_names import AUTO, LOCAL, check_cluster
+from workbench.experiment.cluster_names import AUTO, LOCAL, MOST_PROCESSES, check_cluster
 from workbench.experiment.models import forget_model, load_model
 from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
@@ -27,6 +28,7 @@ from workbench.lm import LanguageModel
 from workbench.threads import usable_cores, wait_policy
 
 _CONNECT_SECONDS = 30
+_MEMORY_EACH = 4 * 2**30  # bytes for a process that `auto` starts: an embedded model under MEMIT takes half of it
 _one_at_a_time = Lock()  # the model of a process is edited in place
 
 
@@ -37,7 +39,8 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
     ----------
     cluster : str
         ``local`` (one process per GPU or, without GPUs, per two cores), ``local:N``, ``local:auto`` (one process per
-        GPU or per core), the address of a scheduler, or its scheduler file.
+        GPU or per core), the address of a scheduler, or its scheduler file. No more processes are started here than
+        there are trajectories.
     runs : sequence of ResolvedRun
         The trajectories to run.
     store : Store
@@ -57,7 +60,7 @@ def run_on(cluster: str, runs: Sequence[ResolvedRun], store: Store, *, device_ma
     DiskError
         At once, if a worker cannot write to the store; trajectories that have not begun are not run.
     """
-    with connect(cluster) as client:
+    with connect(cluster, most=len(runs)) as client:
         return distribute(client, runs, store, device_map=device_map)
 
 
@@ -86,13 +89,15 @@ def distribute(
 
 
 @contextmanager
-def connect(cluster: str) -> Iterator[Client]:
+def connect(cluster: str, *, most: int = MOST_PROCESSES) -> Iterator[Client]:
     """Yield a client of the cluster; a cluster on this machine is started, and closed at the end.
 
     Parameters
     ----------
     cluster : str
         Name of the cluster, as for `run_on`.
+    most : int
+        Largest number of processes of a cluster on this machine, which share its cores.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def connect(cluster: str) -> Iterator[Client]:
     check_cluster(cluster)
     name, _, number = cluster.partition(":")
     if name == LOCAL:
-        n_workers = _count_workers(number)
+        n_workers = min(most, count_workers(number))
         share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
         variables = {"OMP_NUM_THREADS": share, **wait_policy()}
         # by default Dask kills a worker whose model takes nearly its share of the memory
@@ -130,12 +135,16 @@ def _environment_restored() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _count_workers(number: str) -> int:
-    """Return the number of processes that ``local:number`` asks for."""
-    if number in ("", AUTO):
-        cores = usable_cores()
-        return torch.cuda.device_count() or (cores if number else max(1, cores // 2))
-    return int(number)
+def count_workers(number: str) -> int:
+    """Return the number of processes that ``local:number`` asks for.
+
+    Without GPUs, ``auto`` asks for one per core, but for no more than the memory of the machine has room for.
+    """
+    if number not in ("", AUTO):
+        return int(number)
+    cores = usable_cores()
+    on_cores = min(cores, MEMORY_LIMIT // _MEMORY_EACH) if number else cores // 2
+    return torch.cuda.device_count() or max(1, on_cores)
 
 
 def _device() -> str | None:
