@@ -75,14 +75,20 @@ def test_a_cluster_on_this_machine_leaves_the_environment_unchanged():
     assert dict(os.environ) == before
 
 
+def environment_of_worker():
+    """Number of threads of torch, how they wait, whether Dask's own settings of memory are there."""
+    return torch.get_num_threads(), wait_policy(), os.environ["GOMP_SPINCOUNT"], "MALLOC_TRIM_THRESHOLD_" in os.environ
+
+
 @pytest.mark.slow
-def test_a_job_per_core_has_one_thread_and_the_wait_policy_of_the_workbench(monkeypatch):
+@pytest.mark.parametrize(("most", "n_workers", "threads"), [(None, usable_cores(), 1), (1, 1, usable_cores())])
+def test_processes_share_the_cores_and_have_the_wait_policy_of_the_workbench(most, n_workers, threads, monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with connect(f"local:{usable_cores()}") as client:
-        workers = client.run(lambda: (os.environ["OMP_NUM_THREADS"], wait_policy(), os.environ["GOMP_SPINCOUNT"]))
-    assert list(workers.values()) == [("1", {}, "10000")] * usable_cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of this process, not of its workers
+    with connect(f"local:{usable_cores()}", **({} if most is None else {"most": most})) as client:
+        workers = client.run(environment_of_worker)
+    assert list(workers.values()) == [(threads, {}, "10000", False)] * n_workers
 
 
 @pytest.mark.parametrize(
@@ -105,12 +111,11 @@ def test_processes_are_as_many_as_cores_memory_or_gpus_allow(monkeypatch, number
 
 
 @pytest.mark.slow
-def test_one_trajectory_has_all_cores_whatever_was_asked_for(specs, tmp_path, monkeypatch):
+def test_no_more_processes_are_started_than_there_are_trajectories(specs, tmp_path, monkeypatch):
     seen, started = [], clusters.LocalCluster
     monkeypatch.setattr(clusters, "LocalCluster", lambda **given: seen.append(given) or started(**given))
-    spec = specs[0].model_copy(update={"n_operations": 1, "checkpoints": (0, 1)})
-    run([spec], store=tmp_path, cluster="local:4")
-    assert [(given["n_workers"], given["env"]["OMP_NUM_THREADS"]) for given in seen] == [(1, str(usable_cores()))]
+    run([specs[0].model_copy(update={"n_operations": 1, "checkpoints": (0, 1)})], store=tmp_path, cluster="local:4")
+    assert [given["n_workers"] for given in seen] == [1]
 
 
 @pytest.mark.slow

@@ -6,11 +6,12 @@ time; when a worker dies, another resumes its trajectory from the store.
 
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from threading import Lock
 
+import dask
 import torch
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from distributed.system import MEMORY_LIMIT
@@ -28,6 +29,7 @@ from workbench.lm import LanguageModel
 from workbench.threads import usable_cores, wait_policy
 
 _CONNECT_SECONDS = 30
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MEMORY_EACH = 4 * 2**30  # bytes for a process that `auto` starts: an embedded model under MEMIT takes half of it
 _one_at_a_time = Lock()  # the model of a process is edited in place
 
@@ -109,10 +111,13 @@ def connect(cluster: str, *, most: int = MOST_PROCESSES) -> Iterator[Client]:
     if name == LOCAL:
         n_workers = min(most, count_workers(number))
         share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
-        variables = {"OMP_NUM_THREADS": share, **wait_policy()}
         # by default Dask kills a worker whose model takes nearly its share of the memory
-        settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None, "env": variables}
-        with _environment_restored(), LocalCluster(n_workers=n_workers, **settings) as local, Client(local) as client:
+        settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
+        with (
+            _environment_of_workers({**dict.fromkeys(_THREADS, share), **wait_policy()}),
+            LocalCluster(n_workers=n_workers, **settings) as local,
+            Client(local) as client,
+        ):
             yield client
         return
     address = {"address": cluster} if "://" in cluster else {"scheduler_file": cluster}
@@ -125,11 +130,17 @@ def connect(cluster: str, *, most: int = MOST_PROCESSES) -> Iterator[Client]:
 
 
 @contextmanager
-def _environment_restored() -> Iterator[None]:
-    """Restore the environment at the end: Dask leaves the thread counts of its workers in it."""
+def _environment_of_workers(variables: Mapping[str, str]) -> Iterator[None]:
+    """Start workers with these variables inside a ``with`` block, and restore the environment at its end.
+
+    Dask would start them with one thread, and have them return freed memory to the system at once, whose pages torch
+    asks for again at every layer: a fifth of the time. Variables of this process precede Dask's, which it leaves here.
+    """
     before = dict(os.environ)
     try:
-        yield
+        os.environ.update(variables)
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": dict(variables)}):
+            yield
     finally:
         os.environ.clear()
         os.environ.update(before)
