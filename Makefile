@@ -3,7 +3,6 @@
 #   make figures                          all figures of the default profile
 #   make figures FIGURES=figure5          one of them, by its name in notebooks/figures.yaml
 #   make figures PROFILE=paper            the paper's models and sizes
-#   make figures JOBS=1                   one trajectory at a time; by default one per GPU or core, as memory allows
 #   make test PYTHON=/opt/python3.12/bin/python3
 #   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                         PyTorch without CUDA, which the usual Linux wheel brings along (gigabytes)
@@ -13,7 +12,6 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
 TORCH_INDEX ?=
 FIGURES ?=
 PROFILE ?= default
-JOBS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,8 +39,8 @@ $(READY): pyproject.toml requirements.lock requirements.hashes
 	$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'
 	@touch $@
 
-figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|study|paper, JOBS=N|auto)
-	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE) --jobs $(JOBS)
+figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|study|paper)
+	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE)
 
 figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
 	$(BIN)/workbench regenerate --profile smoke
