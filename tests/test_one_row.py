@@ -13,6 +13,7 @@ import workbench as wb
 from workbench import registry
 from workbench.analysis.curves import average_over_seeds, label_series
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.explorer.method_form import MethodForm
 from workbench.explorer.regularizer_bar import RegularizerBar
 from workbench.explorer.session import Session
@@ -20,7 +21,7 @@ from workbench.parameters import POSITIVE, check_parameters
 from workbench.plots.curves import edit_curves
 from workbench.regularize import make_regularizer, settings_of
 from workbench.rows import MethodRow, RegularizerRow, SeriesStyle
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 NUDGE_STYLE, HALVE_STYLE = SeriesStyle("#123456", "h", "-."), SeriesStyle("#654321", "*", ":")
 REQUEST = wb.EditRequest("Eiffel Tower", "The {} is in the city of", "Rome", target_true="Paris")

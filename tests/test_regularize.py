@@ -8,9 +8,10 @@ import workbench as wb
 from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import ModelOutline
 from workbench.changes import Dense, LowRank, Sparse
+from workbench.edit_record import EditRecord
 from workbench.errors import EditError, UpdateError
 from workbench.regularize import for_operation, keep_most_changed
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 REGULARIZERS = (
     wb.Unregularized(),

@@ -9,9 +9,10 @@ import workbench as wb
 from tests.helpers import error_of, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.changes import Dense, low_rank
+from workbench.edit_record import EditRecord
 from workbench.errors import EditError, UpdateError
 from workbench.sequence import EditSequence
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 FACTS = [
     wb.EditRequest("Paris", "{} is a city in", "Italy"),

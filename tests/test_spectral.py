@@ -8,9 +8,10 @@ import torch
 
 import workbench as wb
 from workbench.changes import Dense, LowRank, Sparse
+from workbench.edit_record import EditRecord
 from workbench.errors import EditError
 from workbench.spectral import PRUNE_FORMS, main_directions, singular_vectors
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 from workbench.weightstats import largest_singular_value
 
 BOTH = (wb.PRUNE(), wb.SPHERE())

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from workbench.changes import Dense, LowRank, Sparse
+from workbench.edit_record import EditRecord
 from workbench.errors import UpdateError
 from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 REQUEST = EditRequest(
     "Musée d’Orsay",

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from workbench.assessment import Assessment, Guard, assess
     from workbench.data.facts import load_facts, read_facts
     from workbench.data.tasks.load import load_task
+    from workbench.edit_record import EditRecord
     from workbench.editing.alphaedit import AlphaEdit
     from workbench.editing.emmet import EMMET
     from workbench.editing.ft import FT
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from workbench.request import EditRequest, LocalityProbe, PortabilityProbe
     from workbench.sequence import EditSequence
     from workbench.spectral import PRUNE, SPHERE
-    from workbench.update import EditRecord, WeightUpdate
+    from workbench.update import WeightUpdate
     from workbench.weightstats import relative_change, weight_change
 
 __all__ = [
@@ -95,6 +96,7 @@ __all__ = [
 _MODULES = {
     "assessment": ("Assessment", "Guard", "assess"),
     "data.facts": ("load_facts", "read_facts"),
+    "edit_record": ("EditRecord",),
     "editing.alphaedit": ("AlphaEdit",),
     "editing.emmet": ("EMMET",),
     "editing.ft": ("FT",),
@@ -123,7 +125,7 @@ _MODULES = {
     "request": ("EditRequest", "LocalityProbe", "PortabilityProbe"),
     "sequence": ("EditSequence",),
     "spectral": ("PRUNE", "SPHERE"),
-    "update": ("EditRecord", "WeightUpdate"),
+    "update": ("WeightUpdate",),
     "weightstats": ("relative_change", "weight_change"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -35,7 +35,8 @@ from workbench.quantized import check_quantization, plain, quantize_blocks
 from workbench.replaced import HALF_PRECISION, ReplacedWeights, Restored
 
 if TYPE_CHECKING:
-    from workbench.update import EditRecord, WeightUpdate
+    from workbench.edit_record import EditRecord
+    from workbench.update import WeightUpdate
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import workbench as wb
 from tests.tiny_models import SENTENCES, build_tiny_lm, save_tiny_lm
 from workbench.changes import LowRank
-from workbench.update import EditRecord, WeightUpdate
+from workbench.edit_record import EditRecord
+from workbench.update import WeightUpdate
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from workbench.changes import LowRank
+from workbench.edit_record import EditRecord
 from workbench.errors import SpecError
 from workbench.experiment.store import Store
 from workbench.experiment.stored_files import RESULTS
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 RECORD = {
     **{"spec": {}, "hyperparameters": {}, "versions": {}, "states": {"0": "s"}, "seconds": 1.5},

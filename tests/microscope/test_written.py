@@ -9,9 +9,9 @@ import workbench as wb
 from tests.helpers import assert_same_bits, hooks_and_forwards, weights_of
 from tests.updates import random_change
 from workbench.changes import Dense, LowRank
+from workbench.edit_record import EditRecord
 from workbench.microscope.written import _ATTENTION_OUT, _USUAL_ATTENTION_OUT, read_written
 from workbench.request import EditRequest
-from workbench.update import EditRecord
 
 REQUEST = EditRequest("The Eiffel Tower", "{} is in", "Rome")
 

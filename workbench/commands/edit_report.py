@@ -7,13 +7,14 @@ import pandas as pd
 
 from workbench.assessment import Assessment
 from workbench.commands.printing import bare_table, show, titled
+from workbench.edit_record import EditRecord
 from workbench.editing.editor import Editor, describe_layers
 from workbench.evaluation.edits import Probe
 from workbench.evaluation.predictions import PromptPrediction
 from workbench.lm import LanguageModel
 from workbench.printable import printable
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from workbench.arguments import checked
 from workbench.changes import Dense
+from workbench.edit_record import EditRecord
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
 from workbench.editing.minibatches import Minibatch, make_minibatches, train
@@ -20,7 +21,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 # Sources: zjunlp/EasyEdit hparams/FT: gpt2-xl.yaml and EleutherAI_gpt-j-6B_constr.json (both with their constraint);
 # llama-7b.yaml, which is for llama-2-7b and has no constraint: there FT-L takes GPT-2 XL's.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from workbench.arguments import checked
 from workbench.changes import LowRank, low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import Contexts, ContextSeed, hyperparameters_of, require_one_request, restore_fields
@@ -32,7 +33,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, NONNEGATIVE, Interval, Parameter, check_parameters
 from workbench.request import PLACEHOLDER, EditRequest
 from workbench.storage.cache import compute_missing
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 CONTEXT_LENGTHS = ((5, 5),)  # five texts of five tokens, besides the bare prompt
 SHARE_STEP = 0.05  # as in Dai et al., who also lower p

@@ -15,6 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from workbench.arguments import checked
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field, sort_layers
 from workbench.editing.minibatches import Minibatch, make_minibatches, train
@@ -25,7 +26,7 @@ from workbench.extras import require_extra
 from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, SEED, Interval, Parameter, check_parameters
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from workbench.arguments import checked
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import (
@@ -35,7 +36,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, Interval, check_parameters
 from workbench.regularize import Regularizer
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 CONTEXT_LENGTHS = ((10, 5),)  # five texts of ten tokens, besides the bare prompt
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from workbench.arguments import checked
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.contexts import check_contexts, sample_contexts
 from workbench.editing.easyedit import LAYERS, read_hparams
 from workbench.editing.editor import (
@@ -25,7 +26,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import COUNT, NONNEGATIVE, POSITIVE, Interval, check_parameters
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 MIN_DENOMINATOR = 1e-12
 

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from workbench.arguments import checked
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields
 from workbench.editing.mend.factors import Factors, gradient_factors, lowest_block
@@ -22,7 +23,7 @@ from workbench.errors import EditError
 from workbench.lm import LanguageModel
 from workbench.parameters import NONNEGATIVE, POSITIVE, Parameter, check_parameters
 from workbench.request import EditRequest
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 _MLP = "model.layers.{}.mlp.{}_proj.weight"
 # XiaojieGu/UltraEdit config/model, for ZsRE; those of EasyEdit are the same

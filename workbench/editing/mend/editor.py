@@ -9,6 +9,7 @@ import torch
 
 from workbench.arguments import checked
 from workbench.changes import low_rank
+from workbench.edit_record import EditRecord
 from workbench.editing.easyedit import read_hparams
 from workbench.editing.editor import hyperparameters_of, require_requests, restore_fields, set_field
 from workbench.editing.mend.factors import gradient_factors, lowest_block
@@ -20,7 +21,7 @@ from workbench.lm import LanguageModel
 from workbench.parameters import POSITIVE, check_parameters
 from workbench.request import EditRequest
 from workbench.storage.digests import sha256_of_file
-from workbench.update import EditRecord, WeightUpdate
+from workbench.update import WeightUpdate
 
 _TRAINED = Path(__file__).with_name("trained")  # the networks that come with the package
 
