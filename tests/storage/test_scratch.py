@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,29 @@ def test_what_is_being_written_stays(writing, kind):
     write_beside(kind)
     assert leftovers() == [being_written]
     kill(process)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_write_whose_new_file_another_process_takes_for_a_leftover_makes_another(folder, monkeypatch, kind):
+    made, names = [], {"mkstemp": os.unlink, "mkdtemp": os.rmdir}
+
+    def taken_at_first(make, remove):
+        def made_and_taken(*args, **given):
+            found = make(*args, **given)
+            made.append(Path(found if isinstance(found, str) else found[1]))
+            if len(made) == 1:
+                remove(made[0])  # before it is locked
+            return found
+
+        return made_and_taken
+
+    for name, remove in names.items():
+        monkeypatch.setattr(tempfile, name, taken_at_first(getattr(tempfile, name), remove))
+    write_beside(kind)
+    assert len(made) == 2
+    assert leftovers() == []
+    [written] = [path for path in Path().rglob("*") if path.is_file()]
+    assert written.stat().st_mode & 0o777 == 0o644
 
 
 def test_hidden_files_of_others_stay(folder):

@@ -30,6 +30,7 @@ def scratch_file(path: Path) -> Iterator[Path]:
     remove_leftovers(path.parent)
     with _locked(lambda: _make_file(path)) as scratch:
         try:
+            scratch.chmod(0o644)  # once it is locked: before, another process may take it for a leftover
             yield scratch
         finally:
             scratch.unlink(missing_ok=True)
@@ -76,7 +77,6 @@ def remove_leftovers(folder: Path) -> None:
 def _make_file(path: Path) -> Path:
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=SUFFIX)
     os.close(handle)
-    Path(scratch).chmod(0o644)
     return Path(scratch)
 
 
