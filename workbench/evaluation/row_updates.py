@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from workbench.editing.mend.factors import module_of
 from workbench.editing.passes.hooks import Hook, Hooks
 from workbench.lm import LanguageModel
 from workbench.quantized import plain
@@ -70,21 +72,23 @@ class RowUpdates:
         """Return the rows with the numbers `index` (B',), which may repeat; it is on the CPU."""
         return RowUpdates(self.lm, self.weights, self.update_of[index])
 
+    @cached_property
+    def _rows_of(self) -> dict[int, Tensor]:
+        """Numbers of the rows of each update."""
+        return {number: (self.update_of == number).nonzero()[:, 0] for number in self.update_of.unique().tolist()}
+
     def running(self) -> Hooks:
         """Run each row of a batch with its update inside a ``with`` block; the batch has these rows, in this order."""
         return Hooks(
-            Hook(self.lm.model.get_submodule(name.removesuffix(".weight")), self._multiply_with(of_updates))
-            for name, of_updates in self.weights.items()
+            Hook(module_of(self.lm, name), self._multiply_with(of_updates)) for name, of_updates in self.weights.items()
         )
 
     def _multiply_with(self, weights: tuple[Tensor, ...]) -> Callable[..., Tensor]:
-        rows_of = {number: (self.update_of == number).nonzero()[:, 0] for number in self.update_of.unique().tolist()}
-
         def multiply(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             bias = cast("Tensor | None", module.bias)
             keys = args[0].reshape(len(self.update_of), -1, args[0].shape[-1])  # OPT has put all rows into one
             values = keys.new_empty(*keys.shape[:2], output.shape[-1])
-            for number, rows in rows_of.items():
+            for number, rows in self._rows_of.items():
                 weight = weights[number].T if self.lm.arch.conv1d else weights[number]  # (d_out, d_in)
                 at = rows.to(keys.device)
                 values[at] = linear(keys[at], weight, bias)
