@@ -7,6 +7,7 @@ import torch
 
 import workbench as wb
 from tests.helpers import assert_same_bits, error_of, weights_of
+from workbench.assessment import assess_side_by_side
 from workbench.changes import Dense
 from workbench.errors import SpecError
 from workbench.evaluation.perplexity import read_windows
@@ -74,6 +75,20 @@ def test_on_top_of_edits_the_current_model_is_what_an_update_is_compared_with(ti
         found = wb.assess(nothing, tiny_lm)
     assert (found.kl, found.condition_growth) == (0.0, pytest.approx(1.0))
     assert not found.is_high
+
+
+def test_assessments_side_by_side_are_those_one_after_another(tiny_lm):
+    update = ROME.compute_update(tiny_lm, [FACT])
+    updates = [scaled(tiny_lm, update, 30.0), wb.RECT(0.2)(update, tiny_lm), wb.PRUNE()(update, tiny_lm)]
+    before = weights_of(tiny_lm)
+    for earlier in (scaled(tiny_lm, update, 0.0), scaled(tiny_lm, update, 10.0)):
+        with earlier.applied(tiny_lm):
+            together = assess_side_by_side(updates, tiny_lm)
+            alone = [wb.assess(each, tiny_lm) for each in updates]
+        for found, expected in zip(together, alone, strict=True):
+            assert found.kl == pytest.approx(expected.kl, rel=1e-3, abs=1e-7)
+            assert replace(found, kl=expected.kl) == expected
+    assert_same_bits(tiny_lm, before)
 
 
 def test_an_assessment_leaves_every_bit_of_the_model(tiny_lm):

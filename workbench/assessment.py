@@ -1,7 +1,7 @@
 """Know before you apply: what an edit would do to a model, and a guard that refuses or repairs edits that break it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, cast
@@ -15,6 +15,7 @@ from workbench.encoding import is_first_token
 from workbench.errors import RiskError, SpecError
 from workbench.evaluation.drift import divergence
 from workbench.evaluation.perplexity import read_windows
+from workbench.evaluation.row_updates import RowUpdates
 from workbench.forward import compute_logits
 from workbench.inputs import require_items
 from workbench.lm import LanguageModel
@@ -236,15 +237,47 @@ def assess(update: WeightUpdate, lm: LanguageModel, *, limit: float = LIMIT) -> 
     """
     _check_limit(limit)
     update.check_fits(lm)
-    [before] = compute_missing(lm.unedited_memo("probe predictions"), ("before",), lambda _: [_probe(lm)])
+    before = _before(lm)
     with update.applied(lm):
-        after = _probe(lm)
+        [after] = _probe(lm)
+    return _assessment(update, lm, divergence(before, after), limit)
+
+
+@torch.no_grad()
+def assess_side_by_side(updates: Sequence[WeightUpdate], lm: LanguageModel) -> list[Assessment]:
+    """Measure what each of several updates would do to the current model, all in one pass; no weight is written.
+
+    Parameters
+    ----------
+    updates : sequence of WeightUpdate
+        Updates of linear layers; see `RowUpdates.of` for the memory that they take.
+    lm : LanguageModel
+        The model that each of them would be added to, as for `assess`.
+
+    Returns
+    -------
+    list of Assessment
+        One per update; the divergence is that of `assess` up to rounding.
+
+    Raises
+    ------
+    UpdateError
+        If an update is of another model or not finite, or makes weights that are not.
+    """
+    before = _before(lm)
+    afters = _probe(lm, updates)
+    pairs = zip(updates, afters, strict=True)
+    return [_assessment(update, lm, divergence(before, after), LIMIT) for update, after in pairs]
+
+
+def _assessment(update: WeightUpdate, lm: LanguageModel, moved: Tensor, limit: float) -> Assessment:
+    """Return the assessment of an update of the current model that moves the predictions at each probe by `moved`."""
     ratios = {name: spectral_ratio(WeightUpdate({name: change}), lm) for name, change in update.items()}
     requests = [request for record in update.records for request in record.requests]
     seen = [record.diagnostics for record in update.records]
     denominators = [float(diagnostics["denominator"]) for diagnostics in seen if "denominator" in diagnostics]
     return Assessment(
-        kl=float(divergence(before, after).mean()),
+        kl=float(moved.mean()),
         spectral_ratio=max(ratios.values(), default=0.0),
         condition_growth=_condition_growth(update, lm, max(ratios, key=ratios.__getitem__)) if ratios else 1.0,
         denominator=min(denominators, key=abs, default=None),
@@ -258,11 +291,19 @@ def _check_limit(limit: float) -> None:
         raise SpecError(f"limit must be a positive number; got {limit!r}.")
 
 
-def _probe(lm: LanguageModel) -> Tensor:
-    """Return log-probabilities (R, V) of the next token on the probe texts."""
+def _before(lm: LanguageModel) -> Tensor:
+    """Return the log-probabilities (R, V) of the current model on the probe texts, kept while it is unedited."""
+    return compute_missing(lm.unedited_memo("probe predictions"), ("before",), lambda _: _probe(lm))[0]
+
+
+def _probe(lm: LanguageModel, updates: Sequence[WeightUpdate] = (WeightUpdate({}),)) -> list[Tensor]:
+    """Return log-probabilities (R, V) of the next token on the probe texts with each of several updates."""
     known = lm.memo.section("probe texts")
-    [rows] = compute_missing(known, ("rows",), lambda _: [read_windows(lm, "articles", window=_WINDOW, limit=_PROBES)])
-    return compute_logits(lm, rows, [range(len(row)) for row in rows]).log_softmax(dim=-1)
+    [texts] = compute_missing(known, ("rows",), lambda _: [read_windows(lm, "articles", window=_WINDOW, limit=_PROBES)])
+    rows = [text for _ in updates for text in texts]
+    with RowUpdates.of(lm, updates, [number for number in range(len(updates)) for _ in texts]).running():
+        logits = compute_logits(lm, rows, [range(len(row)) for row in rows])
+    return list(logits.log_softmax(dim=-1).chunk(len(updates)))
 
 
 def _condition_growth(update: WeightUpdate, lm: LanguageModel, name: str) -> float:

@@ -153,7 +153,7 @@ _REGULARIZERS = {
             {
                 "RECT 80 %": SeriesStyle(SKY, "^", "-"),
                 "RECT 60 %": SeriesStyle(GREEN, "s", "--"),
-                "RECT 40 %": SeriesStyle(BLUE, "D", "-"),
+                "RECT 40 %": SeriesStyle(BLUE, "D", "--"),
                 "RECT 20 %": SeriesStyle(PURPLE, "v", "-."),
             },
         ),

@@ -40,8 +40,8 @@ def test_each_curve_is_described_by_its_first_and_last_point(curves):
     first, second = describe_changes(curves).splitlines()
     assert first.startswith("ROME, after 20 edits: perplexity 80.04, from 40; ")
     assert "answers -0.750 nats per token" in first
-    assert first.endswith("by itself in 90% right after the edit and 25% at the end.")
-    assert second == "RECT, after 20 edits: the model gives the new answer by itself in 80% right after the edit."
+    assert first.endswith("by itself in 90 % right after the edit and 25 % at the end.")
+    assert second == "RECT, after 20 edits: the model gives the new answer by itself in 80 % right after the edit."
 
 
 def test_without_edits_nothing_is_said(curves):

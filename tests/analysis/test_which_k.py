@@ -108,11 +108,11 @@ def test_the_first_line_answers_with_an_interval_and_few_sequences_decide_nothin
         return describe_shares(*parts).splitlines()
 
     assert said(6)[0] == (
-        "ROME, 5 facts one after another: 40% of the entries keep 95% of the editing score (95 % interval 40% to 40% "
-        "over 6 edit sequences)."
+        "ROME, 5 facts one after another: 40 % of the entries keep 95 % of the editing score (95 % interval 40 % to "
+        "40 % over 6 edit sequences)."
     )
-    assert "RECT 40 % on the front of editing against likelihood: yes (in 100% of resamples)" in said(6)[1]
-    assert said(6)[2].startswith("ROME, RECT energy 90 % applies 25%; minus RECT 40 %: editing -0.010 (-0.0")
+    assert "RECT 40 % on the front of editing against likelihood: yes (in 100 % of resamples)" in said(6)[1]
+    assert said(6)[2].startswith("ROME, RECT energy 90 % applies 25 %; minus RECT 40 %: editing -0.010 (-0.0")
     assert said(2)[0].endswith("(2 edit sequences are not enough for a statement, 5 are).")
     assert "resamples" not in said(2)[1]
 

@@ -17,7 +17,7 @@ from tests.helpers import assert_same_bits, weights_of
 from tests.tiny_models import build_tiny_lm
 from workbench.data.facts import load_facts
 from workbench.errors import EditError
-from workbench.evaluation.edits import DEFAULT_PROTOCOLS, METRICS, PROTOCOLS
+from workbench.evaluation.edits import DEFAULT_PROTOCOLS, METRICS, PROTOCOLS, force_side_by_side, probes_of
 from workbench.evaluation.text import normalize_answer
 from workbench.lm import LanguageModel
 from workbench.update import WeightUpdate
@@ -297,6 +297,17 @@ def test_teacher_forcing_is_one_pass_of_each_model(lm):
     wb.score_edits(lm, REQUESTS, protocols=["teacher_forced"])
     handle.remove()
     assert len(passes) == 2 + 1
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_teacher_forced_scores_side_by_side_are_those_one_after_another(lm, batch_size):
+    weights, updates = weights_of(lm), [disturbance(lm, seed=seed, size=1.0 + seed) for seed in range(3)]
+    together = force_side_by_side(lm, updates, probes_of(REQUESTS), batch_size=batch_size)
+    assert_same_bits(lm, weights)
+    for update, scores in zip(updates, together, strict=True):
+        with update.applied(lm):
+            pd.testing.assert_frame_equal(scores, wb.score_edits(lm, REQUESTS, protocols=["teacher_forced"]))
+    assert not together[0].equals(together[1])
 
 
 @pytest.mark.parametrize("stacked", [0, 1, 2])

@@ -52,10 +52,10 @@ def test_each_layer_of_a_sweep_gets_its_effect_and_its_rank_among_all_layers():
 def test_a_suggestion_comes_with_the_caveat_and_the_models_own_sweep():
     suggestion = suggest_layer([trace_of([0.1, 0.3, 0.2, 0.0])])
     sweep = pd.DataFrame({"layer": [0, 2], "metric": "reliability", "value": [1.0, 0.5], "n": 6})
-    assert describe_suggestion(suggestion, sweep.iloc[:0]).endswith(f"(+30.0% over 1 fact). {CAVEAT}")
+    assert describe_suggestion(suggestion, sweep.iloc[:0]).endswith(f"(+30.0 % over 1 fact). {CAVEAT}")
     assert describe_suggestion(suggestion, sweep).endswith(
-        f"{CAVEAT} On this model, single ROME edits of 6 facts scored, at layer 0 (effect +10.0%): reliability 1.00; "
-        "layer 2 (effect +20.0%): reliability 0.50 (notebook 04)."
+        f"{CAVEAT} On this model, single ROME edits of 6 facts scored, at layer 0 (effect +10.0 %): reliability 1.00; "
+        "layer 2 (effect +20.0 %): reliability 0.50 (notebook 04)."
     )
 
 

@@ -183,11 +183,13 @@ def test_a_fact_without_rephrasings_has_no_generalization(tiny_lm):
 
 
 def test_the_first_edit_without_regularizer_of_the_sum_is_assessed_once(tiny_lm, monkeypatch):
-    asked, assess = [], schemes_module.assess
-    monkeypatch.setattr(schemes_module, "assess", lambda update, lm: asked.append(update) or assess(update, lm))
-    [result] = compare_schemes(wb.EditSequence(tiny_lm), FACT, [ROME])
-    assert len(asked) == 1
-    assert result.scores["kl"] == result.risk.kl
+    asked, assess = [], schemes_module.assess_side_by_side
+    monkeypatch.setattr(
+        schemes_module, "assess_side_by_side", lambda updates, lm: asked.append(updates) or assess(updates, lm)
+    )
+    results = compare_schemes(wb.EditSequence(tiny_lm), FACT, [ROME, Scheme("rome", FIELDS, wb.RECT(0.2))])
+    assert [len(updates) for updates in asked] == [2]
+    assert [result.scores["kl"] for result in results] == [result.risk.kl for result in results]
 
 
 @pytest.mark.parametrize("count", [0, 7])

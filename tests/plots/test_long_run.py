@@ -29,7 +29,7 @@ def test_what_lasts_longest_is_on_top_and_cells_hold_their_values(states):
     assert [label.get_text() for label in bars.get_yticklabels()] == ["MEMIT", "FT"]
     assert [bar.get_width() for bar in bars.patches] == [4, 2]
     assert [text.get_text() for text in natural.texts] == ["1.00", ".80", ".90", ".30"]
-    assert [text.get_text() for text in perplexity.texts] == ["1.01", "1.20", "1.00", "10^4"]
+    assert [text.get_text() for text in perplexity.texts] == ["1.01", "1.20", "1.00", "10⁴"]
     assert [text.get_text() for text in abilities.texts] == ["0", "−0.05", "0", "−2.00"]
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from workbench.analysis.curves import select_smooth
 from workbench.experiment.measures import AFTER_EDIT, EDITS, NOW
+from workbench.printable import percent
 
 _WHEN = {AFTER_EDIT: "right after the edit", NOW: "at the end"}
 
@@ -47,5 +48,5 @@ def _likelihood(rows: pd.DataFrame, last: int) -> list[str]:
 def _answers(rows: pd.DataFrame, last: int) -> list[str]:
     kept = rows[(rows["task"] == EDITS) & (rows["metric"] == "reliability") & (rows["protocol"] == "natural")]
     shares = kept[kept["n_edits"] == last].groupby("moment")["value"].mean()
-    said = [f"{shares[moment]:.0%} {when}" for moment, when in _WHEN.items() if moment in shares]
+    said = [f"{percent(shares[moment])} {when}" for moment, when in _WHEN.items() if moment in shares]
     return [f"the model gives the new answer by itself in {' and '.join(said)}"] if said else []

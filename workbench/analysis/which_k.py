@@ -11,6 +11,7 @@ from workbench.analysis.contrasts import FEWEST_SEQUENCES, RECT40
 from workbench.analysis.units import ARM, KEPT, last_points, not_enough
 from workbench.energy import EnergyRECT
 from workbench.evaluation.statistics import RESAMPLES, student_interval
+from workbench.printable import percent
 from workbench.regularize import RECT, Regularizer, Unregularized, settings_of
 
 Array = npt.NDArray[np.float64]
@@ -208,9 +209,10 @@ def describe_shares(choices: pd.DataFrame, fronts: pd.DataFrame, rules: pd.DataF
         if np.isnan(row["share"]):
             lines.append(f"{name}: the whole update does not edit, so no share can be chosen.")
         else:
-            over = f"95 % interval {row['low']:.0%} to {row['high']:.0%} over {row['units']} edit sequences"
+            over = f"95 % interval {percent(row['low'])} to {percent(row['high'])} over {row['units']} edit sequences"
             over = over if row["units"] >= FEWEST_SEQUENCES else not_enough(row["units"])
-            lines.append(f"{name}: {row['share']:.0%} of the entries keep {ENOUGH:.0%} of the editing score ({over}).")
+            kept = f"{percent(row['share'])} of the entries keep {percent(ENOUGH)} of the editing score"
+            lines.append(f"{name}: {kept} ({over}).")
     at_40 = last_points(fronts[fronts["regularizer"] == RECT40])
     for method, part in at_40.groupby("method", sort=False):
         each = part.to_dict("records")
@@ -221,7 +223,7 @@ def describe_shares(choices: pd.DataFrame, fronts: pd.DataFrame, rules: pd.DataF
         changes = [f"{row['score']} {_change(row['value'], row['low'], row['high'])}" for row in each]
         share, units = part["share"].iloc[0], part["units"].min()
         enough = "" if units >= FEWEST_SEQUENCES else f" ({not_enough(units)})"
-        lines.append(f"{rule_of}, {label} applies {share:.0%}; minus {RECT40}: {', '.join(changes)}{enough}.")
+        lines.append(f"{rule_of}, {label} applies {percent(share)}; minus {RECT40}: {', '.join(changes)}{enough}.")
     return "\n".join(lines)
 
 
@@ -233,7 +235,7 @@ def _edits(row: Mapping[Any, Any]) -> str:
 
 
 def _place(on_front: bool, share: float, units: int) -> str:
-    return ("yes" if on_front else "no") + (f" (in {share:.0%} of resamples)" if units >= FEWEST_SEQUENCES else "")
+    return ("yes" if on_front else "no") + (f" (in {percent(share)} of resamples)" if units >= FEWEST_SEQUENCES else "")
 
 
 def _change(value: float, low: float, high: float) -> str:

@@ -256,7 +256,7 @@ def continue_greedily(
     written: Sequence[tuple[int, ...]],
     lengths: Sequence[int],
     *,
-    batch_size: int = 32,
+    batch_size: int = 64,
     is_complete: Callable[[Sequence[int]], bool] = lambda tokens: False,
     updates: RowUpdates | None = None,
 ) -> list[tuple[int, ...]]:

@@ -21,12 +21,13 @@ Protocols:
   chat template.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 
 from workbench.arguments import checked
 from workbench.encoding import Encoded, encode
@@ -39,12 +40,14 @@ from workbench.evaluation.natural import (
     answer_unedited,
     has_form,
 )
+from workbench.evaluation.row_updates import RowUpdates
 from workbench.evaluation.statistics import summarize
 from workbench.evaluation.text import answers_match
 from workbench.forward import batch_by_length, score_targets
 from workbench.lm import LanguageModel
 from workbench.request import EditRequest
 from workbench.storage.cache import compute_missing
+from workbench.update import WeightUpdate
 
 EditProtocol = Literal[
     "teacher_forced",
@@ -97,7 +100,7 @@ def score_edits(
     requests: Sequence[EditRequest],
     *,
     protocols: Sequence[EditProtocol] = DEFAULT_PROTOCOLS,
-    batch_size: int = 32,
+    batch_size: int = 64,
 ) -> pd.DataFrame:
     """Score each request on the current model.
 
@@ -137,7 +140,7 @@ def check_protocols(protocols: Sequence[str]) -> None:
 
 
 def score_probes(
-    lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], *, batch_size: int = 32
+    lm: LanguageModel, probes: list[Probe], protocols: Sequence[EditProtocol], *, batch_size: int = 64
 ) -> pd.DataFrame:
     """Score requests by their probes on the current model: `score_edits` without its choice of probes.
 
@@ -157,9 +160,58 @@ def score_probes(
     DataFrame
         As from `score_edits`.
     """
-    rows = []
-    for protocol, values in _score_probes(lm, probes, protocols, batch_size).items():
-        rows += [(p.request, p.metric, protocol, v) for p, v in zip(probes, values, strict=True) if v is not None]
+    values = _score_probes(lm, probes, protocols, batch_size)
+    return _mean_of_probes(probes, values)
+
+
+def force_side_by_side(
+    lm: LanguageModel, updates: Sequence[WeightUpdate], probes: list[Probe], *, batch_size: int = 64
+) -> list[pd.DataFrame]:
+    """Score requests by their probes under `teacher_forced` with each of several updates, which share forward passes.
+
+    Parameters
+    ----------
+    lm : LanguageModel
+        The model with its current weights, to which each update is added by itself; not changed.
+    updates : sequence of WeightUpdate
+        Updates of linear layers; see `RowUpdates.of` for the memory that they take.
+    probes : list of Probe
+        Prompts with what is expected, as from `probes_of`.
+    batch_size : int
+        Number of rows per forward pass; a row is a prompt under an update.
+
+    Returns
+    -------
+    list of DataFrame
+        For each update, as from `score_edits`.
+
+    Raises
+    ------
+    UpdateError
+        If an update is of another model or not finite, or makes weights that are not.
+    """
+    texts = [encode(lm.tokenizer, p.asked, p.target) for p in probes]
+    expected = _expected_tokens(texts, _unedited_answers(lm, probes, batch_size, generate=False))
+    rows, numbers = texts * len(updates), [number for number in range(len(updates)) for _ in texts]
+    shares = [0.0] * len(rows)
+    of_rows = RowUpdates.of(lm, updates, numbers)
+    for batch in batch_by_length([len(text.ids) for text in rows], batch_size):
+        with of_rows.select(torch.tensor(batch)).running():
+            scores = score_targets(lm, [rows[i] for i in batch])
+        for i, of_row in zip(batch, scores, strict=True):
+            shares[i] = _share_equal(of_row.argmax.tolist(), expected[i % len(texts)])
+    of_updates = [shares[i : i + len(texts)] for i in range(0, len(rows), len(texts))]
+    return [_mean_of_probes(probes, {"teacher_forced": each}) for each in of_updates]
+
+
+def _mean_of_probes(probes: list[Probe], values: Mapping[EditProtocol, Sequence[float | None]]) -> pd.DataFrame:
+    """Return the score of each request, metric and protocol from those of the probes; None where there is none."""
+    rows = [
+        (p.request, p.metric, protocol, value)
+        for protocol, of_probes in values.items()
+        for p, value in zip(probes, of_probes, strict=True)
+        if value is not None
+    ]
     each = pd.DataFrame(rows, columns=["request", "metric", "protocol", "value"])
     return each.groupby(["request", "metric", "protocol"], sort=False, as_index=False)[["value"]].mean()
 
@@ -170,7 +222,7 @@ def evaluate_edits(
     requests: Sequence[EditRequest],
     *,
     protocols: Sequence[EditProtocol] = DEFAULT_PROTOCOLS,
-    batch_size: int = 32,
+    batch_size: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure reliability, generalization, locality and portability of requests on the current model, with intervals.
@@ -229,12 +281,11 @@ def _score_targets(
     texts = [encode(lm.tokenizer, p.asked, p.target) for p in probes]
     generate = "generated" in protocols
     answers = _compute_answers(lm, texts, batch_size, generate)
-    local = {i: encode(lm.tokenizer, p.prompt, p.target) for i, p in enumerate(probes) if p.metric == "locality"}
-    unedited = dict(zip(local, _unedited_answers(lm, list(local.values()), batch_size, generate), strict=True))
+    unedited = _unedited_answers(lm, probes, batch_size, generate)
     values: dict[EditProtocol, list[float | None]] = {}
     if "teacher_forced" in protocols:
-        tokens = [unedited[i].argmax if i in unedited else text.target_ids for i, text in enumerate(texts)]
-        values["teacher_forced"] = [float(np.equal(a.argmax, t).mean()) for a, t in zip(answers, tokens, strict=True)]
+        pairs_of_tokens = zip(answers, _expected_tokens(texts, unedited), strict=True)
+        values["teacher_forced"] = [_share_equal(a.argmax, tokens) for a, tokens in pairs_of_tokens]
     if generate:
         expected = [unedited[i].continuation if i in unedited else p.target for i, p in enumerate(probes)]
         pairs = zip(answers, expected, strict=True)
@@ -298,14 +349,25 @@ def _rival_log_probs(lm: LanguageModel, probes: list[Probe], batch_size: int) ->
     return [means.get(i) for i in range(len(probes))]
 
 
-def _unedited_answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, generate: bool) -> list[_Answer]:
-    """Answers of the unedited model, computed once for each text."""
+def _unedited_answers(lm: LanguageModel, probes: list[Probe], batch_size: int, generate: bool) -> dict[int, _Answer]:
+    """Return by index the answers of the unedited model to the probes of locality, computed once for each text."""
 
     def compute(missing: list[tuple[Encoded, bool]]) -> list[_Answer]:
         with lm.unedited():
             return _compute_answers(lm, [text for text, _ in missing], batch_size, generate)
 
-    return compute_missing(lm.memo.section("edit answers"), [(text, generate) for text in texts], compute)
+    local = {i: encode(lm.tokenizer, p.prompt, p.target) for i, p in enumerate(probes) if p.metric == "locality"}
+    keys = [(text, generate) for text in local.values()]
+    return dict(zip(local, compute_missing(lm.memo.section("edit answers"), keys, compute), strict=True))
+
+
+def _expected_tokens(texts: list[Encoded], unedited: Mapping[int, _Answer]) -> list[tuple[int, ...]]:
+    """Return the tokens that `teacher_forced` expects of each probe: its target, or what the unedited model gives."""
+    return [unedited[i].argmax if i in unedited else text.target_ids for i, text in enumerate(texts)]
+
+
+def _share_equal(tokens: Sequence[int], expected: Sequence[int]) -> float:
+    return float(np.equal(tokens, expected).mean())
 
 
 def _compute_answers(lm: LanguageModel, texts: list[Encoded], batch_size: int, generate: bool) -> list[_Answer]:

@@ -76,7 +76,7 @@ def has_form(lm: LanguageModel, form: PromptForm) -> bool:
 
 
 def answer_naturally(
-    lm: LanguageModel, prompts: Sequence[str], form: PromptForm = "bare", *, batch_size: int = 32
+    lm: LanguageModel, prompts: Sequence[str], form: PromptForm = "bare", *, batch_size: int = 64
 ) -> list[str]:
     """Return what the current model says to prompts.
 
@@ -104,7 +104,7 @@ def answer_naturally(
 
 
 def answer_unedited(
-    lm: LanguageModel, prompts: Sequence[str], form: PromptForm = "bare", *, batch_size: int = 32
+    lm: LanguageModel, prompts: Sequence[str], form: PromptForm = "bare", *, batch_size: int = 64
 ) -> list[str]:
     """Return what the unedited model says to prompts: `answer_naturally` of it, computed once for each prompt."""
 

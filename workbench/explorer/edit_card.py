@@ -7,7 +7,7 @@ import ipywidgets as widgets
 
 from workbench.explorer.widgets import add_classes, button
 from workbench.html import render
-from workbench.printable import printable
+from workbench.printable import percent, printable
 
 if TYPE_CHECKING:
     from workbench.explorer.edits import Edit
@@ -110,7 +110,7 @@ def render_written(written: "Sequence[Written]", n_left_out: int, n_vocabulary: 
     rows = [
         (
             name if vector.is_signed else f"{name} (either sign)",
-            f"{vector.share:.0%}".replace("%", " %"),
+            percent(vector.share),
             _words(vector.promoted),
             _words(vector.suppressed),
             "" if vector.answer_rank is None else f"{vector.answer_rank:,} of {n_vocabulary:,}",

@@ -8,6 +8,7 @@ from workbench.arguments import checked
 from workbench.assessment import LIMIT, REPAIRS, Assessment, assess, repairs_for
 from workbench.lm import LanguageModel
 from workbench.microscope.written import Written, read_written
+from workbench.printable import percent
 from workbench.update import WeightUpdate
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def describe_risk(risk: Assessment, editor: "Editor", regularizer: "Regularizer 
             "caution", f"{_capital(', '.join(risk.reasons))}; {moved}, below the limit of {risk.limit:g}.", risk
         )
     if risk.kl > CAUTION * risk.limit:
-        share = f"{risk.kl / risk.limit:.0%}".replace("%", " %")
+        share = percent(risk.kl / risk.limit)
         return EditCard("caution", f"{_capital(moved)}, {share} of the limit of {risk.limit:g}.", risk)
     return EditCard("good", f"{_capital(moved)}, well below the limit of {risk.limit:g}.", risk)
 

@@ -10,6 +10,7 @@ import torch
 from workbench.arguments import checked
 from workbench.errors import SpecError
 from workbench.microscope.trace import Trace
+from workbench.printable import percent
 
 CAVEAT = (
     "A trace shows where a fact is carried, which need not be where an edit succeeds: across facts, the two were "
@@ -123,13 +124,13 @@ def describe_suggestion(suggestion: LayerSuggestion, sweep: pd.DataFrame) -> str
     facts = f"{suggestion.n_facts} fact{'s' * (suggestion.n_facts > 1)}"
     said = (
         f"Layer {suggestion.layer} has the largest mean indirect effect of MLPs at the subject's last token "
-        f"({suggestion.effects[suggestion.layer]:+.1%} over {facts}). {CAVEAT}"
+        f"({percent(suggestion.effects[suggestion.layer], '+.1f')} over {facts}). {CAVEAT}"
     )
     table = compare_with_sweep(suggestion, sweep) if len(sweep) else sweep
     if table.empty:
         return said
     written = "; ".join(
-        f"layer {row['layer']} (effect {row['effect']:+.1%}): "
+        f"layer {row['layer']} (effect {percent(row['effect'], '+.1f')}): "
         + ", ".join(f"{metric} {row[metric]:.2f}" for metric in table.columns[3:])
         for row in table.to_dict("records")
     )

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 
 from workbench.arguments import checked
-from workbench.assessment import Assessment, assess
+from workbench.assessment import Assessment, assess_side_by_side
 from workbench.editing.editor import describe_layers, hyperparameters_of
 from workbench.errors import SpecError, WorkbenchError, reason_of
-from workbench.evaluation.edits import Probe, gives_answer, probes_of, score_probes
+from workbench.evaluation.edits import Probe, force_side_by_side, gives_answer, probes_of
 from workbench.evaluation.natural import NATURAL_PROTOCOLS, answer_side_by_side, answer_unedited
 from workbench.registry import make_editor
 from workbench.regularize import Regularizer, Unregularized
@@ -155,7 +155,7 @@ def compare_schemes(
         for number, scheme in group:
             before_row(number, scheme)
             rows.append(_regularized(sequence, _edited(sequence, request, scheme, computed)))
-        for result in _scored(sequence.lm, rows):
+        for result in _scored(sequence.lm, sequence.base, rows):
             results.append(result)
             after_row(result)
     return results
@@ -243,45 +243,49 @@ def _computed(sequence: EditSequence, request: EditRequest, result: SchemeResult
 
 
 def _regularized(sequence: EditSequence, result: SchemeResult) -> _Row:
-    """Regularize the update of a scheme in a sequence of its own, and measure the update."""
+    """Add the update of a scheme to a sequence of its own, with the regularizers of the scheme."""
     if (computed := result.computed) is None:
         return result, None
-    lm, scheme, base = sequence.lm, result.scheme, sequence.base
+    scheme = result.scheme
     try:
-        fork = EditSequence(lm, accumulated=scheme.accumulated, feed_back=sequence.feed_back, start=base)
-        update = fork.add(computed, scheme.regularizer).update
-        with base.applied(lm) if len(base) else nullcontext():
-            risk = assess(update, lm)
-        is_alone = not len(base) and scheme.accumulated is None
-        kl = risk.kl if is_alone else assess(fork.total, lm).kl
-        sizes = {"kl": kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
-        return replace(result, scores=sizes, risk=risk), fork
+        accumulated, feed_back = scheme.accumulated, sequence.feed_back
+        fork = EditSequence(sequence.lm, accumulated=accumulated, feed_back=feed_back, start=sequence.base)
+        fork.add(computed, scheme.regularizer)
+        return result, fork
     except (WorkbenchError, RuntimeError) as err:
         return replace(result, error=reason_of(err)), None
 
 
-def _scored(lm: "LanguageModel", rows: Sequence[_Row]) -> list[SchemeResult]:
-    """Return the results of rows with their scores; all write their answers together."""
+def _scored(lm: "LanguageModel", base: WeightUpdate, rows: Sequence[_Row]) -> list[SchemeResult]:
+    """Return the results of rows with their scores; all are run together."""
     edited = [(result, fork) for result, fork in rows if fork is not None]
     try:
-        scored = iter(_scored_together(lm, edited) if edited else [])
+        scored = iter(_scored_together(lm, base, edited) if edited else [])
     except (WorkbenchError, RuntimeError) as err:  # such as too little memory
         if len(rows) > 1:
-            return [result for row in rows for result in _scored(lm, [row])]
-        return [replace(result, scores={}, risk=None, error=reason_of(err)) for result, _ in rows]
+            return [result for row in rows for result in _scored(lm, base, [row])]
+        return [replace(result, error=reason_of(err)) for result, _ in rows]
     return [result if fork is None else next(scored) for result, fork in rows]
 
 
-def _scored_together(lm: "LanguageModel", rows: Sequence[tuple[SchemeResult, EditSequence]]) -> list[SchemeResult]:
+def _scored_together(
+    lm: "LanguageModel", base: WeightUpdate, rows: Sequence[tuple[SchemeResult, EditSequence]]
+) -> list[SchemeResult]:
     probes = [probe for probe in probes_of([rows[0][0].request]) if probe.metric in METRICS]
-    texts_of = answer_side_by_side(lm, [fork.total for _, fork in rows], [probe.prompt for probe in probes])
+    updates, totals = [fork.edits[-1].update for _, fork in rows], [fork.total for _, fork in rows]
+    with base.applied(lm) if len(base) else nullcontext():
+        risks = assess_side_by_side(updates, lm)
+    are_first = not len(base) and all(result.scheme.accumulated is None for result, _ in rows)
+    of_whole_models = risks if are_first else assess_side_by_side(totals, lm)
+    texts_of = answer_side_by_side(lm, totals, [probe.prompt for probe in probes])
+    forced_of = force_side_by_side(lm, totals, probes)
     scored = []
-    for (result, fork), texts in zip(rows, texts_of, strict=True):
-        with fork.applied():
-            forced = score_probes(lm, probes, ["teacher_forced"])
+    columns = zip(rows, updates, risks, of_whole_models, texts_of, forced_of, strict=True)
+    for (result, _), update, risk, of_whole_model, texts, forced in columns:
         scores = {f"{metric}_forced": value for metric, value in zip(forced["metric"], forced["value"], strict=True)}
         scores |= _natural_scores(lm, probes, texts)
-        scored.append(replace(result, scores={**scores, **result.scores}, answer=texts[0]))
+        sizes = {"kl": of_whole_model.kl, "norm": update.norm(), "relative_norm": update.relative_norm(lm)}
+        scored.append(replace(result, scores={**scores, **sizes}, answer=texts[0], risk=risk))
     return scored
 
 

@@ -13,7 +13,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from workbench.plots.style import HEATMAP, require_columns, styles_of
+from workbench.printable import percent
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WORST_FACTOR, _WORST_CHANGE = 10.0, -1.0  # beyond which a cell has the darkest color
 
 
@@ -38,7 +40,7 @@ def _change(value: float) -> str:
 
 def _factor(value: float) -> str:
     if value >= 10_000:
-        return f"10^{np.log10(value):.0f}"
+        return f"10{str(round(np.log10(value))).translate(_RAISED)}"
     return f"{value:.2f}" if value < 9.95 else f"{value:,.0f}"
 
 
@@ -80,7 +82,8 @@ def endurance_figure(
             facecolor="none",
             edgecolor="0.3",
             hatch="////",
-            label=f"fewer than {written:.0%} of the facts answered, or perplexity above {damage:g} times the unedited",
+            label=f"fewer than {percent(written)} of the facts answered, or perplexity above {damage:g} times the "
+            "unedited",
         )
     ]
     figure.legend(handles=handles, loc="outside lower center")
@@ -110,9 +113,11 @@ def _draw_strip(strip: _Strip, grid: pd.DataFrame, ax: Axes, fails: Callable[[fl
     for (i, j), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        red, green, blue, _ = colors(float(np.clip(strip.norm(value), 0, 1)))
-        is_dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        ax.text(j, i, strip.text(value), ha="center", va="center", fontsize="x-small", color="w" if is_dark else "k")
+        color = colors(float(np.clip(strip.norm(value), 0, 1)))
+        is_dark = np.dot(color[:3], (0.3, 0.59, 0.11)) < 0.5
+        behind = {"facecolor": color, "edgecolor": "none", "pad": 1.5}  # keeps the hatching off the number
+        ink = "w" if is_dark else "k"
+        ax.text(j, i, strip.text(value), ha="center", va="center", fontsize="x-small", color=ink, bbox=behind)
         if fails is not None and fails(value):
             edge = "0.85" if is_dark else "0.3"
             ax.add_patch(
