@@ -3,6 +3,7 @@
 #   make figures                          all figures of the default profile
 #   make figures FIGURES=figure5          one of them, by its name in notebooks/figures.yaml
 #   make figures PROFILE=paper            the paper's models and sizes
+#   make figures AT_ONCE=1                one notebook after another, with all cores
 #   make test PYTHON=/opt/python3.12/bin/python3
 #   make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #                                         PyTorch without CUDA, which the usual Linux wheel brings along (gigabytes)
@@ -12,6 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python; do \
 TORCH_INDEX ?=
 FIGURES ?=
 PROFILE ?= default
+AT_ONCE ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,11 +41,11 @@ $(READY): pyproject.toml requirements.lock requirements.hashes
 	$(BIN)/python -m pip install -c requirements.lock -e '.[all,dev]'
 	@touch $@
 
-figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|study|paper)
-	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE)
+figures: $(READY) ## regenerate the figures (FIGURES=names, PROFILE=smoke|default|study|paper, AT_ONCE=N|auto)
+	$(BIN)/workbench regenerate $(FIGURES) --profile $(PROFILE) --at-once $(AT_ONCE)
 
 figures-smoke: $(READY) ## run every notebook once, with the smallest sizes
-	$(BIN)/workbench regenerate --profile smoke
+	$(BIN)/workbench regenerate --profile smoke --at-once $(AT_ONCE)
 
 report: $(READY) ## make HTML of the figures that have been run (PROFILE=smoke|default|study|paper)
 	$(BIN)/workbench report --profile $(PROFILE)

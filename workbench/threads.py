@@ -5,6 +5,7 @@ import os
 # GNU's library, in PyTorch's wheels for Linux, counts turns of a loop, 10,000 in a few tenths of a millisecond; LLVM's
 # and Intel's libraries count milliseconds
 SHORT_WAIT = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _OWN_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user who sets one has chosen
 
 
@@ -21,6 +22,11 @@ def wait_policy() -> dict[str, str]:
 def set_wait_policy() -> None:
     """Set the policy for this process, which must not have imported torch yet, and for those that it starts."""
     os.environ.update(wait_policy())
+
+
+def share_of_cores(processes: int) -> dict[str, str]:
+    """Return the variables that give each of several processes threads for its share of the cores, at least one."""
+    return dict.fromkeys(_THREADS, str(max(1, usable_cores() // processes)))
 
 
 def usable_cores() -> int:

@@ -165,3 +165,24 @@ def test_jobs_name_a_cluster_of_this_machine(spec, cli, monkeypatch):
 def test_jobs_that_cannot_be_are_refused(cli, command, options, sentence):
     done = cli(*command, *options)
     assert (done.code, done.err.splitlines()[-1]) == (2, f"workbench: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        *(
+            (("--at-once", number), f"--at-once must be auto or a whole number of at least 1; got {number!r}.")
+            for number in ("0", "-2", "all", "1.5")
+        ),
+        *(
+            (
+                ("--at-once", "2", *other),
+                "give --at-once, or --jobs or --cluster, not both: either notebooks or trajectories share the cores.",
+            )
+            for other in (("--jobs", "2"), ("--cluster", "local"))
+        ),
+    ],
+)
+def test_numbers_of_notebooks_at_once_that_cannot_be_are_refused(cli, options, sentence):
+    done = cli("regenerate", "--list", *options)
+    assert (done.code, done.err.splitlines()[-1]) == (2, f"workbench: {sentence}")

@@ -36,6 +36,6 @@ def write_manifest(folder: Path, *entries: dict[str, Any]) -> None:
     (folder / "figures.yaml").write_text(yaml.safe_dump({"figures": list(entries)}))
 
 
-def plan_and_run(*names: str, **given: Any) -> list[FinishedRun]:
+def plan_and_run(*names: str, at_once: int = 1, **given: Any) -> list[FinishedRun]:
     """Plan and run figures."""
-    return regenerate(plan(names, **given))
+    return regenerate(plan(names, **given), at_once=at_once)

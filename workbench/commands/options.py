@@ -40,6 +40,14 @@ Jobs = Annotated[
         "one per GPU or, without GPUs, one per core and 4 GiB of memory. The same as --cluster local:N.",
     ),
 ]
+AtOnce = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|auto",
+        help="Notebooks to run at the same time, each in a process with a share of the cores; auto: one per core and "
+        "4 GiB of memory, or one if there is a GPU.",
+    ),
+]
 Accumulated = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +73,21 @@ def choose_cluster(cluster: str | None, jobs: str | None) -> str | None:
         return cluster
     if cluster is not None:
         raise SpecError("give --jobs or --cluster, not both: --jobs N is --cluster local:N.")
-    if jobs != AUTO and not is_count(jobs):
-        raise SpecError(f"--jobs must be auto or a whole number of at least 1; got {jobs!r}.")
-    return f"local:{jobs}"
+    return f"local:{_check_count('--jobs', jobs)}"
+
+
+def check_at_once(at_once: str | None, cluster: str | None) -> str:
+    """Return the value of --at-once, by default 1; raise `SpecError` if it is malformed, or there is a cluster, too."""
+    if at_once is None:
+        return "1"
+    if cluster is not None:
+        raise SpecError(
+            "give --at-once, or --jobs or --cluster, not both: either notebooks or trajectories share the cores."
+        )
+    return _check_count("--at-once", at_once)
+
+
+def _check_count(option: str, number: str) -> str:
+    if number != AUTO and not is_count(number):
+        raise SpecError(f"{option} must be auto or a whole number of at least 1; got {number!r}.")
+    return number

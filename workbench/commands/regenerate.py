@@ -7,9 +7,21 @@ from typing import Annotated
 import typer
 
 from workbench.commands import command_app
-from workbench.commands.options import Build, Cluster, FiguresFolder, Jobs, Notebooks, Profile, choose_cluster
+from workbench.commands.options import (
+    AtOnce,
+    Build,
+    Cluster,
+    FiguresFolder,
+    Jobs,
+    Notebooks,
+    Profile,
+    check_at_once,
+    choose_cluster,
+)
 from workbench.commands.printing import show
 from workbench.commands.settings import parse_setting
+from workbench.experiment.cluster_names import AUTO
+from workbench.figures.at_once import count_at_once
 from workbench.figures.manifest import Entry, read_manifest, select_entries
 from workbench.figures.plan import PlannedRun, plan
 from workbench.figures.regenerate import regenerate as run_plan
@@ -30,6 +42,7 @@ def regenerate(
     build: Build = Path("build"),
     cluster: Cluster = None,
     jobs: Jobs = None,
+    at_once: AtOnce = None,
     from_results: Annotated[
         bool, typer.Option("--from-results", help="Draw the study's figures from its committed results; run nothing.")
     ] = False,
@@ -39,6 +52,7 @@ def regenerate(
 ) -> None:
     """Run the notebooks that make the given figures, or all figures of a profile; up-to-date figures are skipped."""
     cluster = choose_cluster(cluster, jobs)
+    notebooks_at_once = check_at_once(at_once, cluster)
     if list_only:
         _show_list(select_entries(read_manifest(notebooks), figures or []))
         return
@@ -51,10 +65,11 @@ def regenerate(
         overrides=dict(map(parse_setting, overrides or [])),
         again=again or from_results,
     )
-    _show_plan(planned)
+    number = count_at_once() if notebooks_at_once == AUTO else int(notebooks_at_once)
+    _show_plan(planned, number)
     if plan_only:
         return
-    finished = run_plan(planned, cluster=cluster, from_results=from_results)
+    finished = run_plan(planned, cluster=cluster, from_results=from_results, at_once=number)
     for run in finished:
         show(f"{run.entry.figure}: {run.seconds:.0f} s, {run.notebook}")
         for path in run.files:
@@ -70,14 +85,15 @@ def _show_list(entries: Sequence[Entry]) -> None:
         show(f"  files: {', '.join(entry.makes)}")
 
 
-def _show_plan(planned: Sequence[PlannedRun]) -> None:
+def _show_plan(planned: Sequence[PlannedRun], at_once: int) -> None:
     for run in planned:
         show(f"{run.entry.figure:<22}{'up to date' if run.up_to_date else _duration(run.expected_seconds)}")
     waiting = [run.expected_seconds for run in planned if not run.up_to_date]
     if waiting:
         known = sum(seconds for seconds in waiting if seconds is not None)
         more = " and more" if None in waiting else ""
-        show(f"{len(waiting)} of {len(planned)} figures to make, {_duration(known)}{more}")
+        order = "" if at_once == 1 else f" one after another; {at_once} run at once"
+        show(f"{len(waiting)} of {len(planned)} figures to make, {_duration(known)}{more}{order}")
 
 
 def _duration(seconds: float | None) -> str:

@@ -26,10 +26,9 @@ from workbench.experiment.resolved import ResolvedRun, make_resolver
 from workbench.experiment.spec import ExperimentSpec
 from workbench.experiment.store import Store
 from workbench.lm import LanguageModel
-from workbench.threads import usable_cores, wait_policy
+from workbench.threads import share_of_cores, usable_cores, wait_policy
 
 _CONNECT_SECONDS = 30
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _MEMORY_EACH = 4 * 2**30  # bytes for a process that `auto` starts: an embedded model under MEMIT takes half of it
 _one_at_a_time = Lock()  # the model of a process is edited in place
 
@@ -110,11 +109,10 @@ def connect(cluster: str, *, most: int = MOST_PROCESSES) -> Iterator[Client]:
     name, _, number = cluster.partition(":")
     if name == LOCAL:
         n_workers = min(most, count_workers(number))
-        share = str(max(1, usable_cores() // n_workers))  # threads of several processes wait for one another
         # by default Dask kills a worker whose model takes nearly its share of the memory
         settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
         with (
-            _environment_of_workers({**dict.fromkeys(_THREADS, share), **wait_policy()}),
+            _environment_of_workers({**share_of_cores(n_workers), **wait_policy()}),
             LocalCluster(n_workers=n_workers, **settings) as local,
             Client(local) as client,
         ):

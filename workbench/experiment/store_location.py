@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from workbench.threads import wait_policy
+from workbench.threads import share_of_cores, wait_policy
 
 STORE_VARIABLE = "WORKBENCH_STORE"
 CLUSTER_VARIABLE = "WORKBENCH_CLUSTER"
@@ -33,7 +33,9 @@ def stored_only() -> bool:
 
 
 @contextmanager
-def experiments_of_children(store: str, *, cluster: str | None = None, stored_only: bool = False) -> Iterator[None]:
+def experiments_of_children(
+    store: str, *, cluster: str | None = None, stored_only: bool = False, processes: int = 1
+) -> Iterator[None]:
     """Set how processes started in the ``with`` block run experiments, and how their threads wait.
 
     Parameters
@@ -44,9 +46,14 @@ def experiments_of_children(store: str, *, cluster: str | None = None, stored_on
         Cluster that they run on, as for `workbench.run`; by default that of this process.
     stored_only : bool
         Whether `workbench.run` only reads what the store holds.
+    processes : int
+        Number of them that run at the same time. If it is more than one, each has threads for its share of the cores,
+        unless the environment says how many.
     """
     wanted = {STORE_VARIABLE: store, CLUSTER_VARIABLE: cluster, STORED_ONLY_VARIABLE: "1" if stored_only else None}
     given = {name: value for name, value in wanted.items() if value is not None} | wait_policy()
+    if processes > 1:
+        given |= {name: number for name, number in share_of_cores(processes).items() if name not in os.environ}
     before = {name: os.environ.get(name) for name in given}
     _set_environment(given)
     try:

@@ -78,6 +78,8 @@ class Entry(BaseModel):
         Duration by profile, on two cores, after the entries before it.
     reads_store : bool
         Whether it reads results that the entries before it left in the store.
+    after : tuple of str
+        Figures whose experiments it shares: where several notebooks run at once, it waits for theirs.
     on_request : tuple of str
         Profiles in which it is run only if it is named.
     """
@@ -93,6 +95,7 @@ class Entry(BaseModel):
     profiles: dict[Profile, Parameters]
     minutes: dict[Profile, Minutes] = Field(default_factory=dict)
     reads_store: bool = Field(default=False, strict=True)
+    after: tuple[FileName, ...] = ()
     on_request: tuple[Profile, ...] = ()
 
     @field_validator("parameters", "profiles")
@@ -138,7 +141,8 @@ def read_manifest(notebooks: Path) -> Manifest:
     Raises
     ------
     SpecError
-        If the manifest is missing or malformed, or the name of a figure or of a file occurs twice.
+        If the manifest is missing or malformed, the name of a figure or of a file occurs twice, or a figure comes
+        after one that is not listed before it.
     """
     path = notebooks / MANIFEST
     try:
@@ -155,6 +159,12 @@ def read_manifest(notebooks: Path) -> Manifest:
     names = [entry.figure for entry in manifest.figures]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise SpecError(f"{path}: the figure {repeated[0]!r} is listed twice; give each entry its own name.")
+    for i, entry in enumerate(manifest.figures):
+        if unknown := [name for name in entry.after if name not in names[:i]]:
+            raise SpecError(
+                f"{path}: the figure {entry.figure!r} comes after {unknown[0]!r}, which is not listed before it; give "
+                "the names of earlier entries."
+            )
     files = [name for entry in manifest.figures for name in entry.makes]
     if repeated := [name for name in files if files.count(name) > 1]:
         raise SpecError(f"{path}: the file {repeated[0]!r} is made twice; give each its own name.")

@@ -3,9 +3,10 @@
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import papermill
@@ -18,6 +19,7 @@ from workbench.errors import NothingStoredError, RunError, SpecError
 from workbench.experiment.archive import read_archive, write_archive
 from workbench.experiment.store import Store
 from workbench.experiment.store_location import experiments_of_children, own_store
+from workbench.figures.at_once import run_at_once
 from workbench.figures.manifest import ARCHIVED, MANIFEST, Entry
 from workbench.figures.plan import ENDINGS, Locations, PlannedRun
 from workbench.figures.records import record_run
@@ -53,7 +55,7 @@ class FinishedRun:
 
 
 def regenerate(
-    planned: Sequence[PlannedRun], *, cluster: str | None = None, from_results: bool = False
+    planned: Sequence[PlannedRun], *, cluster: str | None = None, from_results: bool = False, at_once: int = 1
 ) -> list[FinishedRun]:
     """Run the notebooks of a plan that are not up to date, and keep them executed.
 
@@ -69,6 +71,10 @@ def regenerate(
     from_results : bool
         Whether to draw the figures from the archive alone, as far as it goes, without running any experiment. Figures
         of which it holds nothing are logged as a warning and left out.
+    at_once : int
+        Number of notebooks that run at the same time, each in a process that has a share of the cores; a script that
+        asks for more than one needs the usual ``if __name__ == "__main__"``. Their results are those of one after
+        another.
 
     Returns
     -------
@@ -87,21 +93,31 @@ def regenerate(
     runs = [run for run in planned if not run.up_to_date]
     if not runs:
         return []
-    locations, finished = runs[0].locations, []
+    locations, finished = runs[0].locations, dict[str, FinishedRun]()
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(scratch if from_results else own_store() or locations.store)
         _fill_from_archive(locations.archive, store, needed=from_results)
-        children = experiments_of_children(store.address, cluster=cluster, stored_only=from_results)
-        with children, tqdm(runs, desc="Figures", unit="notebook") as bar:
-            for run in bar:
-                bar.set_postfix_str(run.entry.figure)
-                try:
-                    finished.append(_run(run))
-                except NothingStoredError as err:
-                    log.warning("%s", err)
+        children = experiments_of_children(store.address, cluster=cluster, stored_only=from_results, processes=at_once)
+        with children, tqdm(total=len(runs), desc="Figures", unit="notebook") as bar:
+
+            def tell(figures: list[str]) -> None:
+                bar.set_postfix_str(", ".join(figures))
+
+            quietly = partial(_run_if_stored, with_bar=False)  # bars of several processes overwrite one another
+            ended = _one_by_one(runs, tell) if at_once == 1 else run_at_once(runs, at_once, quietly, tell)
+            for run in ended:
+                bar.update()
+                if run is not None:
+                    finished[run.entry.figure] = run
                 if locations.archive and not from_results:
                     write_archive(store, locations.archive)
-    return finished
+    return [finished[run.entry.figure] for run in runs if run.entry.figure in finished]
+
+
+def _one_by_one(runs: Sequence[PlannedRun], tell: Callable[[list[str]], None]) -> Iterator[FinishedRun | None]:
+    for run in runs:
+        tell([run.entry.figure])
+        yield _run_if_stored(run, with_bar=True)
 
 
 def _fill_from_archive(archive: Path | None, store: Store, *, needed: bool) -> None:
@@ -112,17 +128,26 @@ def _fill_from_archive(archive: Path | None, store: Store, *, needed: bool) -> N
         read_archive(archive, store)
 
 
-def _run(planned: PlannedRun) -> FinishedRun:
+def _run_if_stored(planned: PlannedRun, *, with_bar: bool) -> FinishedRun | None:
+    """Run an entry; where experiments are only read, None if the store holds nothing of it."""
+    try:
+        return _run(planned, with_bar=with_bar)
+    except NothingStoredError as err:
+        log.warning("%s", err)
+        return None
+
+
+def _run(planned: PlannedRun, *, with_bar: bool) -> FinishedRun:
     entry, locations = planned.entry, planned.locations
     stamps_before = _stamps_of(locations.figure_files(entry))
     start = time.perf_counter()
-    notebook = _execute(planned)
+    notebook = _execute(planned, with_bar=with_bar)
     files, seconds = _written_files(entry, locations, stamps_before), time.perf_counter() - start
     record_run(locations.record, planned.cause, files, seconds)
     return FinishedRun(entry, notebook, files, seconds)
 
 
-def _execute(planned: PlannedRun) -> Path:
+def _execute(planned: PlannedRun, *, with_bar: bool) -> Path:
     entry, locations = planned.entry, planned.locations
     target = locations.executed_notebook(entry)
     try:
@@ -133,7 +158,7 @@ def _execute(planned: PlannedRun) -> Path:
                 parameters=planned.parameters,
                 cwd=str(locations.notebooks),
                 kernel_name="python3",
-                progress_bar={"desc": entry.figure, "leave": False},
+                progress_bar={"desc": entry.figure, "leave": False} if with_bar else False,
                 config=Config(KERNEL_SETTINGS),
             )
     except PapermillExecutionError as err:
