@@ -74,7 +74,7 @@ def regenerate(
     at_once : int
         Number of notebooks that run at the same time, each in a process that has a share of the cores; a script that
         asks for more than one needs the usual ``if __name__ == "__main__"``. Their results are those of one after
-        another.
+        another, up to the rounding of another number of threads.
 
     Returns
     -------

@@ -56,6 +56,7 @@ RC = {
     "axes.spines.right": False,
     "grid.color": "0.9",
     "legend.frameon": False,
+    "legend.handlelength": 2.8,  # shows a dash on both sides of a marker
     "lines.linewidth": 1.5,
     "lines.markersize": 5,
     "svg.fonttype": "none",  # text is stored as text
