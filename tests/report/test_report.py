@@ -278,7 +278,8 @@ def test_an_unknown_profile_is_named(project, refused):
 
 def test_a_file_that_is_no_notebook_is_named_with_its_cure(project, refused):
     path = project.executed / "02_claims-claims.ipynb"
-    for content in ("not JSON", "[]", '{"nbformat": 4}'):
+    minor = '{"nbformat": 4, "nbformat_minor": NaN, "cells": []}'
+    for content in ("not JSON", "[]", '{"nbformat": 4}', minor):
         path.write_text(content)
         sentence = refused(ReportError, project.report)
         assert sentence.startswith(f"{path} is not a notebook (")

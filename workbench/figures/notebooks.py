@@ -47,7 +47,7 @@ def read_notebook(path: Path, error: type[WorkbenchError], cure: str) -> Noteboo
         return rejoin_lines(nbformat.from_dict(notebook))  # JSON holds the lines of a cell as a list
     except RecursionError as err:
         raise error(f"{path} is not a notebook (it is nested too deeply); {cure}.") from err
-    except (TypeError, KeyError, AttributeError) as err:  # nbformat's, where it meets another type than it expects
+    except (TypeError, KeyError, AttributeError, AssertionError) as err:  # nbformat's, where it meets other types
         raise error(f"{path} is not a notebook (its parts are not those of one); {cure}.") from err
     except (OSError, ValueError, nbformat.ValidationError) as err:
         reason = getattr(err, "strerror", None) or first_line(err).rstrip(".:")

@@ -1,6 +1,6 @@
 """Checksums inside the files that the workbench writes, verified when they are read.
 
-Files of earlier versions hold none, and are read without.
+Tables and tensors that others wrote hold none, and are read without.
 """
 
 import hashlib
@@ -49,12 +49,12 @@ def parse_object(text: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the text is not a JSON object, or its checksum is wrong.
+        If the text is not a JSON object, or its checksum is wrong or missing.
     """
     content = json.loads(text)
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
-    if content.pop(CHECKSUM, None) not in (None, _checksum_of_object(content)):
+    if content.pop(CHECKSUM, None) != _checksum_of_object(content):
         raise ValueError(_DAMAGED)
     return content
 
