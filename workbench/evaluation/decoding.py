@@ -11,48 +11,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, DynamicLayer
+from transformers import DynamicCache
 
 from workbench.encoding import pad
 from workbench.evaluation.row_updates import RowUpdates
 from workbench.forward import batch_by_length, widen
+from workbench.growing_cache import KeysValues, growing_cache, keys_values_of
 from workbench.lm import LanguageModel
-
-KeysValues = list[tuple[Tensor, Tensor]]  # for each block, (B, heads, T, d_head) each
 
 _OPTIONS_AT_ONCE = 32  # a copy of their texts' keys and values is in memory
 _LOGITS_AT_ONCE = 2**26  # of the tokens of options: 256 MiB in float32; a large vocabulary makes smaller passes
-_ROOM = 16  # tokens by which a full buffer grows: growing by one would copy everything at every token
-
-
-class _GrowingLayer(DynamicLayer):
-    """Keys and values of one block, in buffers with room for more tokens."""
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # transformers does not annotate it
-        self.lazy_initialization(keys, values)
-        self.keys, self.values = keys, values
-        self._buffers, self._length = [keys, values], keys.shape[-2]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Append keys and values, and return all of them."""
-        n, n_new = self._length, key_states.shape[-2]
-        if self._buffers[0].shape[-2] < n + n_new:
-            self._buffers = [_grow(buffer[..., :n, :], n_new + _ROOM) for buffer in self._buffers]
-        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[..., n : n + n_new, :] = new
-        self._length = n + n_new
-        keys, values = (buffer[..., : self._length, :] for buffer in self._buffers)
-        self.keys, self.values = keys, values
-        return keys, values
-
-
-def _grow(tensor: Tensor, room: int) -> Tensor:
-    grown = tensor.new_empty((*tensor.shape[:-2], tensor.shape[-2] + room, tensor.shape[-1]))
-    grown[..., : tensor.shape[-2], :] = tensor
-    return grown
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +98,7 @@ class Prefilled:
         # source column of each column, so that padding comes first; columns of padding only are dropped
         columns = torch.arange(width - int(lengths.max()), width)
         source = (columns - (batch.ids.shape[1] - n_new)[:, None]) % width  # (B, T)
-        pairs = _keys_values(cache) if cache is not None and keep else []
+        pairs = keys_values_of(cache) if cache is not None and keep else []
         kept = [(_take_columns(keys, source), _take_columns(values, source)) for keys, values in pairs]
         return Prefilled(self.lm, kept, mask.gather(1, source), lengths, widen(logits), self.updates)
 
@@ -207,7 +175,7 @@ class Prefilled:
             return written
         index = torch.tensor(alive)
         left, tokens = self.select(index), tokens[index]
-        cache, device = _growing_cache(left.keys_values), self.lm.device
+        cache, device = growing_cache(left.keys_values), self.lm.device
         mask, positions, updates = left.mask, left.lengths, left.updates
         while True:
             self.lm.check_length(int(positions.max()) + 1)
@@ -231,7 +199,7 @@ class Prefilled:
                 index = torch.tensor(going)
                 mask, positions, tokens = mask[index], positions[index], tokens[index]
                 updates = updates.select(index)
-                cache = _growing_cache(_select_rows(_keys_values(cache), index))
+                cache = growing_cache(_select_rows(keys_values_of(cache), index))
 
 
 def _split_options(
@@ -337,11 +305,6 @@ def end_ids(lm: LanguageModel) -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends}
 
 
-def _keys_values(cache: Cache) -> KeysValues:
-    # a filled layer has both; those of linear attention, which have neither, are in no model that is supported
-    return [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[union-attr, misc]
-
-
 def _take_columns(tensor: Tensor, source: Tensor) -> Tensor:
     """Columns `source` (B, T') of keys or values (B, heads, T, d_head), chosen for each row."""
     index = source.to(tensor.device)[:, None, :, None].expand(-1, tensor.shape[1], -1, tensor.shape[3])
@@ -350,7 +313,3 @@ def _take_columns(tensor: Tensor, source: Tensor) -> Tensor:
 
 def _select_rows(keys_values: KeysValues, index: Tensor) -> KeysValues:
     return [(keys[index], values[index]) for keys, values in keys_values]
-
-
-def _growing_cache(keys_values: KeysValues) -> Cache:
-    return Cache(layers=[_GrowingLayer(keys, values) for keys, values in keys_values])

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from workbench.editing.contexts import OPENINGS
 from workbench.encoding import encode
+from workbench.growing_cache import growing_cache, keys_values_of
 from workbench.lm import LanguageModel
 from workbench.storage.checked import read_checked, write_checked
 
@@ -63,10 +64,13 @@ def _sample_block(lm: LanguageModel, seed: int, length: int, advance: Callable[[
     width = min(map(len, starts))
     ids = torch.empty(BLOCK, length, dtype=torch.long)
     ids[:, :width] = torch.tensor([start[:width] for start in starts])
-    new, cache = ids[:, :width], DynamicCache()
+    new = ids[:, :width]
+    cache: Cache = DynamicCache()
     advance(new.numel())
     for at in range(width, length):
         output = lm.model(new.to(lm.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if at == width:
+            cache = growing_cache(keys_values_of(cache))
         # sampled on the CPU, whose generator gives the same numbers on every machine
         probabilities = output.logits[:, -1].float().cpu().softmax(dim=-1)
         new = torch.multinomial(probabilities, 1, generator=generator)
