@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -128,8 +129,10 @@ def cost() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "claims": all_claims,
     "decided-claims": decided_claims,
-    "figure7_rome": lambda: edits_by_regularizer("figure7_rome"),
-    "figure7_memit": lambda: edits_by_regularizer("figure7_memit"),
+    **{
+        name: partial(edits_by_regularizer, name)
+        for name in ("figure7_rome", "figure7_memit", "figure7_rome_gemma", "figure7_memit_gemma")
+    },
     "long_run": long_run,
     "power": power,
     "cost": cost,
