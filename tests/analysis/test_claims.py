@@ -178,8 +178,11 @@ def test_what_other_figures_ran_does_not_matter():
     fewer = [part[part["example"] < 6].assign(trajectory="table 1") for part in parts if part["operation"].iloc[0] < 6]
     tuned = [part.assign(hyperparameters='{"layer": 3}', value=0.0, trajectory="sweep") for part in parts]
     hard = [part[part["example"] < 5].assign(facts="hard", draw="h", value=0.0, trajectory="hard") for part in parts]
+    plain = [part for part in parts if part["regularizer"].iloc[0] == PLAIN]
+    unpaired = [part.assign(facts="a", draw="a", value=0.0, trajectory="risk") for part in plain]  # "a" sorts first
     sequence = rows([0.0] * 20, **{**EDIT, "metric": "reliability", "setting": "sequential-instance", "operation": 20})
-    pd.testing.assert_frame_equal(judge_claims(runs(*parts, *fewer, *tuned, *hard, sequence)), alone)
+    others = [*fewer, *tuned, *hard, *unpaired, sequence]
+    pd.testing.assert_frame_equal(judge_claims(runs(*parts, *others)), alone)
 
 
 def test_several_partners_of_one_row_are_refused():

@@ -117,7 +117,7 @@ def editing(
 
     def effect(runs: Runs) -> Effect | None:
         rows = runs.edits(metric, protocol, method=method, setting=setting, hyperparameters=PRESET)
-        rows = largest_group(rows[rows["regularizer"].isin([regularizer, rival])])
+        rows = largest_group(_under_both(rows, regularizer, rival))
         if setting.endswith("instance"):
             rows = rows[
                 rows["draw"] == _longest_draw(rows, "example")
@@ -142,8 +142,8 @@ def preserved(method: str, setting: str, score: Score) -> Measure:
     """Effect: mean over the edits of sequences under RECT, minus that without it, by the area under the curves."""
 
     def effect(runs: Runs) -> Effect | None:
-        rows = largest_group(_rows(runs, score, {"method": method, "setting": setting, "hyperparameters": PRESET}))
-        rows = rows[rows["regularizer"].isin([RECT40, PLAIN])]
+        rows = _rows(runs, score, {"method": method, "setting": setting, "hyperparameters": PRESET})
+        rows = largest_group(_under_both(rows, RECT40, PLAIN))
         both = share_checkpoints(*(rows[rows["regularizer"] == label] for label in (RECT40, PLAIN)))
         last = reach(both[0], enough=FEWEST_SEQUENCES)
         first, second = (area_under_curves(_up_to(arm, last)) for arm in both)
@@ -158,7 +158,7 @@ def preserved_text(method: str, setting: str, task: str) -> Measure:
     def effect(runs: Runs) -> Effect | None:
         where = {"method": method, "setting": setting, "hyperparameters": PRESET, "task": task}
         rows = select(runs.results, where)
-        rows = largest_group(rows[rows["regularizer"].isin([RECT40, PLAIN]) & (rows["value"] > 0)])
+        rows = largest_group(_under_both(rows[rows["value"] > 0], RECT40, PLAIN))
         by = ["draw", "seed", "metric", "protocol", "source", "operation", "n_edits"]
         first, second = (rows.loc[rows["regularizer"] == label, [*by, "value"]] for label in (RECT40, PLAIN))
         joined = first.merge(second, on=by, suffixes=("_1", "_2"), validate="one_to_one")
@@ -173,6 +173,13 @@ def preserved_text(method: str, setting: str, task: str) -> Measure:
         return replace(mean_effect(means.to_numpy()), facts=str(rows["facts"].iloc[0])) if len(means) else None
 
     return effect
+
+
+def _under_both(rows: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Return the rows of draws that were edited under both regularizers; other draws must not be chosen over them."""
+    rows = rows[rows["regularizer"].isin([first, second])]
+    counts = rows.groupby(["facts", "batch_size", "draw", "seed"])["regularizer"].transform("nunique")
+    return rows[counts == 2]
 
 
 def _rows(runs: Runs, score: Score, where: Mapping[str, object]) -> pd.DataFrame:
