@@ -301,7 +301,7 @@ def _probe(lm: LanguageModel, updates: Sequence[WeightUpdate] = (WeightUpdate({}
     known = lm.memo.section("probe texts")
     [texts] = compute_missing(known, ("rows",), lambda _: [read_windows(lm, "articles", window=_WINDOW, limit=_PROBES)])
     rows = [text for _ in updates for text in texts]
-    with RowUpdates.of(lm, updates, [number for number in range(len(updates)) for _ in texts]).running():
+    with RowUpdates.of_each(lm, updates, len(texts)).running():
         logits = compute_logits(lm, rows, [range(len(row)) for row in rows])
     return list(logits.log_softmax(dim=-1).chunk(len(updates)))
 

@@ -171,14 +171,10 @@ def force_side_by_side(
 
     Parameters
     ----------
-    lm : LanguageModel
-        The model with its current weights, to which each update is added by itself; not changed.
-    updates : sequence of WeightUpdate
-        Updates of linear layers; see `RowUpdates.of` for the memory that they take.
+    lm, updates, batch_size
+        As for `workbench.evaluation.natural.answer_side_by_side`.
     probes : list of Probe
         Prompts with what is expected, as from `probes_of`.
-    batch_size : int
-        Number of rows per forward pass; a row is a prompt under an update.
 
     Returns
     -------
@@ -192,9 +188,8 @@ def force_side_by_side(
     """
     texts = [encode(lm.tokenizer, p.asked, p.target) for p in probes]
     expected = _expected_tokens(texts, _unedited_answers(lm, probes, batch_size, generate=False))
-    rows, numbers = texts * len(updates), [number for number in range(len(updates)) for _ in texts]
+    rows, of_rows = texts * len(updates), RowUpdates.of_each(lm, updates, len(texts))
     shares = [0.0] * len(rows)
-    of_rows = RowUpdates.of(lm, updates, numbers)
     for batch in batch_by_length([len(text.ids) for text in rows], batch_size):
         with of_rows.select(torch.tensor(batch)).running():
             scores = score_targets(lm, [rows[i] for i in batch])

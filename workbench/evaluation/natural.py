@@ -148,8 +148,8 @@ def answer_side_by_side(
         If an update is of another model or not finite, or makes weights that are not.
     """
     rows = [encode_prompt(lm, prompt, form) for prompt in prompts]
-    numbers = [number for number in range(len(updates)) for _ in rows]
-    texts = iter(_continue_to_line_end(lm, rows * len(updates), batch_size, RowUpdates.of(lm, updates, numbers)))
+    of_rows = RowUpdates.of_each(lm, updates, len(rows))
+    texts = iter(_continue_to_line_end(lm, rows * len(updates), batch_size, of_rows))
     return [[next(texts) for _ in rows] for _ in updates]
 
 

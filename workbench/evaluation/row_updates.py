@@ -68,6 +68,11 @@ class RowUpdates:
             weights[name] = tuple(of_update.get(name, current).to(current.dtype) for of_update in edited)
         return cls(lm, weights, torch.tensor(update_of, dtype=torch.long))
 
+    @classmethod
+    def of_each(cls, lm: LanguageModel, updates: Sequence[WeightUpdate], n: int) -> "RowUpdates":
+        """Return `n` rows that are run with the first of `updates`, then `n` with the next; as `of` otherwise."""
+        return cls.of(lm, updates, [number for number in range(len(updates)) for _ in range(n)])
+
     def select(self, index: Tensor) -> "RowUpdates":
         """Return the rows with the numbers `index` (B',), which may repeat; it is on the CPU."""
         return RowUpdates(self.lm, self.weights, self.update_of[index])

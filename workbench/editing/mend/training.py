@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.editing.editor import sort_layers
 from workbench.editing.mend.corpus import Corpus
 from workbench.editing.mend.factors import weights_to_edit
 from workbench.editing.mend.losses import Losses, draw_edits, draw_texts, losses_after, sizes_that_fit
@@ -73,6 +74,8 @@ class MendTraining:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_parameters(self)
+        if self.layers:
+            object.__setattr__(self, "layers", sort_layers(self.layers))
         if bad := [n for n in self.batch_sizes if n <= self.facts_per_step and self.facts_per_step % n]:
             raise EditError(
                 f"batch_sizes must divide facts_per_step, {self.facts_per_step}, or be larger; got {bad[0]}."
