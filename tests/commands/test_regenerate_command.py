@@ -50,3 +50,19 @@ def test_a_figure_that_cannot_be_made_is_refused(refused, notebooks, args, sente
 
 def test_figures_are_listed_with_profiles_and_files(cli, notebooks):
     assert cli("regenerate", "--list").out == "fig\n  A figure\n  profiles: smoke\n  files: fig_a, fig_b\n"
+
+
+@pytest.mark.parametrize(
+    ("figures", "order"), [(1, ""), (2, " one after another; 2 run at once"), (3, " one after another; 2 run at once")]
+)
+def test_no_more_notebooks_run_at_once_than_there_are(cli, notebooks, monkeypatch, figures, order):
+    """So that a single one has all cores."""
+    path = notebooks / "figures.yaml"
+    entry = path.read_text().split("\n")[1]
+    names = ("fig", "second", "third")[:figures]
+    path.write_text(
+        "\n".join(["figures:", *(entry.replace("fig,", f"{name},").replace("fig_", f"{name}_") for name in names)])
+    )
+    monkeypatch.setattr("workbench.commands.regenerate.count_at_once", lambda: 2)
+    done = cli("regenerate", "--profile", "smoke", "--at-once", "auto", "--plan")
+    assert done.out.endswith(f"\n{figures} of {figures} figures to make, about 0 s and more{order}\n")

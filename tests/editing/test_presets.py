@@ -75,7 +75,9 @@ def test_llama_2_is_as_published(name):
 
 @pytest.mark.parametrize("name", ["gemma3-270m", "google/gemma-3-270m"])
 def test_gemma_has_a_lower_rate_because_its_values_are_short(name):
-    assert fields_of(name, 18) == (5, 25, 0.1, 1e-3)
+    assert fields_of(name, 18) == (3, 25, 0.096, 0.5)
+    rome = wb.ROME.for_model(ModelOutline(name, 18))
+    assert (rome.clamp_norm_factor, rome.kl_factor) == (0.75, 1.0)
 
 
 def test_memit_has_a_higher_rate_for_gemma_because_its_hidden_states_are_long():

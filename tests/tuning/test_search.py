@@ -4,9 +4,11 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
+import torch
 
 import workbench as wb
 from tests.helpers import error_of
+from tests.tiny_models import build_tiny_lm
 from workbench.editing.presets import preset_for, read_tuned, tuned_file, write_tuned
 from workbench.errors import EditError, SpecError
 from workbench.experiment.models import load_model
@@ -29,9 +31,10 @@ def own_presets(tmp_path, monkeypatch):
 def few(monkeypatch):
     """Search ROME in two short stages of two steps each."""
 
-    def space(lm):
+    def space(lm, requests):
         start = {"layer": 0, "v_num_grad_steps": 2, "v_lr": 0.5, "contexts": ("{}",)}
-        return start, [Stage("layer", {"layer": (0, 1, 2)}, 2, 2), Stage("rate", {"v_lr": (0.1, 0.5)}, 3, 2)]
+        layers, rates = ({"layer": 0}, {"layer": 1}, {"layer": 2}), ({"v_lr": 0.1}, {"v_lr": 0.5})
+        return start, [Stage("layer", (layers,), 2, 2), Stage("rate", (rates,), 3, 2)]
 
     monkeypatch.setitem(search.SPACES, "rome", space)
 
@@ -49,20 +52,31 @@ def test_a_candidate_of_which_no_edit_succeeded_comes_last():
 
 
 def test_every_survivor_meets_every_combination_once():
-    crossed = _cross([{"a": 1, "b": 1}, {"a": 2, "b": 1}], {"b": (1, 2), "c": (3,)})
-    assert crossed == [{"a": a, "b": b, "c": 3} for a in (1, 2) for b in (1, 2)]
-    assert _cross([{"a": 1}, {"a": 2}], {"a": (5,)}) == [{"a": 5}]
+    crossed = _cross([{"a": 1, "b": 1}, {"a": 2, "b": 1}], (({"b": 1}, {"b": 2}), ({"c": 3, "d": 4},)))
+    assert crossed == [{"a": a, "b": b, "c": 3, "d": 4} for a in (1, 2) for b in (1, 2)]
+    assert _cross([{"a": 1}, {"a": 2}], (({"a": 5},),)) == [{"a": 5}]
 
 
 @pytest.mark.parametrize("method", SPACES)
 def test_stages_of_the_embedded_and_of_tiny_models_hold_layers_that_exist(every_tiny_lm, method):
-    start, stages = SPACES[method](every_tiny_lm)
-    for value in stages[0].values["layer" if method == "rome" else "layers"]:
-        field = {"layer": value} if method == "rome" else {"layers": value}
+    start, stages = SPACES[method](every_tiny_lm, list(wb.load_facts().sample(3, seed=0)))
+    for field in stages[0].axes[0]:
         editor = wb.registry.make_editor(method, every_tiny_lm, {**start, **field})
         for layer in [editor.layer] if method == "rome" else editor.layers:
             every_tiny_lm.check_layer(layer)
     assert all(earlier.n_facts <= later.n_facts for earlier, later in pairwise(stages))
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_rates_grow_with_the_vectors_that_a_step_changes(method):
+    """Embeddings, attention and MLPs that write ten times as much make hidden states and values ten times as long."""
+    lm, facts = build_tiny_lm("gpt2"), list(wb.load_facts().sample(3, seed=0))
+    start, _ = SPACES[method](lm, facts)
+    with torch.no_grad():
+        for name, weight in lm.model.named_parameters():
+            if name.endswith((".c_proj.weight", ".c_proj.bias", "wte.weight", "wpe.weight")):
+                weight.mul_(10)
+    assert SPACES[method](lm, facts)[0]["v_lr"] == pytest.approx(10 * start["v_lr"], rel=0.02)
 
 
 def test_a_search_keeps_the_best_of_each_stage_and_confirms_on_facts_that_no_stage_has_seen(tiny, few, tmp_path):

@@ -65,7 +65,7 @@ def regenerate(
         overrides=dict(map(parse_setting, overrides or [])),
         again=again or from_results,
     )
-    number = count_at_once() if notebooks_at_once == AUTO else int(notebooks_at_once)
+    number = _number_at_once(notebooks_at_once, planned)
     _show_plan(planned, number)
     if plan_only:
         return
@@ -83,6 +83,14 @@ def _show_list(entries: Sequence[Entry]) -> None:
         show(f"  {entry.title}")
         show(f"  profiles: {', '.join(entry.profiles)}")
         show(f"  files: {', '.join(entry.makes)}")
+
+
+def _number_at_once(asked: str, planned: Sequence[PlannedRun]) -> int:
+    """Return how many notebooks run at the same time; no more than there are, as each has a share of the cores."""
+    if asked != AUTO:
+        return int(asked)
+    n_waiting = sum(not run.up_to_date for run in planned)
+    return min(n_waiting, count_at_once()) if n_waiting > 1 else 1
 
 
 def _show_plan(planned: Sequence[PlannedRun], at_once: int) -> None:

@@ -28,7 +28,7 @@ def tune_command(
     model: Annotated[str, typer.Argument(help="The embedded model, a hub id or a folder.")] = DEFAULT_MODEL,
     method: Annotated[str, typer.Option(help=f"Editing method: {', '.join(TUNABLE)}.", metavar="NAME")] = "rome",
     facts: Annotated[str, typer.Option(help="Facts to edit: a file, or bundled.")] = BUNDLED,
-    n_confirm: Annotated[int, typer.Option(help="Facts that the two best are compared on at the end.", min=1)] = 40,
+    n_confirm: Annotated[int, typer.Option(help="Facts that the two best are compared on at the end.", min=1)] = 20,
     out: Annotated[
         Path | None,
         typer.Option(help="File of the preset; by default where for_model finds it, for models without a preset."),

@@ -32,14 +32,18 @@ MIN_DENOMINATOR = 1e-12
 
 _LLAMA: dict[str, Any] = {"v_num_grad_steps": 25, "v_lr": 0.5, "v_weight_decay": 1e-3}
 # Sources: kmeng01/rome hparams/ROME (gpt2-xl, gpt-j-6b); zjunlp/EasyEdit hparams/ROME/llama-7b.yaml, which holds the
-# settings of both Llama models; smollm2-135m: notebooks/04_rome_sweep.ipynb; gemma3-270m: docs/methods.md.
+# settings of both Llama models; smollm2-135m: notebooks/04_rome_sweep.ipynb; gemma3-270m: `workbench tune`, see
+# docs/methods.md.
 PRESETS: dict[str, dict[str, Any]] = {
     "gpt2-xl": {"layer": 17, "v_num_grad_steps": 20, "v_lr": 0.5, "v_weight_decay": 0.5},
     "gpt-j-6b": {"layer": 5, "v_num_grad_steps": 20, "v_lr": 0.5, "v_weight_decay": 0.5},
     "llama-7b": {"layer": 5, "v_num_grad_steps": 20, "v_lr": 0.1, "v_weight_decay": 1e-3},
     "llama-2-7b": {"layer": 5, **_LLAMA},
     "smollm2-135m": {"layer": 5, **_LLAMA},
-    "gemma3-270m": {"layer": 5, **_LLAMA, "v_lr": 0.1},
+    "gemma3-270m": {
+        **{"layer": 3, "v_num_grad_steps": 25, "v_lr": 0.096, "v_weight_decay": 0.5},
+        **{"clamp_norm_factor": 0.75, "kl_factor": 1.0},
+    },
 }
 _DEPTH_SHARE = 1 / 6  # where the presets of gated models lie: layer 5 of 30 or 32
 
